@@ -1,0 +1,362 @@
+// The options of a training run, described once: types, defaults, YAML, CLI flags and the texts of --help come from `trainSchema`.
+// A new option is one line there; its rule in messages is read from the schema, so keep to the kinds that `ruleOf` knows.
+import { readFile, stat } from 'node:fs/promises';
+import { type Document, isAlias, isMap, isScalar, isSeq, LineCounter, parseDocument } from 'yaml';
+import { z } from 'zod';
+import { ComFaceError, show } from './errors.js';
+
+/** S_max of the paper (section 4.1): alpha runs from -5 to 5. */
+export const kMaxRange = 10;
+
+const kConfigBytes = 1 << 20;
+const kAliases = 50;
+
+const integer = (low: number, high: number) => z.int().min(low).max(high);
+const number = (low: number, high: number) => z.number().min(low).max(high);
+const share = () => number(0, 1);
+const path = () => z.string().min(1);
+const channels = (low: number, high: number) => z.tuple([number(low, high), number(low, high), number(low, high)]);
+
+const projection = z.strictObject({
+  hidden: integer(1, 65536)
+    .optional()
+    .describe('Width of the hidden layer of the projection head; left out: that of the embedding (SimCLR)'),
+  out: integer(1, 65536).default(128).describe('Width of the projection z (SimCLR)'),
+});
+
+const curriculum = z.strictObject({
+  maxRange: number(0.001, 1e6)
+    .default(kMaxRange)
+    .describe('S_max: the largest |alpha_y - alpha_x| of a pair in the first stage (paper, eq. 2)'),
+  stageEnds: z
+    .array(integer(1, 1_000_000))
+    .min(1)
+    .refine((ends) => ends.every((end, i) => i === 0 || end > ends[i - 1]!), { error: 'increasing epochs' })
+    .default([3, 6, 9, 12])
+    .describe('e_1, e_2, ...: last epoch of each stage; in stage t the range is S_max / t (paper, section 4.1)'),
+});
+
+const augment = z
+  .strictObject({
+    cropAreaMin: number(0.0001, 1).default(0.08).describe("Smallest part of the picture's area in a crop (SimCLR)"),
+    cropAreaMax: number(0.0001, 1).default(1).describe("Largest part of the picture's area in a crop (SimCLR)"),
+    cropAspectMax: number(1, 100)
+      .default(4 / 3)
+      .describe('Largest width over height of a crop; the smallest is its inverse (SimCLR)'),
+    flipProbability: share().default(0.5).describe('Probability of a horizontal flip (SimCLR)'),
+    jitterProbability: share().default(0.8).describe('Probability of the color jitter (SimCLR)'),
+    brightness: share().default(0.8).describe('Brightness is scaled by 1 - b to 1 + b (SimCLR, strength 1)'),
+    contrast: share().default(0.8).describe('Contrast is scaled by 1 - c to 1 + c (SimCLR, strength 1)'),
+    saturation: share().default(0.8).describe('Saturation is scaled by 1 - s to 1 + s (SimCLR, strength 1)'),
+    hue: number(0, 0.5).default(0.2).describe('Hue is turned by -h to h full turns (SimCLR, strength 1)'),
+    grayscaleProbability: share().default(0.2).describe('Probability of a gray picture (SimCLR)'),
+    mean: channels(0, 1).default([0.485, 0.456, 0.406]).describe('Subtracted from R, G, B in 0..1 (ImageNet)'),
+    deviation: channels(0.001, 100).default([0.229, 0.224, 0.225]).describe('R, G, B are divided by it after (ImageNet)'),
+  })
+  .superRefine(({ cropAreaMin, cropAreaMax }, context) => {
+    if (cropAreaMin > cropAreaMax) fail(context, 'cropAreaMin', `at most cropAreaMax (${cropAreaMax})`);
+  });
+
+const fields = z.strictObject({
+  data: path().describe('Folder of pictures with a manifest.jsonl'),
+  out: path().describe('Run folder: log, checkpoints'),
+  seed: integer(0, Number.MAX_SAFE_INTEGER).default(1).describe('Decides every draw of the run'),
+  backbone: z.enum(['resnet18', 'resnet34', 'resnet50', 'resnet101']).default('resnet50').describe('Network f (paper: resnet50)'),
+  width: integer(16, 128).multipleOf(16).default(64).describe('Channels of the first stage (torchvision: 64)'),
+  size: integer(16, 512).default(224).describe('Edge of a view in pixels (paper: 224)'),
+  pairs: integer(2, 8192).default(32).describe('N: pairs in a step, three views each (paper: 1024 over 32 GPUs)'),
+  epochs: integer(1, 1_000_000).default(12).describe('Times through the data (paper: 12)'),
+  pairsPerEpoch: integer(2, 2 ** 32 - 1)
+    .optional()
+    .describe('Pairs in an epoch at most; left out: one for each training picture'),
+  temperature: number(0.001, 100).default(0.1).describe('tau of the InfoNCE loss (paper, eq. 1)'),
+  interPersonal: number(0, 1e6).default(1).describe('Weight of the InfoNCE loss (paper: 1)'),
+  intraPersonal: number(0, 1e6).default(1).describe('Weight of the squared error of the change (paper: 1)'),
+  target: z
+    .enum(['absolute', 'signed'])
+    .default('absolute')
+    .describe('Change to learn: |alpha_y - alpha_x| (paper, table 7) or with its sign'),
+  projection: projection.prefault({}).describe('Projection head g'),
+  learningRate: number(0, 100).default(4e-4).describe('Of Adam (paper: 4e-4)'),
+  halveAtEpoch: integer(1, 1_000_000).default(10).describe('Last epoch with the full learning rate; half of it after (paper: 10)'),
+  beta1: number(0, 0.999999).default(0.9).describe('Decay of the first moment of Adam'),
+  beta2: number(0, 0.999999).default(0.999).describe('Decay of the second moment of Adam'),
+  epsilon: number(1e-16, 1).default(1e-8).describe('Added to the root of the second moment of Adam'),
+  weightDecay: number(0, 1).default(0).describe('Of Adam (paper: none stated)'),
+  curriculum: z
+    .pipe(
+      z.transform((value: z.input<typeof curriculum> | 'none' | null) => (value === 'none' ? null : value)),
+      curriculum.nullable(),
+    )
+    .prefault({})
+    .describe(`From far to near pairs; none: any pair, S = ${kMaxRange}, in every epoch (paper, section 3.3)`),
+  augment: augment.prefault({}).describe('Random changes of a view (SimCLR without blur)'),
+  validation: number(0, 0.99).default(0.1).describe('Share of subjects kept out of training (paper: 0.1)'),
+  precision: z.enum(['auto', 'fp32', 'bf16']).default('auto').describe('Number type of activations; weights are fp32'),
+  device: z.enum(['auto', 'cpu', 'reference']).default('auto').describe('Where it runs; reference: plain loops, slow'),
+  threads: integer(0, 1024).default(0).describe('Compute threads; 0: one for each core'),
+  loaderThreads: integer(1, 64).default(2).describe('Threads that read pictures and make views'),
+  checkpointEverySteps: integer(1, 2 ** 32 - 1)
+    .default(500)
+    .describe('Steps between checkpoints'),
+  keepCheckpoints: integer(1, 10_000).default(3).describe('Checkpoints kept: the newest'),
+  logEverySteps: integer(1, 2 ** 32 - 1)
+    .default(1)
+    .describe('Steps between lines of the log'),
+  resume: z.boolean().default(false).describe('Go on from the newest checkpoint of the run folder'),
+  brokenShare: share().default(0.01).describe('More broken pictures than this share of the training pictures stop the run'),
+});
+
+/** Options of a training run. */
+export const trainSchema = fields
+  .superRefine(({ pairs, pairsPerEpoch }, context) => {
+    if (pairsPerEpoch !== undefined && pairsPerEpoch < pairs) fail(context, 'pairsPerEpoch', `at least pairs (${pairs})`);
+  })
+  .describe('Options of a training run');
+
+// A file may leave `data` and `out` to the flags.
+const fileSchema = fields.partial({ data: true, out: true });
+
+type Frozen<T> = T extends object ? { readonly [K in keyof T]: Frozen<T[K]> } : T;
+
+/** Options as given: all but `data` and `out` may be left out. */
+export type TrainOptions = z.input<typeof trainSchema>;
+/** Options after the check: complete and frozen. */
+export type TrainConfig = Frozen<z.output<typeof trainSchema>>;
+
+/**
+ * Checks options and fills in the defaults; the result is frozen.
+ *
+ * @throws ComFaceError INVALID_CONFIG naming the option by its path, what is expected and, for an unknown one, the nearest name.
+ */
+export function checkTrainOptions(options: unknown): TrainConfig {
+  const result = trainSchema.safeParse(options);
+  if (result.success) return freeze(result.data);
+  const { message, hint } = explain(result.error, options);
+  throw new ComFaceError('INVALID_CONFIG', message, { hint });
+}
+
+/**
+ * Reads options from a YAML 1.2 file (JSON is YAML); what the file leaves out stays out, for {@link mergeOptions}.
+ *
+ * @throws ComFaceError IO when the file cannot be read, INVALID_CONFIG with `path:line` for what is wrong in it.
+ */
+export async function readConfigFile(path: string): Promise<Partial<TrainOptions>> {
+  const lines = new LineCounter();
+  const document = parseDocument(await readText(path), { lineCounter: lines, version: '1.2', strict: true, prettyErrors: false });
+  const wrong = document.errors[0] ?? document.warnings[0];
+  if (wrong !== undefined) {
+    throw new ComFaceError('INVALID_CONFIG', `${path}:${lines.linePos(wrong.pos[0]).line}: ${wrong.message}`, {
+      hint: 'Correct the YAML there.',
+    });
+  }
+  let options: unknown;
+  try {
+    options = document.toJS({ maxAliasCount: kAliases }) ?? {};
+  } catch (cause) {
+    const hint = `Write the values out: an alias may not stand for more than ${kAliases} values.`;
+    throw new ComFaceError('INVALID_CONFIG', `${path}:1: Expected fewer aliases`, { hint, cause });
+  }
+  const result = fileSchema.safeParse(options);
+  if (result.success) return options as Partial<TrainOptions>;
+  const { path: where, message, hint } = explain(result.error, options);
+  const line = lines.linePos(offsetOf(document, where)).line;
+  throw new ComFaceError('INVALID_CONFIG', `${path}:${line}: ${message}`, { hint });
+}
+
+/** A flag of the command line. */
+export interface Flag {
+  /** As commander takes it: `--augment.crop-area-min <number>`. */
+  flag: string;
+  /** Text of --help with the default. */
+  description: string;
+  /** From the word on the command line; one that does not fit comes back as it is, for {@link checkTrainOptions} to refuse. */
+  parse: (text: string) => unknown;
+  /** Names from the root of the options. */
+  path: readonly string[];
+}
+
+/** The flags of the command line, one for each option. */
+export function trainFlags(): Flag[] {
+  return [...walk(trainSchema, [])].flatMap(({ path, schema }) => {
+    const { core, nullable, initial } = unwrap(schema);
+    const group = core instanceof z.ZodObject;
+    if (path.length === 0 || (group && !nullable)) return [];
+    const name = path.join('.').replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+    const value = group ? '<none>' : core instanceof z.ZodBoolean ? `[${wordOf(core)}]` : `<${wordOf(core)}>`;
+    const ending = group || initial === undefined ? '' : ` (default: ${[initial].flat().join(',')})`;
+    return [
+      { flag: `--${name} ${value}`, description: `${schema.description}${ending}`, parse: (text: string) => parseWord(core, text), path },
+    ];
+  });
+}
+
+/**
+ * Options of a file with those of the command line over them.
+ *
+ * @param flags Value by dotted path, as commander's `opts()` gives them (`augment.cropAreaMin`); undefined and names that are no
+ * option are passed over.
+ */
+export function mergeOptions(file: object, flags: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  const merged = structuredClone(file) as Record<string, unknown>;
+  for (const { path } of trainFlags()) {
+    const value = flags[path.join('.')];
+    if (value === undefined) continue;
+    let place = merged;
+    for (const name of path.slice(0, -1)) {
+      if (typeof place[name] !== 'object' || place[name] === null) place[name] = {};
+      place = place[name] as Record<string, unknown>;
+    }
+    place[path.at(-1)!] = value;
+  }
+  return merged;
+}
+
+/** The candidate with the fewest changed letters, or undefined when none is similar. */
+export function nearest(word: string, candidates: readonly string[]): string | undefined {
+  let best: string | undefined;
+  let least = Math.ceil(word.length / 2) + 1;
+  for (const candidate of candidates) {
+    const distance = editDistance(word.toLowerCase(), candidate.toLowerCase());
+    if (distance < least) [best, least] = [candidate, distance];
+  }
+  return best;
+}
+
+function editDistance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, i) => i);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) next.push(Math.min(row[j]! + 1, next[j - 1]! + 1, row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1)));
+    row = next;
+  }
+  return row[b.length]!;
+}
+
+function fail(context: z.core.$RefinementCtx, name: string, rule: string): void {
+  context.addIssue({ code: 'custom', path: [name], message: rule });
+}
+
+type Path = readonly PropertyKey[];
+
+/** The first thing wrong; an unknown name before all, as it often explains the rest. */
+function explain(error: z.ZodError, options: unknown): { path: Path; message: string; hint: string } {
+  const unknown = error.issues.find((issue) => issue.code === 'unrecognized_keys');
+  if (unknown !== undefined) return explainUnknown([...unknown.path, unknown.keys[0]!]);
+  const issue = error.issues[0]!;
+  const value = issue.path.reduce<unknown>((at, key) => (at as Record<PropertyKey, unknown> | undefined)?.[key], options);
+  const rule = issue.code === 'custom' ? issue.message : ruleOf(schemaAt(issue.path));
+  const message = `Expected ${rule} for \`${nameOf(issue.path)}\` but received ${show(value)}`;
+  // An element of a list has no text of its own.
+  const option = issue.path.filter((key) => typeof key === 'string');
+  return { path: issue.path, message, hint: `${nameOf(option)}: ${schemaAt(option).description}.` };
+}
+
+function explainUnknown(path: Path): { path: Path; message: string; hint: string } {
+  const name = nameOf(path);
+  const names = [...walk(trainSchema, [])].slice(1).map((option) => nameOf(option.path));
+  // By the last name too: `cropAreaMin` at the root is `augment.cropAreaMin`.
+  const last = names.map((one) => one.split('.').at(-1)!);
+  const similar = nearest(name, names) ?? names[last.indexOf(nearest(String(path.at(-1)), last) ?? '')];
+  const message = `Unknown option \`${name}\`.${similar === undefined ? '' : ` Did you mean \`${similar}\`?`}`;
+  return { path, message, hint: similar === undefined ? `The options are ${names.join(', ')}.` : `Write \`${similar}\`, or remove it.` };
+}
+
+function nameOf(path: Path): string {
+  return (
+    path.reduce<string>((name, key) => (typeof key === 'number' ? `${name}[${key}]` : `${name}${name && '.'}${String(key)}`), '') ||
+    'options'
+  );
+}
+
+/** The schema inside its wrappers, its default, and whether it may be null. */
+function unwrap(schema: z.ZodType): { core: z.ZodType; nullable: boolean; initial: unknown } {
+  if (schema instanceof z.ZodPipe) return unwrap(schema.def.out as z.ZodType);
+  if (schema instanceof z.ZodNullable) return { ...unwrap(schema.unwrap() as z.ZodType), nullable: true };
+  if (schema instanceof z.ZodOptional || schema instanceof z.ZodPrefault) return unwrap(schema.unwrap() as z.ZodType);
+  if (schema instanceof z.ZodDefault) return { ...unwrap(schema.unwrap() as z.ZodType), initial: schema.def.defaultValue };
+  return { core: schema, nullable: false, initial: undefined };
+}
+
+/** Every option and group of options, outermost first. */
+function* walk(schema: z.ZodType, path: readonly string[]): Generator<{ path: readonly string[]; schema: z.ZodType }> {
+  yield { path, schema };
+  const { core } = unwrap(schema);
+  if (core instanceof z.ZodObject) for (const [name, inner] of Object.entries(core.shape)) yield* walk(inner as z.ZodType, [...path, name]);
+}
+
+function schemaAt(path: Path): z.ZodType {
+  return path.reduce<z.ZodType>((schema, key) => {
+    const { core } = unwrap(schema);
+    if (core instanceof z.ZodTuple) return core.def.items[Number(key)] as z.ZodType;
+    if (core instanceof z.ZodArray) return core.element as z.ZodType;
+    return core instanceof z.ZodObject ? (core.shape[String(key)] as z.ZodType) : schema;
+  }, trainSchema);
+}
+
+function ruleOf(schema: z.ZodType): string {
+  const { core, nullable } = unwrap(schema);
+  if (core instanceof z.ZodObject) return `a group of options (${Object.keys(core.shape).join(', ')})${nullable ? ' or none' : ''}`;
+  if (core instanceof z.ZodNumber) {
+    const multipleOf = core.def.checks
+      ?.map((check) => check._zod.def as { check: string; value?: number })
+      .find(({ check }) => check === 'multiple_of')?.value;
+    const kind = multipleOf === undefined ? (core.format === 'safeint' ? 'an integer' : 'a number') : `a multiple of ${multipleOf}`;
+    return `${kind} from ${core.minValue} to ${core.maxValue}`;
+  }
+  if (core instanceof z.ZodEnum) return `one of ${core.options.join(', ')}`;
+  if (core instanceof z.ZodTuple) return `a list of ${core.def.items.length} numbers`;
+  if (core instanceof z.ZodArray) return 'a list of integers';
+  return core instanceof z.ZodBoolean ? 'true or false' : 'a path';
+}
+
+function wordOf(core: z.ZodType): string {
+  if (core instanceof z.ZodNumber) return core.format === 'safeint' ? 'integer' : 'number';
+  if (core instanceof z.ZodEnum) return core.options.join('|');
+  if (core instanceof z.ZodTuple || core instanceof z.ZodArray) return 'list';
+  return core instanceof z.ZodBoolean ? 'boolean' : 'path';
+}
+
+function parseWord(core: z.ZodType, text: string): unknown {
+  if (core instanceof z.ZodTuple || core instanceof z.ZodArray) return text.split(',').map(toNumber);
+  if (core instanceof z.ZodNumber) return toNumber(text);
+  return core instanceof z.ZodBoolean && (text === 'true' || text === 'false') ? text === 'true' : text;
+}
+
+function toNumber(text: string): number | string {
+  return text.trim() === '' || Number.isNaN(Number(text)) ? text : Number(text);
+}
+
+/** Where the deepest part of `path` that the document holds begins. */
+function offsetOf(document: Document, path: Path): number {
+  let node: unknown = document.contents;
+  let offset = 0;
+  for (const key of path) {
+    if (isAlias(node)) node = node.resolve(document);
+    if (isMap(node)) {
+      const pair = node.items.find((item) => isScalar(item.key) && String(item.key.value) === String(key));
+      if (isScalar(pair?.key)) offset = pair.key.range?.[0] ?? offset;
+      node = pair?.value;
+    } else if (isSeq(node)) {
+      node = node.items[Number(key)];
+      if (isScalar(node)) offset = node.range?.[0] ?? offset;
+    }
+  }
+  return offset;
+}
+
+async function readText(path: string): Promise<string> {
+  try {
+    const { size } = await stat(path);
+    if (size <= kConfigBytes) return await readFile(path, 'utf8');
+  } catch (cause) {
+    const hint = 'Check the path and its permissions.';
+    throw new ComFaceError('IO', `Cannot read ${path}: ${cause instanceof Error ? cause.message : String(cause)}`, { hint, cause });
+  }
+  throw new ComFaceError('INVALID_CONFIG', `${path}: Expected at most 1 MiB of options`, { hint: 'Name the YAML file of the options.' });
+}
+
+function freeze<T>(value: T): Frozen<T> {
+  if (typeof value === 'object' && value !== null) Object.values(Object.freeze(value)).forEach(freeze);
+  return value as Frozen<T>;
+}

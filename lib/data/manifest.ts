@@ -1,0 +1,337 @@
+// manifest.jsonl, the list of pictures of a data folder: line 1 is the header, each further line one picture.
+// A manifest comes from anywhere: every line is checked, and no picture outside the folder is ever named to the loader.
+import { createHash, randomUUID } from 'node:crypto';
+import { createReadStream, type Stats } from 'node:fs';
+import { lstat, open, readdir, realpath, rename, rm, stat } from 'node:fs/promises';
+import { join, resolve, sep } from 'node:path';
+import { nearest } from '../config.js';
+import { ComFaceError, show } from '../errors.js';
+
+/** Name of the list in its folder. */
+export const kManifestName = 'manifest.jsonl';
+
+const kFormat = 'comface-faces';
+const kVersion = 1;
+const kLineBytes = 1 << 20;
+const kPieceChars = 1 << 16;
+// The shortest row that can be right has more bytes; keeps a false count from claiming memory.
+const kRowBytes = 32;
+const kStatsAtOnce = 64;
+
+/** A data folder. A sample number is an index into the lists. */
+export interface Manifest {
+  folder: string;
+  /** Edge of the square pictures in pixels. */
+  size: number;
+  /** Absolute paths. */
+  files: string[];
+  /** Line of each picture in the manifest, from 1. */
+  lines: Uint32Array;
+  subject: Uint32Array;
+  /** Index into `attributes`. */
+  attribute: Uint16Array;
+  attributes: string[];
+  alpha: Float32Array;
+  /** SHA-256 of the manifest, hexadecimal. */
+  hash: string;
+}
+
+/** The first line without `format` and `version`. */
+export interface ManifestHeader {
+  size: number;
+  /** Number of pictures. */
+  count: number;
+  seed: string;
+  domain: number;
+  attributes: readonly string[];
+  /** JPEG quality of generated pictures. */
+  quality?: number;
+}
+
+/** One picture. */
+export interface ManifestRow {
+  /** Relative to the folder, with "/". */
+  file: string;
+  subject: number;
+  attribute: string;
+  alpha: number;
+}
+
+/**
+ * Reads and checks the manifest of a folder; every picture must be there.
+ *
+ * @throws ComFaceError CORRUPT_FILE with `path:line` for a line that is wrong, IO for a folder, manifest or picture that is missing.
+ */
+export async function readManifest(folder: string): Promise<Manifest> {
+  const root = resolve(folder);
+  const path = join(root, kManifestName);
+  const sizeBytes = await sizeOf(root, path);
+  const hash = createHash('sha256');
+  let builder: Builder | undefined;
+  let line = 0;
+  for await (const text of linesOf(path, hash)) {
+    line++;
+    if (builder === undefined) builder = new Builder(root, path, parseHeader(text, path, sizeBytes));
+    else builder.add(text, line);
+  }
+  if (builder === undefined) throw corrupt(path, 1, 'a header', 'nothing', 'Run `comface generate --out DIR` for a new data folder.');
+  const manifest = builder.finish(hash.digest('hex'));
+  await checkFiles(manifest, path);
+  return manifest;
+}
+
+/**
+ * Writes the manifest of a folder whole or not at all: temporary file, fsync, rename.
+ *
+ * @throws ComFaceError IO.
+ */
+export async function writeManifest(folder: string, header: ManifestHeader, rows: Iterable<ManifestRow>): Promise<void> {
+  const path = join(resolve(folder), kManifestName);
+  const temporary = `${path}.${randomUUID()}.tmp`;
+  try {
+    const file = await open(temporary, 'wx');
+    try {
+      for (const text of manifestText(header, rows)) await file.write(text);
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    await rename(temporary, path);
+    const directory = await open(resolve(folder));
+    await directory.sync().finally(() => directory.close());
+  } catch (cause) {
+    await rm(temporary, { force: true }).catch(() => {});
+    const hint = 'Check the free space and the permissions of the folder.';
+    throw new ComFaceError('IO', `Cannot write ${path}: ${messageOf(cause)}`, { hint, cause });
+  }
+}
+
+/** The text of a manifest, in pieces. */
+export function* manifestText(header: ManifestHeader, rows: Iterable<ManifestRow>): Generator<string> {
+  let text = `${JSON.stringify({ format: kFormat, version: kVersion, ...header })}\n`;
+  for (const { file, subject, attribute, alpha } of rows) {
+    text += `${JSON.stringify({ file, subject, attribute, alpha })}\n`;
+    if (text.length < kPieceChars) continue;
+    yield text;
+    text = '';
+  }
+  yield text;
+}
+
+/** Collects the rows; each add() either takes one or throws. */
+class Builder {
+  readonly #root: string;
+  readonly #path: string;
+  readonly #header: ManifestHeader;
+  readonly #known: Map<string, number>;
+  readonly #manifest: Manifest;
+  readonly #names: NameTable;
+
+  constructor(root: string, path: string, header: ManifestHeader) {
+    const { count, size, attributes } = header;
+    this.#root = root.endsWith(sep) ? root : root + sep;
+    this.#path = path;
+    this.#header = header;
+    this.#known = new Map(attributes.map((name, index) => [name, index]));
+    this.#manifest = {
+      folder: root,
+      size,
+      files: [],
+      lines: new Uint32Array(count),
+      subject: new Uint32Array(count),
+      attribute: new Uint16Array(count),
+      attributes: [...attributes],
+      alpha: new Float32Array(count),
+      hash: '',
+    };
+    this.#names = new NameTable(this.#manifest.files, count);
+  }
+
+  add(text: string, line: number): void {
+    const { files, lines, subject, attribute, alpha } = this.#manifest;
+    const at = files.length;
+    const wrong = (rule: string, found: unknown, hint?: string) => corrupt(this.#path, line, rule, show(found), hint);
+    if (at === this.#header.count) throw wrong(`no line after the ${at} pictures of the header`, text, 'Correct `count` in line 1.');
+    const row = parseObject(text, this.#path, line);
+    if (!isWhole(row.subject, 0xffffffff)) throw wrong('an integer from 0 to 4294967295 for `subject`', row.subject);
+    if (typeof row.alpha !== 'number' || !Number.isFinite(Math.fround(row.alpha))) throw wrong('a number for `alpha`', row.alpha);
+    const index = typeof row.attribute === 'string' ? this.#known.get(row.attribute) : undefined;
+    if (index === undefined) {
+      const near = nearest(String(row.attribute), this.#header.attributes);
+      throw wrong('an attribute of the header for `attribute`', row.attribute, near && `Did you mean ${near}?`);
+    }
+    const hint = 'Pictures lie inside the folder; write the path from there with "/".';
+    if (!isInside(row.file)) throw wrong('a path inside the folder for `file`', row.file, hint);
+    const before = this.#names.add(this.#root + row.file);
+    if (before !== undefined) throw wrong('each picture once', row.file, `Line ${lines[before]} names it already; remove one.`);
+    lines[at] = line;
+    subject[at] = row.subject;
+    attribute[at] = index;
+    alpha[at] = row.alpha;
+  }
+
+  finish(hash: string): Manifest {
+    const { count } = this.#header;
+    const found = this.#manifest.files.length;
+    const hint = 'The file is cut short: copy or generate it again.';
+    if (found < count) throw corrupt(this.#path, found + 2, `the ${count} pictures of the header`, `the end after ${found}`, hint);
+    return { ...this.#manifest, hash };
+  }
+}
+
+/** Finds repeated names among `names`, which it fills; a Set ends at 2^24 entries. Open addressing over FNV-1a. */
+class NameTable {
+  readonly #names: string[];
+  readonly #slots: Uint32Array;
+
+  constructor(names: string[], count: number) {
+    this.#names = names;
+    this.#slots = new Uint32Array(2 ** Math.ceil(Math.log2(2 * count + 2)));
+  }
+
+  /** Adds a name, or returns the place of the same one. */
+  add(name: string): number | undefined {
+    let hash = 0x811c9dc5;
+    for (let i = 0; i < name.length; i++) hash = Math.imul(hash ^ name.charCodeAt(i), 0x01000193);
+    for (let slot = hash >>> 0; ; slot++) {
+      const place = slot % this.#slots.length;
+      const taken = this.#slots[place]!;
+      if (taken === 0) {
+        this.#slots[place] = this.#names.push(name);
+        return undefined;
+      }
+      if (this.#names[taken - 1] === name) return taken - 1;
+    }
+  }
+}
+
+function parseHeader(text: string, path: string, sizeBytes: number): ManifestHeader {
+  const header = parseObject(text, path, 1);
+  const { format, version, size, count, seed, domain, attributes } = header;
+  const wrong = (rule: string, found: unknown, hint?: string) => corrupt(path, 1, rule, show(found), hint);
+  if (format !== kFormat) throw wrong(`"${kFormat}" for \`format\``, format, 'Name a folder made by `comface generate`.');
+  if (version !== kVersion) throw wrong(`${kVersion} for \`version\``, version, 'Use the version of comface that wrote it.');
+  if (!isWhole(size, 65535) || size < 8) throw wrong('an integer from 8 to 65535 for `size`', size);
+  if (!isWhole(count, 0xffffffff) || count < 1) throw wrong('an integer from 1 to 4294967295 for `count`', count);
+  if (count > sizeBytes / kRowBytes)
+    throw wrong(`a \`count\` that fits into the file of ${sizeBytes} bytes`, count, 'The file is cut short.');
+  if (typeof seed !== 'string') throw wrong('a text for `seed`', seed);
+  if (!isWhole(domain, 0xffff)) throw wrong('an integer from 0 to 65535 for `domain`', domain);
+  const isList = Array.isArray(attributes) && attributes.length >= 1 && attributes.length <= 65535;
+  const areNames =
+    isList && attributes.every((name) => typeof name === 'string' && name !== '') && new Set(attributes).size === attributes.length;
+  if (!areNames) throw wrong('a list of different names for `attributes`', attributes);
+  return { size, count, seed, domain, attributes: attributes as string[] };
+}
+
+function parseObject(text: string, path: string, line: number): Record<string, unknown> {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    throw corrupt(path, line, 'a JSON object', text.trim() === '' ? 'an empty line' : show(text));
+  }
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw corrupt(path, line, 'a JSON object', show(value));
+  return value as Record<string, unknown>;
+}
+
+function isWhole(value: unknown, high: number): value is number {
+  return typeof value === 'number' && Number.isInteger(value) && value >= 0 && value <= high;
+}
+
+/** A relative path in its only form: no ".", "..", empty part, backslash or NUL. */
+function isInside(file: unknown): file is string {
+  return typeof file === 'string' && !/[\\\0]/.test(file) && file.split('/').every((part) => part !== '' && part !== '.' && part !== '..');
+}
+
+async function* chunksOf(path: string): AsyncGenerator<Buffer> {
+  try {
+    yield* createReadStream(path, { highWaterMark: 1 << 20 }) as AsyncIterable<Buffer>;
+  } catch (cause) {
+    throw new ComFaceError('IO', `Cannot read ${path}: ${messageOf(cause)}`, { hint: 'Check its permissions and the disk.', cause });
+  }
+}
+
+/** Lines without their ends; all bytes go through `hash`. */
+async function* linesOf(path: string, hash: { update(bytes: Buffer): unknown }): AsyncGenerator<string> {
+  const decoder = new TextDecoder('utf-8', { fatal: true });
+  let rest: Buffer = Buffer.alloc(0);
+  let line = 1;
+  const decode = (bytes: Buffer): string => {
+    try {
+      return decoder.decode(bytes);
+    } catch {
+      throw corrupt(path, line, 'UTF-8 text', `the bytes ${bytes.subarray(0, 16).toString('hex')}`);
+    }
+  };
+  for await (const chunk of chunksOf(path)) {
+    hash.update(chunk);
+    const bytes = rest.length === 0 ? chunk : Buffer.concat([rest, chunk]);
+    let from = 0;
+    for (let end = bytes.indexOf(10); end >= 0; end = bytes.indexOf(10, from)) {
+      yield decode(bytes.subarray(from, end));
+      line++;
+      from = end + 1;
+    }
+    rest = bytes.subarray(from);
+    if (rest.length > kLineBytes) throw corrupt(path, line, `lines under ${kLineBytes} bytes`, `one of ${rest.length} or more`);
+  }
+  if (rest.length > 0) yield decode(rest);
+}
+
+async function sizeOf(root: string, path: string): Promise<number> {
+  const hint = 'Run `comface generate --out DIR` and name DIR.';
+  const entries = await readdir(root).catch((cause: NodeJS.ErrnoException) => {
+    const found = cause.code === 'ENOENT' ? 'there is no such folder' : cause.code === 'ENOTDIR' ? 'it is a file' : cause.message;
+    throw new ComFaceError('IO', `Cannot read the data folder ${root}: ${found}`, { hint, cause });
+  });
+  if (entries.length === 0) throw new ComFaceError('IO', `Cannot read the data folder ${root}: it is empty`, { hint });
+  if (!entries.includes(kManifestName))
+    throw new ComFaceError('IO', `Cannot read the data folder ${root}: it has no ${kManifestName}`, { hint });
+  const found = await stat(path).catch((cause: unknown) => {
+    throw new ComFaceError('IO', `Cannot read ${path}: ${messageOf(cause)}`, { hint: 'Check its permissions.', cause });
+  });
+  if (!found.isFile()) throw new ComFaceError('IO', `Cannot read ${path}: it is not a file`, { hint });
+  return found.size;
+}
+
+async function checkFiles(manifest: Manifest, path: string): Promise<void> {
+  const { files, lines, folder } = manifest;
+  const root = await realpath(folder);
+  for (let from = 0; from < files.length; from += kStatsAtOnce) {
+    const found = await Promise.all(
+      files.slice(from, from + kStatsAtOnce).map((file) => lstat(file).catch((cause: NodeJS.ErrnoException) => cause)),
+    );
+    for (const [i, state] of found.entries()) await checkFile(files[from + i]!, state, root, `${path}:${lines[from + i]}`);
+  }
+}
+
+async function checkFile(file: string, state: Stats | NodeJS.ErrnoException, root: string, where: string): Promise<void> {
+  const fail = (found: string, hint: string) =>
+    new ComFaceError('IO', `${where}: Expected the picture ${file} but found ${found}`, { hint });
+  if (state instanceof Error) {
+    const found = state.code === 'ENOENT' || state.code === 'ENOTDIR' ? 'no such file' : state.message;
+    throw fail(found, 'Copy the whole folder again, or generate it anew.');
+  }
+  if (state.isFile()) return;
+  if (!state.isSymbolicLink()) throw fail('something that is not a file', 'Remove the line, or put the picture there.');
+  const target = await realpath(file).catch(() => undefined);
+  if (target === undefined) throw fail('a link to nothing', 'Replace the link by the picture.');
+  const hint = 'Copy the picture into the folder.';
+  if (!target.startsWith(root.endsWith(sep) ? root : root + sep)) throw fail(`a link out of the folder to ${target}`, hint);
+  if (!(await stat(target)).isFile()) throw fail('a link to something that is not a file', hint);
+}
+
+function corrupt(
+  path: string,
+  line: number,
+  rule: string,
+  found: string,
+  hint = 'Correct the line, or generate the data anew.',
+): ComFaceError {
+  return new ComFaceError('CORRUPT_FILE', `${path}:${line}: Expected ${rule} but found ${found}`, { hint });
+}
+
+function messageOf(cause: unknown): string {
+  return cause instanceof Error ? cause.message : String(cause);
+}

@@ -1,0 +1,182 @@
+// Which pictures form the pairs of a step. No list of pairs is ever made: pictures are sorted into groups of one subject and
+// attribute by alpha, x comes from a keyed permutation of the epoch, y from the part of x's group that lies within S.
+import type { TrainConfig } from '../config.js';
+import { ComFaceError, invalid } from '../errors.js';
+import type { NativePlan } from '../native.js';
+import type { Manifest } from './manifest.js';
+import { below, keyedPermutation, Purpose, philox } from './random.js';
+
+/** Pairs in a plan beyond the batch, to stand in for pairs with a broken picture. */
+export const kSpares = 8;
+
+/** Alphas are floats: two that differ by less are the same, and S may be passed by as much. */
+const kTolerance = 1e-6;
+
+/** Options of the sampler, as in the training configuration. */
+export interface PairOptions extends Pick<TrainConfig, 'seed' | 'pairs' | 'pairsPerEpoch' | 'target'> {
+  /** S of an epoch, never growing: `(epoch) => stageAt(config.curriculum, epoch).range`. */
+  rangeAt: (epoch: number) => number;
+}
+
+/** Subject numbers of the two parts of a data set, ascending. */
+export interface Split {
+  training: Uint32Array;
+  validation: Uint32Array;
+}
+
+/**
+ * Splits the subjects, never the pictures of one (paper, section 4.1: 90 % and 10 %). Keyed by `seed`; at least one subject is kept
+ * out when `share` > 0 and there are two, and at least one always trains.
+ *
+ * @param share Part of the subjects to keep out, [0, 1).
+ */
+export function splitSubjects(manifest: Pick<Manifest, 'subject'>, share: number, seed: number): Split {
+  const subjects = Uint32Array.from(new Set(manifest.subject)).sort();
+  const wanted = share > 0 ? Math.max(1, Math.round(share * subjects.length)) : 0;
+  const kept = Math.min(wanted, subjects.length - 1);
+  // Epoch 0 of the order is free for this: epochs count from 1.
+  const order = keyedPermutation(BigInt(seed), Purpose.order, 0, subjects.length);
+  const pick = (from: number, to: number) =>
+    Uint32Array.from({ length: Math.max(0, to - from) }, (_, i) => subjects[order(from + i)]!).sort();
+  return { validation: pick(0, kept), training: pick(kept, subjects.length) };
+}
+
+/** Plans the steps of a run; `plan(step)` is a pure function of the data, the options and `step`. */
+export class PairSampler {
+  /** Pictures of the given subjects. */
+  readonly pictures: number;
+  /** Whole batches in an epoch; the last incomplete one is dropped. */
+  readonly stepsPerEpoch: number;
+  readonly #options: PairOptions;
+  readonly #seed: bigint;
+  readonly #groups: Groups;
+  // What only depends on the epoch or on S, kept from the last plan.
+  #order: { epoch: number; at: (index: number) => number } = { epoch: 0, at: (index) => index };
+  #usable: { range: number; next: Uint32Array | null } = { range: Number.NaN, next: null };
+
+  /**
+   * @param subjects Subject numbers whose pictures take part.
+   * @throws ComFaceError INVALID_INPUT when no subject has two alphas of one attribute within the narrowest range, or a batch is larger
+   * than the data.
+   */
+  constructor(manifest: Manifest, subjects: Iterable<number>, options: PairOptions) {
+    this.#options = options;
+    this.#seed = BigInt(options.seed);
+    this.#groups = group(manifest, new Set(subjects));
+    this.pictures = this.#groups.samples.length;
+    const range = options.rangeAt(Number.POSITIVE_INFINITY);
+    if (!this.#groups.samples.some((_, place) => partners(this.#groups, place, range).count > 0)) {
+      const rule = `two pictures of one subject and attribute whose alphas differ by at most ${range}`;
+      const hint = 'Pairs need at least two alphas of each subject and attribute.';
+      throw new ComFaceError('INVALID_INPUT', `Expected ${rule} in ${manifest.folder} but found none among ${this.pictures}`, { hint });
+    }
+    const rule = `at most ${this.pictures}, the number of training pictures,`;
+    if (this.pictures < options.pairs) throw invalid('pairs', rule, options.pairs, 'Use smaller batches or more pictures.');
+    this.stepsPerEpoch = Math.floor(Math.min(options.pairsPerEpoch ?? this.pictures, this.pictures) / options.pairs);
+  }
+
+  /**
+   * The pairs of a global step, counted from 1: `pairs` rows and {@link kSpares} spares.
+   *
+   * In an epoch each picture is x once (in as many batches as `stepsPerEpoch`). A picture without a partner within S is replaced by the
+   * next one, by (subject, attribute, alpha), that has one. y is uniform over the pictures of the same subject and attribute with
+   * 0 < |alpha_y - alpha_x| <= S (paper, sections 3.2 and 3.3).
+   */
+  plan(step: number): NativePlan {
+    if (!Number.isInteger(step) || step < 1 || step > 0xffffffff) throw invalid('step', 'an integer from 1 to 4294967295', step);
+    const { pairs } = this.#options;
+    const epochsBefore = Math.floor((step - 1) / this.stepsPerEpoch);
+    const first = (step - 1 - epochsBefore * this.stepsPerEpoch) * pairs;
+    const range = this.#options.rangeAt(epochsBefore + 1);
+    const rows = pairs + kSpares;
+    const plan = { seed: this.#seed, step, pairs, x: new Uint32Array(rows), y: new Uint32Array(rows), target: new Float32Array(rows) };
+    const order = this.#orderOf(epochsBefore + 1);
+    for (let i = 0; i < pairs; i++) {
+      const word = philox(this.#seed, Purpose.pair, step, i, 0)[0];
+      this.#pair(plan, i, order(first + i), word, range);
+    }
+    for (let i = 0; i < kSpares; i++) {
+      const words = philox(this.#seed, Purpose.spare, step, i, 0);
+      this.#pair(plan, pairs + i, below(words[0], this.pictures), words[1], range);
+    }
+    return plan;
+  }
+
+  #orderOf(epoch: number): (index: number) => number {
+    if (this.#order.epoch !== epoch) this.#order = { epoch, at: keyedPermutation(this.#seed, Purpose.order, epoch, this.pictures) };
+    return this.#order.at;
+  }
+
+  #pair(plan: NativePlan, row: number, place: number, word: number, range: number): void {
+    const { samples, alphas } = this.#groups;
+    if (this.#usable.range !== range) this.#usable = { range, next: nextUsable(this.#groups, range) };
+    const x = this.#usable.next === null ? place : this.#usable.next[place]!;
+    const near = partners(this.#groups, x, range);
+    const choice = below(word, near.count);
+    const lower = near.middle - near.from;
+    const y = choice < lower ? near.from + choice : near.after + choice - lower;
+    const change = alphas[y]! - alphas[x]!;
+    plan.x[row] = samples[x]!;
+    plan.y[row] = samples[y]!;
+    plan.target[row] = this.#options.target === 'signed' ? change : Math.abs(change);
+  }
+}
+
+/** Pictures by (subject, attribute, alpha). A "place" is an index into `samples` and `alphas`. */
+interface Groups {
+  samples: Uint32Array;
+  alphas: Float32Array;
+  /** First place of each group, then the number of places. */
+  starts: Uint32Array;
+}
+
+function group({ subject, attribute, alpha }: Manifest, subjects: ReadonlySet<number>): Groups {
+  const samples = new Uint32Array(subject.length);
+  let count = 0;
+  for (let row = 0; row < subject.length; row++) if (subjects.has(subject[row]!)) samples[count++] = row;
+  const chosen = samples.slice(0, count);
+  const compare = (a: number, b: number) => subject[a]! - subject[b]! || attribute[a]! - attribute[b]! || alpha[a]! - alpha[b]! || a - b;
+  // Generated sets come sorted; with a comparator, sorting millions takes seconds.
+  if (!chosen.every((sample, i) => i === 0 || compare(chosen[i - 1]!, sample) < 0)) chosen.sort(compare);
+  const starts = [0];
+  for (let place = 1; place < count; place++) {
+    const [before, here] = [chosen[place - 1]!, chosen[place]!];
+    if (subject[before] !== subject[here] || attribute[before] !== attribute[here]) starts.push(place);
+  }
+  const alphas = new Float32Array(count);
+  for (let place = 0; place < count; place++) alphas[place] = alpha[chosen[place]!]!;
+  return { samples: chosen, alphas, starts: Uint32Array.from([...starts, count]) };
+}
+
+/** Places of x's group with 0 < |alpha - alpha_x| <= range: [from, middle) below x and [after, to) above it. */
+function partners({ alphas, starts }: Groups, x: number, range: number) {
+  const next = firstAtLeast(starts, 0, starts.length, x + 1);
+  const [low, high, alpha] = [starts[next - 1]!, starts[next]!, alphas[x]!];
+  const from = firstAtLeast(alphas, low, x, alpha - range - kTolerance);
+  const middle = firstAtLeast(alphas, from, x, alpha - kTolerance);
+  const after = firstAtLeast(alphas, x, high, alpha + kTolerance);
+  const to = firstAtLeast(alphas, after, high, alpha + range + kTolerance);
+  return { from, middle, after, to, count: middle - from + to - after };
+}
+
+function firstAtLeast(values: Float32Array | Uint32Array, from: number, to: number, value: number): number {
+  while (from < to) {
+    const middle = (from + to) >>> 1;
+    if (values[middle]! < value) from = middle + 1;
+    else to = middle;
+  }
+  return from;
+}
+
+/** For each place the first at or after it, around the end, that has a partner; null when every place has one. */
+function nextUsable(groups: Groups, range: number): Uint32Array | null {
+  const next = new Uint32Array(groups.samples.length);
+  let lonely = 0;
+  let following = groups.samples.findIndex((_, place) => partners(groups, place, range).count > 0);
+  for (let place = next.length - 1; place >= 0; place--) {
+    if (partners(groups, place, range).count > 0) following = place;
+    else lonely++;
+    next[place] = following;
+  }
+  return lonely === 0 ? null : next;
+}

@@ -1,0 +1,213 @@
+// The demo: draw faces, pre-train a ResNet-18 on them, then compare faces of people it has never seen, beside three rivals.
+// Every rival gets the same pairs, folds and solver; what is printed is what was measured.
+import { mkdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { cpus } from 'node:os';
+import { join, resolve } from 'node:path';
+import type { TrainOptions } from './config.js';
+import { kManifestName, type Manifest } from './data/manifest.js';
+import { type GenerateProgress, generate } from './data/procedural.js';
+import { Model } from './model.js';
+import { native } from './native.js';
+import { type DemoReport, type DemoTask, demoReport } from './report/report.js';
+import { latestCheckpoint } from './train/checkpoint.js';
+import { type StepEvent, train } from './train/train.js';
+import { drawPairs, type Pairs, subjectFolds } from './transfer/folds.js';
+import { differenceFeatures, type Evaluation, evaluate, score } from './transfer/linear.js';
+import { grayGrids, pixelDifferences } from './transfer/pixels.js';
+
+/** By how much ComFace's correlation has to lead the best rival's. */
+const kRequiredMargin = 0.15;
+const kSeed = 1;
+const kSize = 64;
+const kFolds = 4;
+const kTasks = ['smile', 'weight'] as const;
+
+/** Faces to learn from: camera family 0. */
+const training = { subjects: 640, attributes: ['weight', 'age', 'smile'], alphas: 11, size: kSize, seed: kSeed, domain: 0, quality: 92 };
+/** Faces to be tested on: other people (their numbers do not meet), camera family 1. */
+const testing = { subjects: 160, firstSubject: 1_000_000, attributes: [...kTasks], alphas: 11, size: kSize, seed: kSeed, domain: 1, quality: 92 };
+const kPairsPerSubject = 12;
+
+/** Settings of the paper but for the scale: a smaller network, fewer and smaller pictures, softer crops and color (faces are aligned and small). */
+const settings = {
+  seed: kSeed,
+  backbone: 'resnet18',
+  size: kSize,
+  pairs: 32,
+  epochs: 12,
+  pairsPerEpoch: 2240,
+  validation: 0,
+  augment: { cropAreaMin: 0.6, cropAspectMax: 1.1, brightness: 0.4, contrast: 0.4, saturation: 0.4, hue: 0.1, grayscaleProbability: 0.1 },
+  checkpointEverySteps: 200,
+  keepCheckpoints: 2,
+} satisfies Partial<TrainOptions>;
+
+/** What the demo says while it works. */
+export type DemoEvent =
+  | { type: 'phase'; text: string }
+  | { type: 'generate'; progress: GenerateProgress }
+  | { type: 'step'; step: StepEvent };
+
+/** The figures of a demo; also `result.json`. */
+export type DemoResult = Omit<DemoReport, 'curves' | 'tasks'> & {
+  tasks: { name: string; unit: string; rows: DemoTask['rows'] }[];
+  files: { report: string; result: string; run: string };
+};
+
+/**
+ * Runs the demo and writes `report.html` and `result.json` into `out`.
+ *
+ * Faces already drawn there by an earlier demo are used again; the run is made anew.
+ * @throws ComFaceError as `generate` and `train` do; aborting rejects with `signal.reason`.
+ */
+export async function demo(options: { out: string; signal?: AbortSignal; onEvent?: (event: DemoEvent) => void }): Promise<DemoResult> {
+  const { onEvent = () => undefined, signal } = options;
+  const out = resolve(options.out);
+  const started = performance.now();
+  const clock = { generate: 0, train: 0, evaluate: 0, total: 0 };
+  const timed = async <T>(phase: keyof typeof clock, text: string, work: () => Promise<T>): Promise<T> => {
+    onEvent({ type: 'phase', text });
+    const begun = performance.now();
+    const result = await work();
+    clock[phase] += (performance.now() - begun) / 1000;
+    return result;
+  };
+  await mkdir(out, { recursive: true });
+  const draw = (name: string, set: typeof training) => faces(join(out, name), set, signal, (progress) => onEvent({ type: 'generate', progress }));
+  const count = (set: typeof training) => set.subjects * set.attributes.length * set.alphas;
+  const data = await timed('generate', `Drawing ${count(training)} faces of ${training.subjects} people to learn from`, () => draw('faces', training));
+  const test = await timed('generate', `Drawing ${count(testing)} faces of ${testing.subjects} other people, another camera, other light`, () => draw('test', testing));
+  const run = join(out, 'run');
+  await rm(run, { recursive: true, force: true });
+  const curves = await timed('train', 'Pre-training a ResNet-18 on them', () => pretrain(data.folder, run, signal, (step) => onEvent({ type: 'step', step })));
+  const tasks = await timed('evaluate', 'Comparing faces of people it has never seen (linear evaluation, 4 folds by subject)', () => compareAll(test, run));
+  clock.total = (performance.now() - started) / 1000;
+  const margins = tasks.map(({ name, rows }) => [name, rows[0]!.correlation - Math.max(...rows.slice(1).map((row) => row.correlation))] as const);
+  const report: DemoReport = {
+    title: 'ComFace demo',
+    machine: { cpu: cpus()[0]?.model ?? 'unknown', cores: native().module.cpu.cores, node: process.version },
+    settings: describeSettings(curves),
+    seconds: clock,
+    curves,
+    tasks,
+    target: { required: kRequiredMargin, margins },
+  };
+  const files = { report: join(out, 'report.html'), result: join(out, 'result.json'), run };
+  const { curves: _, tasks: all, ...rest } = report;
+  const result: DemoResult = { ...rest, tasks: all.map(({ name, unit, rows }) => ({ name, unit, rows })), files };
+  await writeFile(files.report, demoReport(report));
+  await writeFile(files.result, `${JSON.stringify(result, null, 2)}\n`);
+  return result;
+}
+
+/** Draws a set, or takes the one that is there; what an interrupted demo left unfinished is drawn anew. */
+async function faces(folder: string, set: typeof training, signal: AbortSignal | undefined, onProgress: (progress: GenerateProgress) => void): Promise<Manifest> {
+  const finished = await stat(join(folder, kManifestName)).then(
+    () => true,
+    () => false,
+  );
+  if (!finished) await rm(folder, { recursive: true, force: true });
+  return generate({ ...set, out: folder, onProgress, ...(signal && { signal }) });
+}
+
+type Curves = DemoReport['curves'] & { engine: string };
+
+async function pretrain(data: string, run: string, signal: AbortSignal | undefined, onStep: (step: StepEvent) => void): Promise<Curves> {
+  const steps: StepEvent[] = [];
+  const stages: Curves['stages'] = [];
+  let engine = '';
+  for await (const event of train({ ...settings, data, out: run }, signal ? { signal } : {})) {
+    if (event.type === 'start') engine = event.engine;
+    if (event.type === 'stage') stages.push({ fromStep: event.step, range: event.range });
+    if (event.type !== 'step') continue;
+    steps.push(event);
+    onStep(event);
+  }
+  return {
+    step: steps.map(({ step }) => step),
+    inter: steps.map(({ inter }) => inter),
+    intra: steps.map(({ intra }) => intra),
+    stages,
+    chanceInter: Math.log(2 * settings.pairs - 1),
+    engine,
+  };
+}
+
+/** Each method's embeddings or pixels, computed once for all test pictures. */
+async function compareAll(test: Manifest, run: string): Promise<DemoTask[]> {
+  const checkpoint = (await latestCheckpoint(run))!;
+  const design = checkpoint.info['config'] as Model['design'];
+  const embed = async (weights: Parameters<typeof Model.from>[1]): Promise<{ h: Float32Array; width: number }> => {
+    await using model = await Model.from(design, weights);
+    return { h: await model.embed(test.files), width: model.width };
+  };
+  const comface = await embed(checkpoint.weights);
+  const untrained = await embed({ seed: kSeed + 1 });
+  const grids = await grayGridsOf(test.files);
+  const tasks: DemoTask[] = [];
+  for (const name of kTasks) {
+    const pairs = pairsOf(test, name);
+    const folds = subjectFolds(pairs.subject, kFolds, BigInt(kSeed));
+    const linear = ({ h, width }: typeof comface) => evaluate(differenceFeatures(pick(h, pairs.x, width), pick(h, pairs.y, width), width), pairs.target, pairs.subject, folds);
+    const methods: [string, Evaluation][] = [
+      ['ComFace', linear(comface)],
+      ['Untrained backbone', linear(untrained)],
+      ['16x16 gray pixel differences', evaluate(pixelDifferences(grids, pairs), pairs.target, pairs.subject, folds)],
+      ['Always zero', score(new Float32Array(pairs.target.length), pairs.target, folds)],
+    ];
+    const rows = methods.map(([method, { mae, correlation }]) => ({ method, mae, correlation }));
+    const estimate = methods[0]![1].predictions;
+    tasks.push({ name, unit: 'steps of alpha', rows, scatter: { truth: pairs.target, estimate }, pairs: await samplePairs(test, pairs, estimate) });
+  }
+  return tasks;
+}
+
+/** The pairs of one attribute; x and y are rows of the manifest. */
+function pairsOf(test: Manifest, attribute: string): Pairs {
+  const wanted = test.attributes.indexOf(attribute);
+  const rows = Uint32Array.from(test.files.keys()).filter((row) => test.attribute[row] === wanted);
+  const of = (list: ArrayLike<number>) => Array.from(rows, (row) => list[row]!);
+  const pairs = drawPairs({ subject: of(test.subject), value: of(test.alpha) }, kPairsPerSubject, BigInt(kSeed));
+  return { ...pairs, x: pairs.x.map((i) => rows[i]!), y: pairs.y.map((i) => rows[i]!) };
+}
+
+/** Rows of a matrix, copied. */
+function pick(values: Float32Array, rows: Uint32Array, width: number): Float32Array {
+  const out = new Float32Array(rows.length * width);
+  for (const [i, row] of rows.entries()) out.set(values.subarray(row * width, (row + 1) * width), i * width);
+  return out;
+}
+
+async function grayGridsOf(files: readonly string[]): Promise<Float32Array> {
+  const area = kSize * kSize;
+  const planes = new Float32Array(files.length * 3 * area);
+  for (const [i, file] of files.entries()) {
+    const { rgb } = await native().module.decodeJpeg(await readFile(file));
+    for (let p = 0; p < area; p++) for (let c = 0; c < 3; c++) planes[(i * 3 + c) * area + p] = rgb[p * 3 + c]! / 255;
+  }
+  return grayGrids(planes, kSize, { mean: [0, 0, 0], deviation: [1, 1, 1] });
+}
+
+/** Eight test pairs spread over the true changes, one of each eighth, none chosen by its estimate. */
+async function samplePairs(test: Manifest, pairs: Pairs, estimate: Float32Array): Promise<DemoTask['pairs']> {
+  const order = Array.from(pairs.target.keys()).sort((a, b) => pairs.target[a]! - pairs.target[b]! || a - b);
+  const chosen = Array.from({ length: 8 }, (_, i) => order[Math.floor(((i + 0.5) / 8) * order.length)]!);
+  return Promise.all(
+    chosen.map(async (row) => ({
+      x: await readFile(test.files[pairs.x[row]!]!),
+      y: await readFile(test.files[pairs.y[row]!]!),
+      truth: pairs.target[row]!,
+      estimate: estimate[row]!,
+    })),
+  );
+}
+
+function describeSettings({ step, engine }: Curves): [string, string][] {
+  return [
+    ['Network', `${settings.backbone} at ${kSize} x ${kSize}, from random weights (seed ${kSeed})`],
+    ['Engine', engine],
+    ['Learned from', `${training.subjects} people, attributes ${training.attributes.join(', ')}, ${training.alphas} values of alpha each`],
+    ['Training', `${step.length} steps of ${settings.pairs} pairs (${3 * settings.pairs} views), 12 epochs, Adam, curriculum of 4 stages`],
+    ['Tested on', `${testing.subjects} other people, ${kPairsPerSubject} pairs each and task, another camera family`],
+  ];
+}

@@ -1,0 +1,126 @@
+// A trained network ready to use: embeddings of pictures and the change between two. Inference only, running statistics.
+import { stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { TrainConfig } from './config.js';
+import { ComFaceError, invalid } from './errors.js';
+import { type BackboneName, backbone, embeddingWidth } from './models/resnet.js';
+import { chooseDevice, type Device, type NativeAugment, type NativeEngine, native, type PrecisionChoice, threadCount } from './native.js';
+import { type CheckpointState, latestCheckpoint, loadCheckpoint } from './train/checkpoint.js';
+import { writeState } from './train/state.js';
+import type { Tensor } from './weights/safetensors.js';
+
+/** How to run a loaded model. */
+export interface ModelOptions {
+  /** @default 'auto' */
+  device?: Device;
+  /** @default 'auto' */
+  precision?: PrecisionChoice;
+  /** Compute threads; 0: one for each core. @default 0 */
+  threads?: number;
+  /** Pictures computed at once. @default 32 */
+  batch?: number;
+}
+
+/** The network of a model, as its training options name it. */
+export type ModelDesign = Pick<TrainConfig, 'backbone' | 'width' | 'size' | 'augment'>;
+
+/** Result of comparing two pictures of one person. */
+export interface Comparison {
+  /** Estimated size of the change in steps of alpha, relu(h_y - h_x) through the linear layer (paper, section 3.2). Near 0: no change. */
+  change: number;
+}
+
+/**
+ * Loads a model from a run folder (its newest good checkpoint) or from one checkpoint's folder.
+ *
+ * @throws ComFaceError INVALID_INPUT when there is none, CORRUPT_FILE, IO, DEVICE_UNAVAILABLE.
+ * @example
+ * await using model = await loadModel('run');
+ * const { change } = await model.compare('before.jpg', 'after.jpg');
+ */
+export async function loadModel(folder: string, options: ModelOptions = {}): Promise<Model> {
+  const isCheckpoint = await stat(join(folder, 'manifest.json')).then(
+    () => true,
+    () => false,
+  );
+  const state: CheckpointState | null = isCheckpoint ? await loadCheckpoint(folder) : await latestCheckpoint(folder);
+  if (!state) throw invalid('folder', 'a run or checkpoint folder', folder, 'Train first: comface train --data FOLDER --out RUN');
+  const design = state.info['config'] as ModelDesign | undefined;
+  if (design?.backbone === undefined) {
+    throw new ComFaceError('CORRUPT_FILE', `${folder}: the manifest does not say which network this is`, { hint: 'Use a checkpoint written by comface train.' });
+  }
+  return Model.from(design, state.weights, options);
+}
+
+/** A network for inference. Dispose of it, or hold it with `await using`. */
+export class Model {
+  /** Width of an embedding. */
+  readonly width: number;
+  readonly design: ModelDesign;
+  readonly #engine: NativeEngine;
+  readonly #head: { weight: Float32Array; bias: number } | undefined;
+
+  private constructor(design: ModelDesign, engine: NativeEngine, head: Model['head']) {
+    this.design = design;
+    this.width = embeddingWidth(design.backbone as BackboneName, design.width);
+    this.#engine = engine;
+    this.#head = head;
+  }
+
+  /** The linear layer l of the change head, if the weights have one. */
+  get head(): { weight: Float32Array; bias: number } | undefined {
+    return this.#head;
+  }
+
+  /** Makes a model from weights, or an untrained one from a seed. */
+  static async from(design: ModelDesign, weights: ReadonlyMap<string, Tensor> | { seed: number }, options: ModelOptions = {}): Promise<Model> {
+    const { library, precision } = chooseDevice(options.device ?? 'auto', options.precision ?? 'auto');
+    const { batch = 32, threads = 0 } = options;
+    const layers = backbone(design.backbone as BackboneName, design);
+    const engine = await native().module.createEngine(library, { layers, batch, training: false, precision, threads: threadCount(threads) });
+    if ('seed' in weights) {
+      await engine.initialize(BigInt(weights.seed));
+      return new Model(design, engine, undefined);
+    }
+    await writeState(engine, weights);
+    const weight = weights.get('change.weight');
+    const bias = weights.get('change.bias');
+    const head = weight?.dtype === 'F32' && bias?.dtype === 'F32' ? { weight: weight.data, bias: bias.data[0]! } : undefined;
+    return new Model(design, engine, head);
+  }
+
+  /**
+   * Embeddings h of JPEG pictures, pictures x width, row after row. Each is resized to the model's size.
+   * @throws ComFaceError CORRUPT_FILE or IO naming the first picture that cannot be read, DISPOSED.
+   */
+  async embed(files: readonly string[], { threads = 2 }: { threads?: number } = {}): Promise<Float32Array> {
+    if (files.length === 0) return new Float32Array();
+    const source = native().module.openFiles(files, this.design.size, threads, 0);
+    try {
+      const samples = Uint32Array.from(files, (_, i) => i);
+      return await this.#engine.embed(source, samples, 'avgpool', this.design.augment as NativeAugment);
+    } finally {
+      source.dispose();
+    }
+  }
+
+  /**
+   * How much the face changed from picture x to picture y of the same person.
+   * @throws ComFaceError as {@link Model.embed}; INVALID_INPUT when the model was trained without the change head.
+   */
+  async compare(x: string, y: string): Promise<Comparison> {
+    if (!this.#head) throw invalid('model', 'a model with a change head', 'weights without one', 'Train with `intraPersonal` above 0.');
+    const h = await this.embed([x, y]);
+    let change = this.#head.bias;
+    for (let i = 0; i < this.width; i++) change += this.#head.weight[i]! * Math.max(0, h[this.width + i]! - h[i]!);
+    return { change };
+  }
+
+  dispose(): void {
+    this.#engine.dispose();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.dispose();
+  }
+}

@@ -1,0 +1,40 @@
+// ComFace's two heads on a backbone's embedding (paper section 3.2, figure 2). The batch is x~_1..N, x~_N+1..2N, y~_1..N: thirds of its rows.
+import type { LayerRecord } from './layers.js';
+
+export interface HeadOptions {
+  /** Width of the embedding `avgpool`. */
+  embedding: number;
+  /** Hidden and output width of the projection head g. */
+  projection: { hidden: number; out: number };
+  /** tau of equation (1). */
+  temperature: number;
+  /** Factors of the two losses in their sum; 0 leaves that head out. */
+  interPersonal: number;
+  intraPersonal: number;
+}
+
+/** The whole training graph: backbone, projection head with InfoNCE (loss `inter`), change head with squared error (loss `intra`). */
+export function comfaceGraph(backbone: readonly LayerRecord[], options: HeadOptions): LayerRecord[] {
+  const { projection, temperature, interPersonal, intraPersonal } = options;
+  const layers = [...backbone];
+  if (interPersonal > 0) {
+    layers.push(
+      { op: 'rows', name: 'views', input: 'avgpool', from: 0, to: 2, of: 3 },
+      { op: 'linear', name: 'projection.0', input: 'views', out: projection.hidden, bias: true },
+      { op: 'relu', name: 'projection.1', input: 'projection.0' },
+      { op: 'linear', name: 'projection.2', input: 'projection.1', out: projection.out, bias: true },
+      { op: 'l2Normalize', name: 'z', input: 'projection.2' },
+      { op: 'infoNce', name: 'inter', input: 'z', temperature, weight: interPersonal },
+    );
+  }
+  if (intraPersonal > 0) {
+    layers.push(
+      { op: 'rows', name: 'x', input: 'avgpool', from: 0, to: 1, of: 3 },
+      { op: 'rows', name: 'y', input: 'avgpool', from: 2, to: 3, of: 3 },
+      { op: 'reluDifference', name: 'difference', inputs: ['y', 'x'] },
+      { op: 'linear', name: 'change', input: 'difference', out: 1, bias: true },
+      { op: 'squaredError', name: 'intra', input: 'change', weight: intraPersonal },
+    );
+  }
+  return layers;
+}

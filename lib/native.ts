@@ -1,0 +1,171 @@
+// Finds, loads and types the binary. This is the whole surface between TypeScript and C++: plain numbers, strings and typed arrays.
+import { existsSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { ComFaceError, type ErrorCode } from './errors.js';
+import type { LayerRecord } from './models/layers.js';
+
+/** Crop, color and normalization of a view; native/augment.h states each. */
+export interface NativeAugment {
+  cropAreaMin: number;
+  cropAreaMax: number;
+  cropAspectMax: number;
+  flipProbability: number;
+  jitterProbability: number;
+  brightness: number;
+  contrast: number;
+  saturation: number;
+  hue: number;
+  grayscaleProbability: number;
+  mean: readonly number[];
+  deviation: readonly number[];
+}
+
+/** What one step reads: rows [0, pairs) are used, the rest are spares for broken pictures. */
+export interface NativePlan {
+  seed: bigint;
+  step: number;
+  pairs: number;
+  x: Uint32Array;
+  y: Uint32Array;
+  target: Float32Array;
+}
+
+export interface NativeAdam {
+  learningRate: number;
+  beta1: number;
+  beta2: number;
+  epsilon: number;
+  weightDecay: number;
+  step: number;
+}
+
+export interface NativeStep {
+  /** In the order of the graph's loss layers. */
+  losses: number[];
+  broken: { sample: number; reason: string }[];
+  loadSeconds: number;
+  computeSeconds: number;
+}
+
+export type Slot = 'parameter' | 'gradient' | 'firstMoment' | 'secondMoment' | 'statistic' | 'value' | 'valueGradient';
+
+export interface NativeTensorInfo {
+  name: string;
+  dims: number[];
+}
+
+/** An open set of pictures with its decoding threads. */
+export interface NativeSource {
+  readonly count: number;
+  readonly size: number;
+  /** One batch of training views, for tests and pictures: 3 * pairs x 3 x size x size. */
+  fill(plan: NativePlan, augment: NativeAugment): Promise<{ images: Float32Array; targets: Float32Array; broken: NativeStep['broken'] }>;
+  dispose(): void;
+}
+
+/** One compiled graph on its own thread. Calls run in the order made; dispose() lets the running one finish and rejects the others with DISPOSED. */
+export interface NativeEngine {
+  readonly parameters: NativeTensorInfo[];
+  readonly statistics: NativeTensorInfo[];
+  readonly sizeBytes: number;
+  readonly description: string;
+  readonly state: 'ready' | 'busy' | 'failed' | 'disposed';
+  initialize(seed: bigint): Promise<void>;
+  step(source: NativeSource, plan: NativePlan, next: NativePlan | null, augment: NativeAugment, adam: NativeAdam): Promise<NativeStep>;
+  embed(source: NativeSource, samples: Uint32Array, layer: string, augment: NativeAugment): Promise<Float32Array>;
+  /** The parts of a step, on given numbers: tests and feature heads. */
+  forward(input: Float32Array, targets: Float32Array): Promise<number[]>;
+  backward(): Promise<void>;
+  update(adam: NativeAdam): Promise<void>;
+  read(slot: Slot, name: string): Promise<Float32Array>;
+  write(slot: Slot, name: string, value: Float32Array): Promise<void>;
+  dispose(): void;
+}
+
+export interface NativeGraphOptions {
+  layers: readonly LayerRecord[];
+  /** Samples in one run (3 x pairs for training). */
+  batch: number;
+  training: boolean;
+  precision: 'fp32' | 'bf16' | 'fp64';
+  threads: number;
+}
+
+/** One picture to draw; native/faces/face.h states each field. */
+export interface NativeShots {
+  seed: bigint;
+  subject: Uint32Array;
+  photo: Uint32Array;
+  attribute: Int32Array;
+  alpha: Float32Array;
+  domain: number;
+  size: number;
+}
+
+export interface NativeModule {
+  /** library: path of a backend library; '' for the plain reference loops. */
+  createEngine(library: string, graph: NativeGraphOptions): Promise<NativeEngine>;
+  /** pictureSize: edge that every picture must have, 0 for any. */
+  openFiles(paths: readonly string[], size: number, threads: number, pictureSize: number): NativeSource;
+  attributeNames: readonly string[];
+  /** Draws faces with `threads` threads: packed RGB, count x size x size x 3. */
+  drawFaces(shots: NativeShots, threads: number): Promise<Uint8Array>;
+  /** Draws faces and writes each as a baseline JPEG (4:2:0). Rejects with IO naming the file. */
+  writeFaces(shots: NativeShots, paths: readonly string[], quality: number, threads: number): Promise<void>;
+  decodeJpeg(file: Uint8Array): Promise<{ width: number; height: number; rgb: Uint8Array }>;
+  encodeJpeg(rgb: Uint8Array, width: number, height: number, quality: number): Promise<Uint8Array>;
+  setErrorClass(errorClass: new (code: ErrorCode, message: string) => Error): void;
+  /** Philox words, to check the TypeScript twin. */
+  philox(seed: bigint, purpose: number, a: number, b: number, c: number): number[];
+  cpu: { avx2: boolean; avx512: boolean; bf16: boolean; cores: number };
+}
+
+const require = createRequire(import.meta.url);
+/** The package's folder: one above lib/ (tests run the sources) and one above dist/ (installed). */
+const root = fileURLToPath(new URL('..', import.meta.url));
+
+let loaded: { module: NativeModule; folder: string } | undefined;
+
+/**
+ * Loads the add-on once: COMFACE_NATIVE (a file), else build/Release, build/Debug, prebuilds/<platform>-<arch>/.
+ * @throws ComFaceError DEVICE_UNAVAILABLE with what to do when no binary works here.
+ */
+export function native(): { module: NativeModule; folder: string } {
+  if (loaded) return loaded;
+  try {
+    const file = process.env['COMFACE_NATIVE'] ?? (require('node-gyp-build') as { resolve(folder: string): string }).resolve(root);
+    const module = require(file) as NativeModule;
+    module.setErrorClass(ComFaceError);
+    loaded = { module, folder: dirname(file) };
+    return loaded;
+  } catch (cause) {
+    const reason = (cause instanceof Error ? cause.message : String(cause)).trim().split('\n')[0];
+    throw new ComFaceError('DEVICE_UNAVAILABLE', `No comface binary works here (${process.platform}-${process.arch}, node ${process.versions.node}): ${reason}`, {
+      hint: 'Prebuilt: linux-x64 with glibc 2.36 or newer. In a clone of the repository run: node scripts/bootstrap.mjs',
+      cause,
+    });
+  }
+}
+
+/** What the user asks for; `auto` takes the best that works. */
+export type Device = 'auto' | 'cpu' | 'reference';
+/** Number type of activations. `auto`: bf16 where the processor multiplies it natively, else fp32. */
+export type PrecisionChoice = 'auto' | 'fp32' | 'bf16';
+
+/** The backend library of a device ('' for the plain loops) and the number type it will use. */
+export function chooseDevice(device: Device, precision: PrecisionChoice): { library: string; device: 'cpu' | 'reference'; precision: 'fp32' | 'bf16' } {
+  const { module, folder } = native();
+  if (device === 'reference') return { library: '', device, precision: precision === 'bf16' ? 'bf16' : 'fp32' };
+  const library = join(folder, 'libcomface_cpu.so');
+  if (!existsSync(library)) {
+    throw new ComFaceError('DEVICE_UNAVAILABLE', `The CPU backend is missing: ${library}`, { hint: 'Build again: npm run build:native' });
+  }
+  return { library, device: 'cpu', precision: precision === 'auto' ? (module.cpu.bf16 ? 'bf16' : 'fp32') : precision };
+}
+
+/** Threads to compute with when the option is 0: one per core. */
+export function threadCount(option: number): number {
+  return option > 0 ? option : Math.max(1, native().module.cpu.cores);
+}

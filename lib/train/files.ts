@@ -1,0 +1,89 @@
+// The file calls that checkpoints are made of, as an interface so that tests can put a simulated disk or a failing one in their place.
+import { mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { ComFaceError } from '../errors.js';
+
+/** A disk, as far as checkpoints need one. Each call rejects with a Node error (`code`, `syscall`). */
+export interface FileSystem {
+  /** Makes a folder and its parents; resolves with the topmost one that was missing. */
+  mkdir(path: string): Promise<string | undefined>;
+  /** Creates or replaces a file; its bytes are on the disk when this resolves, its name may not be. */
+  writeFile(path: string, bytes: Uint8Array): Promise<void>;
+  /** Brings the names in a folder onto the disk. */
+  syncDirectory(path: string): Promise<void>;
+  rename(from: string, to: string): Promise<void>;
+  readdir(path: string): Promise<string[]>;
+  readFile(path: string): Promise<Uint8Array>;
+  /** Removes a file or a folder with all it holds; nothing there is fine. */
+  rm(path: string): Promise<void>;
+}
+
+/** The disk of this machine. */
+export const disk: FileSystem = {
+  mkdir: (path) => mkdir(path, { recursive: true }),
+  async writeFile(path, bytes) {
+    const handle = await open(path, 'w');
+    try {
+      await handle.writeFile(bytes);
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+  },
+  async syncDirectory(path) {
+    const handle = await open(path, 'r');
+    try {
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+  },
+  rename,
+  readdir: (path) => readdir(path),
+  readFile: (path) => readFile(path),
+  rm: (path) => rm(path, { recursive: true, force: true }),
+};
+
+/** The same disk, rejecting with ComFaceError IO that names the path, the cause and a thing to do. */
+export function explained(files: FileSystem): FileSystem {
+  const attempt = async <T>(verb: string, path: string, call: Promise<T>): Promise<T> => {
+    try {
+      return await call;
+    } catch (cause) {
+      throw ioError(verb, path, cause);
+    }
+  };
+  return {
+    mkdir: (path) => attempt('make the folder', path, files.mkdir(path)),
+    writeFile: (path, bytes) => attempt('write', path, files.writeFile(path, bytes)),
+    syncDirectory: (path) => attempt('flush the folder', path, files.syncDirectory(path)),
+    rename: (from, to) => attempt('rename', from, files.rename(from, to)),
+    readdir: (path) => attempt('list', path, files.readdir(path)),
+    readFile: (path) => attempt('read', path, files.readFile(path)),
+    rm: (path) => attempt('remove', path, files.rm(path)),
+  };
+}
+
+const hints: Record<string, string> = {
+  ENOSPC: 'Free some space on that disk, or write to another one.',
+  EDQUOT: 'Free some of your disk quota, or write to another disk.',
+  EACCES: 'Give yourself permission for that path, or choose another folder.',
+  EPERM: 'Give yourself permission for that path, or choose another folder.',
+  EROFS: 'Choose a folder on a disk that can be written to.',
+  EMFILE: 'Raise the limit of open files (ulimit -n), then run again.',
+  ENFILE: 'Close other programs or raise the limit of open files of the machine, then run again.',
+  EIO: 'Check the disk (dmesg, smartctl): it reports a fault. Write to another one meanwhile.',
+};
+
+/** ComFaceError IO from a Node error. */
+export function ioError(verb: string, path: string, cause: unknown): ComFaceError {
+  const reason = cause instanceof Error ? cause.message : String(cause);
+  const hint = hints[errorCode(cause) ?? ''] ?? 'Check that the path exists and can be read and written.';
+  return new ComFaceError('IO', `Could not ${verb} ${JSON.stringify(path)}: ${reason}`, { cause, hint });
+}
+
+/** `ENOENT` and the like, of a Node error or of the ComFaceError around it. */
+export function errorCode(error: unknown): string | undefined {
+  if (error instanceof ComFaceError) return errorCode(error.cause);
+  const code = error instanceof Error && 'code' in error ? error.code : undefined;
+  return typeof code === 'string' ? code : undefined;
+}

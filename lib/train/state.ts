@@ -1,0 +1,57 @@
+// Between an engine and a checkpoint: every tensor that a run needs to go on, under torchvision's names.
+import { ComFaceError } from '../errors.js';
+import type { NativeEngine, NativeTensorInfo, Slot } from '../native.js';
+import type { Tensor } from '../weights/safetensors.js';
+import type { CheckpointState } from './checkpoint.js';
+
+const kCounter = '.num_batches_tracked';
+const moments = [
+  ['firstMoment', '.exp_avg'],
+  ['secondMoment', '.exp_avg_sq'],
+] as const;
+
+/** Copies weights, running statistics and Adam's moments out of an engine. `step` is the number of updates done. */
+export async function readState(engine: NativeEngine, step: number): Promise<Pick<CheckpointState, 'weights' | 'optimizer'>> {
+  const weights = new Map<string, Tensor>();
+  const optimizer = new Map<string, Tensor>();
+  const read = async (slot: Slot, { name, dims }: NativeTensorInfo): Promise<Tensor> => ({
+    dtype: 'F32',
+    shape: dims,
+    data: await engine.read(slot, name),
+  });
+  for (const info of engine.parameters) {
+    weights.set(info.name, await read('parameter', info));
+    for (const [slot, suffix] of moments) optimizer.set(info.name + suffix, await read(slot, info));
+  }
+  for (const info of engine.statistics) {
+    weights.set(info.name, await read('statistic', info));
+    const counter = info.name.replace(/\.running_(mean|var)$/, kCounter);
+    weights.set(counter, { dtype: 'I64', shape: [], data: BigInt64Array.of(BigInt(step)) });
+  }
+  return { weights, optimizer };
+}
+
+/**
+ * Copies weights into an engine, and Adam's moments if given. Tensors that the engine has no place for (heads, counters) are left.
+ * @throws ComFaceError INVALID_INPUT when a tensor is missing or has another shape.
+ */
+export async function writeState(
+  engine: NativeEngine,
+  weights: ReadonlyMap<string, Tensor>,
+  optimizer?: ReadonlyMap<string, Tensor>,
+): Promise<void> {
+  const write = async (slot: Slot, { name, dims }: NativeTensorInfo, tensor: Tensor | undefined): Promise<void> => {
+    if (tensor?.dtype !== 'F32' || tensor.shape.join() !== dims.join()) {
+      const found = tensor === undefined ? 'nothing' : `${tensor.dtype} [${tensor.shape.join(', ')}]`;
+      throw new ComFaceError('INVALID_INPUT', `Expected F32 [${dims.join(', ')}] for \`${name}\` but received ${found}`, {
+        hint: 'These weights are of another network: compare backbone, width and heads.',
+      });
+    }
+    await engine.write(slot, name, tensor.data);
+  };
+  for (const info of engine.parameters) {
+    await write('parameter', info, weights.get(info.name));
+    if (optimizer) for (const [slot, suffix] of moments) await write(slot, info, optimizer.get(info.name + suffix));
+  }
+  for (const info of engine.statistics) await write('statistic', info, weights.get(info.name));
+}

@@ -1,0 +1,347 @@
+// The training run: events out, checkpoints on disk. A run's whole random and data state is its step, so it may stop and go on anywhere.
+// Everything that computes happens on the engine's thread; between two steps this file only plans, logs and saves.
+import { readFile, writeFile } from 'node:fs/promises';
+import { arch, cpus, platform } from 'node:os';
+import { join } from 'node:path';
+import { checkTrainOptions, type TrainConfig, type TrainOptions } from '../config.js';
+import { type Manifest, readManifest } from '../data/manifest.js';
+import { PairSampler, splitSubjects } from '../data/pairs.js';
+import { ComFaceError, show } from '../errors.js';
+import { comfaceGraph } from '../models/heads.js';
+import { backbone, embeddingWidth } from '../models/resnet.js';
+import { chooseDevice, type NativeEngine, type NativePlan, type NativeSource, type NativeStep, native, threadCount } from '../native.js';
+import { type CheckpointState, latestCheckpoint, saveCheckpoint } from './checkpoint.js';
+import { stageAt } from './curriculum.js';
+import { lockRun } from './lock.js';
+import { type Log, openLog } from './log.js';
+import { learningRateAt, positionAt } from './schedule.js';
+import { readState, writeState } from './state.js';
+
+/** What happens in a run, in order; also the lines of `log.jsonl`. */
+export type TrainEvent =
+  | {
+      type: 'start';
+      /** Step to begin after: 0, or that of the checkpoint. */
+      step: number;
+      steps: number;
+      stepsPerEpoch: number;
+      pictures: number;
+      subjects: number;
+      device: string;
+      precision: string;
+      /** Library, instruction set, threads. */
+      engine: string;
+      /** Bytes of the network with all its buffers, planned before the first step. */
+      memoryBytes: number;
+      parameters: number;
+    }
+  | { type: 'stage'; step: number; epoch: number; stage: number; range: number }
+  | StepEvent
+  | { type: 'broken'; step: number; file: string; line: number; reason: string; count: number }
+  | { type: 'checkpoint'; step: number; path: string }
+  | { type: 'warning'; message: string }
+  | { type: 'end'; step: number; seconds: number; path: string };
+
+/** One update. Losses are unweighted; a head that is left out is NaN. */
+export interface StepEvent {
+  type: 'step';
+  step: number;
+  steps: number;
+  epoch: number;
+  /** Weighted sum of the two. */
+  loss: number;
+  /** InfoNCE, equation (1). */
+  inter: number;
+  /** Mean squared error of the change. */
+  intra: number;
+  learningRate: number;
+  /** S, equation (2). */
+  range: number;
+  pairsPerSecond: number;
+  /** Seconds that this step waited for its batch. */
+  loadSeconds: number;
+  secondsLeft: number;
+}
+
+/** How a run ended. */
+export interface TrainResult {
+  step: number;
+  /** The last checkpoint. */
+  path: string;
+  inter: number;
+  intra: number;
+  seconds: number;
+  /** Pictures that could not be used. */
+  broken: number;
+}
+
+/** A run: iterate its events, or await its result, or both. It starts with the first of these. */
+export interface TrainRun extends AsyncIterable<TrainEvent>, PromiseLike<TrainResult> {}
+
+/**
+ * Pre-trains a network as ComFace does (section 3 of the paper): views, InfoNCE, squared error of the change, curriculum, Adam.
+ *
+ * @param options All but `data` and `out` have defaults; see {@link TrainOptions}.
+ * @param control.signal Aborting finishes the step, saves a checkpoint and rejects with `signal.reason`.
+ * @throws ComFaceError INVALID_CONFIG, INVALID_INPUT, CORRUPT_FILE (too many broken pictures), NOT_FINITE (the last checkpoint stays),
+ * BUSY (another run in the folder), IO, DEVICE_UNAVAILABLE.
+ * @example
+ * for await (const event of train({ data: 'faces', out: 'run', backbone: 'resnet18', size: 64 })) {
+ *   if (event.type === 'step') console.log(event.step, event.inter, event.intra);
+ * }
+ */
+export function train(options: TrainOptions, control: { signal?: AbortSignal } = {}): TrainRun {
+  const events = runEvents(options, control.signal);
+  let drained: Promise<TrainResult> | undefined;
+  const settled: { result?: TrainResult } = {};
+  const iterator: AsyncIterator<TrainEvent> = {
+    async next() {
+      const item = await events.next();
+      if (!item.done) return { done: false, value: item.value };
+      settled.result ??= item.value;
+      return { done: true, value: undefined };
+    },
+    async return() {
+      await events.return(undefined as never);
+      return { done: true, value: undefined };
+    },
+  };
+  const drain = async (): Promise<TrainResult> => {
+    while (!(await iterator.next()).done);
+    if (!settled.result) throw new ComFaceError('DISPOSED', 'This run was left before its end and has no result');
+    return settled.result;
+  };
+  return {
+    [Symbol.asyncIterator]: () => iterator,
+    // biome-ignore lint/suspicious/noThenProperty: a run is awaited for its result, as documented.
+    then(fulfilled, rejected) {
+      drained ??= drain();
+      return drained.then(fulfilled, rejected);
+    },
+  };
+}
+
+/** Everything a run holds open. */
+interface Run {
+  config: TrainConfig;
+  manifest: Manifest;
+  sampler: PairSampler;
+  engine: NativeEngine;
+  source: NativeSource;
+  log: Log;
+  steps: number;
+  done: number;
+  info: Record<string, unknown>;
+  broken: Set<number>;
+  saving: Promise<{ step: number; path: string }> | undefined;
+}
+
+async function* runEvents(options: TrainOptions, signal: AbortSignal | undefined): AsyncGenerator<TrainEvent, TrainResult> {
+  const config = checkTrainOptions(options);
+  signal?.throwIfAborted();
+  const manifest = await readManifest(config.data);
+  const lock = await lockRun(config.out);
+  const open: { engine?: NativeEngine; source?: NativeSource; log?: Log; saving?: Promise<unknown> } = {};
+  try {
+    const warnings: string[] = [];
+    const found = await findCheckpoint(config, warnings);
+    const { split, sampler } = plan(config, manifest);
+    const made = await makeEngine(config);
+    open.engine = made.engine;
+    open.source = native().module.openFiles(manifest.files, config.size, config.loaderThreads, manifest.size);
+    const info = { ...made.info, config, dataHash: manifest.hash, seed: config.seed, pictures: sampler.pictures };
+    if (found) {
+      checkSame(found, info, warnings);
+      await writeState(open.engine, found.weights, found.optimizer);
+    } else {
+      await open.engine.initialize(BigInt(config.seed));
+      await writeFile(join(config.out, 'config.json'), `${JSON.stringify(config, null, 2)}\n`);
+    }
+    const log = await openLog(config.out, { keepThroughStep: found?.step ?? 0 });
+    open.log = log;
+    const steps = config.epochs * sampler.stepsPerEpoch;
+    const run: Run = { config, manifest, sampler, log, info, steps, done: found?.step ?? 0, broken: new Set(), saving: undefined, engine: open.engine, source: open.source };
+    for (const message of warnings) yield emit(run, { type: 'warning', message });
+    yield emit(run, {
+      type: 'start',
+      step: run.done,
+      steps,
+      stepsPerEpoch: sampler.stepsPerEpoch,
+      pictures: sampler.pictures,
+      subjects: split.training.length,
+      device: made.device,
+      precision: made.precision,
+      engine: made.engine.description,
+      memoryBytes: made.engine.sizeBytes,
+      parameters: made.engine.parameters.reduce((sum, { dims }) => sum + dims.reduce((a, b) => a * b, 1), 0),
+    });
+    return yield* loop(run, signal, open);
+  } finally {
+    await open.saving?.catch(() => undefined);
+    open.engine?.dispose();
+    open.source?.dispose();
+    await open.log?.close().finally(() => lock.release());
+    if (!open.log) await lock.release();
+  }
+}
+
+/** The steps from `run.done` to the end. */
+async function* loop(run: Run, signal: AbortSignal | undefined, open: { saving?: Promise<unknown> }): AsyncGenerator<TrainEvent, TrainResult> {
+  const { config, sampler, steps } = run;
+  const started = performance.now();
+  const first = run.done;
+  let last: StepEvent | undefined;
+  let next: NativePlan | undefined;
+  let stage = 0;
+  while (run.done < steps) {
+    if (signal?.aborted) return yield* stop(run, signal);
+    const step = run.done + 1;
+    const { epoch } = positionAt(step, sampler.stepsPerEpoch);
+    const now = stageAt(config.curriculum, epoch);
+    if (now.stage !== stage) {
+      stage = now.stage;
+      yield emit(run, { type: 'stage', step, epoch, ...now });
+    }
+    const plan = next ?? sampler.plan(step);
+    next = step < steps ? sampler.plan(step + 1) : undefined;
+    const learningRate = learningRateAt(config, epoch);
+    const { beta1, beta2, epsilon, weightDecay } = config;
+    const adam = { learningRate, beta1, beta2, epsilon, weightDecay, step };
+    const result = await run.engine.step(run.source, plan, next ?? null, config.augment, adam);
+    run.done = step;
+    for (const event of noteBroken(run, result)) yield event;
+    const seconds = (performance.now() - started) / 1000;
+    const secondsLeft = (seconds / (step - first)) * (steps - step);
+    const pairsPerSecond = ((step - first) * config.pairs) / seconds;
+    last = { type: 'step', step, steps, epoch, ...lossesOf(config, result), learningRate, range: now.range, pairsPerSecond, loadSeconds: result.loadSeconds, secondsLeft };
+    if (step % config.logEverySteps === 0 || step === steps) run.log.write(last);
+    yield last;
+    if (step % config.checkpointEverySteps === 0 && step < steps) {
+      yield* saved(run);
+      await beginSave(run);
+      open.saving = run.saving!;
+    }
+  }
+  yield* saved(run);
+  const path = await saveNow(run);
+  yield emit(run, { type: 'checkpoint', step: run.done, path });
+  const seconds = (performance.now() - started) / 1000;
+  yield emit(run, { type: 'end', step: run.done, seconds, path });
+  return { step: run.done, path, inter: last?.inter ?? Number.NaN, intra: last?.intra ?? Number.NaN, seconds, broken: run.broken.size };
+}
+
+function emit<T extends TrainEvent>(run: Run, event: T): T {
+  run.log.write(event);
+  return event;
+}
+
+function lossesOf(config: TrainConfig, { losses }: NativeStep): Pick<StepEvent, 'loss' | 'inter' | 'intra'> {
+  const left = [...losses];
+  const inter = config.interPersonal > 0 ? left.shift()! : Number.NaN;
+  const intra = config.intraPersonal > 0 ? left.shift()! : Number.NaN;
+  const weighted = (weight: number, loss: number) => (weight > 0 ? weight * loss : 0);
+  return { loss: weighted(config.interPersonal, inter) + weighted(config.intraPersonal, intra), inter, intra };
+}
+
+/** Reports new broken pictures; too many of them end the run. */
+function* noteBroken(run: Run, { broken }: NativeStep): Generator<TrainEvent> {
+  for (const { sample, reason } of broken) {
+    if (run.broken.has(sample)) continue;
+    run.broken.add(sample);
+    const line = run.manifest.lines[sample]!;
+    yield emit(run, { type: 'broken', step: run.done, file: run.manifest.files[sample]!, line, reason, count: run.broken.size });
+    if (run.broken.size <= run.config.brokenShare * run.sampler.pictures) continue;
+    const share = `${run.broken.size} of ${run.sampler.pictures} pictures`;
+    throw new ComFaceError(
+      'CORRUPT_FILE',
+      `More than ${run.config.brokenShare * 100} % of the pictures are broken (${share}); the last is ${run.manifest.folder}/manifest.jsonl:${line}: ${reason}`,
+      { hint: 'Make the data set again, or allow more with `brokenShare`.' },
+    );
+  }
+}
+
+/** Copies the state out; the disk is written while the next steps run. */
+async function beginSave(run: Run): Promise<void> {
+  const step = run.done;
+  const state: CheckpointState = { step, ...(await readState(run.engine, step)), info: run.info };
+  run.saving = saveCheckpoint(run.config.out, state, { keep: run.config.keepCheckpoints }).then((path) => ({ step, path }));
+  run.saving.catch(() => undefined); // handled where it is awaited
+}
+
+/** Waits for the save under way, if any, and reports it. */
+async function* saved(run: Run): AsyncGenerator<TrainEvent> {
+  const done = await run.saving;
+  run.saving = undefined;
+  if (done) yield emit(run, { type: 'checkpoint', ...done });
+}
+
+async function saveNow(run: Run): Promise<string> {
+  await beginSave(run);
+  const { path } = (await run.saving)!;
+  run.saving = undefined;
+  return path;
+}
+
+/** Aborted: save what was reached, then reject with the reason. */
+async function* stop(run: Run, signal: AbortSignal): AsyncGenerator<TrainEvent, never> {
+  yield* saved(run);
+  yield emit(run, { type: 'checkpoint', step: run.done, path: await saveNow(run) });
+  throw signal.reason;
+}
+
+function plan(config: TrainConfig, manifest: Manifest) {
+  const split = splitSubjects(manifest, config.validation, config.seed);
+  const sampler = new PairSampler(manifest, split.training, { ...config, rangeAt: (epoch) => stageAt(config.curriculum, epoch).range });
+  return { split, sampler };
+}
+
+async function makeEngine(config: TrainConfig) {
+  const { library, device, precision } = chooseDevice(config.device, config.precision);
+  const embedding = embeddingWidth(config.backbone, config.width);
+  if (config.interPersonal === 0 && config.intraPersonal === 0) {
+    throw new ComFaceError('INVALID_CONFIG', 'Expected a positive `interPersonal` or `intraPersonal` but received 0 for both', {
+      hint: 'Without a loss there is nothing to learn.',
+    });
+  }
+  const layers = comfaceGraph(backbone(config.backbone, config), {
+    ...config,
+    embedding,
+    projection: { hidden: config.projection.hidden ?? embedding, out: config.projection.out },
+  });
+  const threads = threadCount(config.threads);
+  const engine = await native().module.createEngine(library, { layers, batch: 3 * config.pairs, training: true, precision, threads });
+  const version = JSON.parse(await readFile(new URL('../../package.json', import.meta.url), 'utf8')).version as string;
+  const machine = { platform: platform(), arch: arch(), cpu: cpus()[0]?.model ?? 'unknown', node: process.version };
+  return { engine, device, precision, info: { version, device, precision, threads, engine: engine.description, machine } };
+}
+
+async function findCheckpoint(config: TrainConfig, warnings: string[]): Promise<CheckpointState | null> {
+  const found = await latestCheckpoint(config.out, { onWarning: (text) => warnings.push(text) });
+  if (!found || config.resume) return found;
+  throw new ComFaceError('INVALID_CONFIG', `Expected a folder without a run for \`out\` but ${show(config.out)} holds one at step ${found.step}`, {
+    hint: 'Go on with it by `resume: true` (--resume), or choose another folder.',
+  });
+}
+
+/** Options that may change between a run and its continuation without changing what is computed. */
+const free = new Set(['out', 'data', 'resume', 'epochs', 'threads', 'loaderThreads', 'checkpointEverySteps', 'keepCheckpoints', 'logEverySteps', 'brokenShare', 'device']);
+
+function checkSame({ info: before }: CheckpointState, info: Record<string, unknown>, warnings: string[]): void {
+  const old = (before['config'] ?? {}) as Record<string, unknown>;
+  const now = info['config'] as Record<string, unknown>;
+  for (const name of Object.keys(now)) {
+    if (free.has(name) || JSON.stringify(old[name]) === JSON.stringify(now[name])) continue;
+    throw new ComFaceError('INVALID_CONFIG', `Expected ${show(old[name])} for \`${name}\`, as the run began, but received ${show(now[name])}`, {
+      hint: 'A run goes on with the options it began with; start another in a new folder.',
+    });
+  }
+  if (before['dataHash'] !== info['dataHash']) {
+    throw new ComFaceError('INVALID_INPUT', 'Expected the data that the run began with, but the manifest has changed', {
+      hint: 'Bring back the data set, or start another run in a new folder.',
+    });
+  }
+  for (const name of ['engine', 'precision', 'threads']) {
+    if (before[name] === info[name]) continue;
+    warnings.push(`The run began with ${name} ${show(before[name])} and goes on with ${show(info[name])}: the last bits may differ.`);
+  }
+}

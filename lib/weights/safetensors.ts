@@ -1,0 +1,250 @@
+// Reads and writes safetensors: 8 bytes of header length, a JSON header, then the tensors, all little-endian as is every machine we run on.
+// The header is read byte by byte and not with JSON.parse, which keeps the last of two equal keys in silence and knows no offsets.
+import { ComFaceError, invalid, show } from '../errors.js';
+
+/** One array and its shape, row-major; a shape of `[]` is one number. */
+export type Tensor = { dtype: 'F32'; shape: number[]; data: Float32Array } | { dtype: 'I64'; shape: number[]; data: BigInt64Array };
+
+/** What the format allows a header to take, in bytes. */
+const headerLimit = 100_000_000;
+const itemBytes = { F32: 4, I64: 8 } as const;
+/** Legal in the format and not read here: a file that holds them is sound, so it gets another code than a corrupt one. */
+const unreadTypes = ['BOOL', 'U8', 'I8', 'F8_E5M2', 'F8_E4M3', 'I16', 'U16', 'F16', 'BF16', 'I32', 'U32', 'F64', 'U64'];
+
+/**
+ * Writes named tensors, in the order of the map, and a string map as one safetensors file.
+ *
+ * @throws ComFaceError INVALID_INPUT when a shape does not match its data or a tensor is named `__metadata__`.
+ */
+export function encodeSafetensors(tensors: ReadonlyMap<string, Tensor>, metadata: Record<string, string> = {}): Uint8Array {
+  const offsets = placeTensors(tensors);
+  const entries = Object.keys(metadata).length === 0 ? [] : [`"__metadata__":${JSON.stringify(metadata)}`];
+  let dataBytes = 0;
+  for (const [name, { dtype, shape, data }] of tensors) {
+    const begin = offsets.get(name) ?? 0;
+    const end = begin + data.byteLength;
+    entries.push(`${JSON.stringify(name)}:${JSON.stringify({ dtype, shape, data_offsets: [begin, end] })}`);
+    dataBytes = Math.max(dataBytes, end);
+  }
+  const text = new TextEncoder().encode(`{${entries.join(',')}}`);
+  const headerBytes = Math.ceil(text.length / 8) * 8;
+  const file = new Uint8Array(8 + headerBytes + dataBytes);
+  new DataView(file.buffer).setBigUint64(0, BigInt(headerBytes), true);
+  file.set(text, 8);
+  file.fill(0x20, 8 + text.length, 8 + headerBytes);
+  for (const [name, { data }] of tensors) {
+    file.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), 8 + headerBytes + (offsets.get(name) ?? 0));
+  }
+  return file;
+}
+
+/** Offset of each tensor in the data part: the 8-byte ones come first so that every one is aligned to its own item. */
+function placeTensors(tensors: ReadonlyMap<string, Tensor>): Map<string, number> {
+  const offsets = new Map<string, number>();
+  let at = 0;
+  for (const [name, tensor] of [...tensors].sort(([, a], [, b]) => itemBytes[b.dtype] - itemBytes[a.dtype])) {
+    if (name === '__metadata__') throw invalid('tensors', 'names other than "__metadata__"', name);
+    const count = tensor.shape.reduce((product, size) => product * size, 1);
+    if (!tensor.shape.every((size) => Number.isSafeInteger(size) && size >= 0) || count !== tensor.data.length) {
+      throw invalid(name, `a shape of ${tensor.data.length} elements`, tensor.shape);
+    }
+    offsets.set(name, at);
+    at += tensor.data.byteLength;
+  }
+  return offsets;
+}
+
+interface Entry {
+  name: string;
+  dtype: Tensor['dtype'];
+  shape: number[];
+  begin: number;
+  end: number;
+  /** Byte of the file where the header names it. */
+  at: number;
+}
+
+/**
+ * Reads a safetensors file into fresh, aligned arrays; nothing is allocated before the whole layout is checked against the file's size.
+ *
+ * @param name What to call the file in messages: its path.
+ * @throws ComFaceError CORRUPT_FILE with the byte offset; INVALID_INPUT for a tensor of a legal type other than F32 and I64.
+ */
+export function decodeSafetensors(bytes: Uint8Array, name: string): { tensors: Map<string, Tensor>; metadata: Record<string, string> } {
+  const reader = new HeaderReader(bytes, name);
+  const entries: Entry[] = [];
+  const metadata = new Map<string, string>();
+  reader.object((key, at) => {
+    if (key === '__metadata__') reader.object((field) => metadata.set(field, reader.string()));
+    else entries.push(readEntry(reader, key, at));
+  });
+  reader.finish();
+  checkLayout(reader, entries);
+  const tensors = new Map(entries.map((entry) => [entry.name, copyTensor(bytes, reader.end, entry)]));
+  return { tensors, metadata: Object.fromEntries(metadata) };
+}
+
+function readEntry(reader: HeaderReader, name: string, at: number): Entry {
+  let dtype: Tensor['dtype'] | undefined;
+  let shape: number[] | undefined;
+  let offsets: number[] | undefined;
+  reader.object((field, fieldAt) => {
+    if (field === 'dtype') dtype = readType(reader, name);
+    else if (field === 'shape') shape = reader.integers();
+    else if (field === 'data_offsets') offsets = reader.integers();
+    else throw reader.error('"dtype", "shape" or "data_offsets"', fieldAt, show(field));
+  });
+  const [begin, end, ...more] = offsets ?? [];
+  if (dtype === undefined || shape === undefined) throw reader.error('a dtype and a shape', at, `neither or one in ${show(name)}`);
+  if (begin === undefined || end === undefined || more.length > 0) {
+    throw reader.error('two data_offsets', at, `${show(offsets ?? [])} in ${show(name)}`);
+  }
+  return { name, dtype, shape, begin, end, at };
+}
+
+function readType(reader: HeaderReader, name: string): Tensor['dtype'] {
+  const at = reader.skip();
+  const dtype = reader.string();
+  if (dtype === 'F32' || dtype === 'I64') return dtype;
+  if (!unreadTypes.includes(dtype)) throw reader.error('a dtype of the format', at, show(dtype));
+  throw new ComFaceError('INVALID_INPUT', `${reader.name}: expected F32 or I64 for \`${name}\` at byte ${at} but found ${dtype}`, {
+    hint: 'Convert the tensors to float32 before saving them (in PyTorch: tensor.float()).',
+  });
+}
+
+/** Offsets count from the end of the header: no hole, no overlap, no byte left over. */
+function checkLayout(reader: HeaderReader, entries: readonly Entry[]): void {
+  let at = 0;
+  for (const entry of [...entries].sort((a, b) => a.begin - b.begin || a.end - b.end)) {
+    const found = `[${entry.begin}, ${entry.end}] for ${show(entry.name)}`;
+    if (entry.begin !== at) throw reader.error(`data_offsets that begin at ${at}`, entry.at, found);
+    const count = entry.shape.reduce((product, size) => (Number.isSafeInteger(product * size) ? product * size : Number.NaN), 1);
+    if (Number.isNaN(count)) throw reader.error('fewer than 2^53 elements', entry.at, `the shape ${show(entry.shape)}`);
+    const size = count * itemBytes[entry.dtype];
+    if (entry.end - entry.begin !== size) throw reader.error(`data_offsets ${size} bytes apart`, entry.at, found);
+    at = entry.end;
+  }
+  const fileEnd = reader.end + at;
+  if (fileEnd !== reader.bytes.length) {
+    throw reader.error(
+      `the end of the file at byte ${fileEnd}`,
+      Math.min(fileEnd, reader.bytes.length),
+      `${reader.bytes.length} bytes in all`,
+    );
+  }
+}
+
+function copyTensor(bytes: Uint8Array, dataStart: number, { dtype, shape, begin, end }: Entry): Tensor {
+  const fresh = new Uint8Array(end - begin);
+  fresh.set(bytes.subarray(dataStart + begin, dataStart + end));
+  return dtype === 'F32' ? { dtype, shape, data: new Float32Array(fresh.buffer) } : { dtype, shape, data: new BigInt64Array(fresh.buffer) };
+}
+
+/** Reads the JSON of a header: objects, strings and lists of whole numbers, which is all the format has. */
+class HeaderReader {
+  readonly bytes: Uint8Array;
+  readonly name: string;
+  /** Where the header ends and the data begins. */
+  readonly end: number;
+  private at = 8;
+
+  constructor(bytes: Uint8Array, name: string) {
+    this.bytes = bytes;
+    this.name = name;
+    this.end = bytes.length;
+    if (bytes.length < 8) throw this.error('8 bytes of header length', 0, `${bytes.length} bytes in all`);
+    const length = new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(0, true);
+    const limit = Math.min(headerLimit, bytes.length - 8);
+    if (length > limit) throw this.error(`a header of at most ${limit} bytes`, 0, `a length of ${length}`);
+    this.end = 8 + Number(length);
+    if (bytes[8] !== 0x7b || this.end === 8) throw this.error('`{`', 8);
+  }
+
+  /** The error to throw; by default it shows the byte at the place. */
+  error(rule: string, at: number, found = this.describe(at)): ComFaceError {
+    return new ComFaceError('CORRUPT_FILE', `${this.name}: expected ${rule} at byte ${at} but found ${found}`, {
+      hint: 'Copy or download the file again: it is incomplete, damaged or no safetensors file.',
+    });
+  }
+
+  /** Passes white space and returns the place after it. */
+  skip(): number {
+    while (this.at < this.end && [0x20, 0x09, 0x0a, 0x0d].includes(this.bytes[this.at] ?? 0)) this.at++;
+    return this.at;
+  }
+
+  /** Calls `visit` at each value, with its key and the byte where the key stands. */
+  object(visit: (key: string, at: number) => void): void {
+    const seen = new Set<string>();
+    this.list('{', '}', () => {
+      const at = this.skip();
+      const key = this.string();
+      if (seen.has(key)) throw this.error('each key once', at, `${show(key)} again`);
+      seen.add(key);
+      this.need(':');
+      visit(key, at);
+    });
+  }
+
+  integers(): number[] {
+    const values: number[] = [];
+    this.list('[', ']', () => values.push(this.integer()));
+    return values;
+  }
+
+  string(): string {
+    const start = this.skip();
+    this.need('"');
+    while (this.at < this.end && this.bytes[this.at] !== 0x22) this.at += this.bytes[this.at] === 0x5c ? 2 : 1;
+    if (this.at >= this.end) throw this.error('a closing quote', this.end, 'the end of the header');
+    this.at++;
+    try {
+      return JSON.parse(new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(this.bytes.subarray(start, this.at)));
+    } catch {
+      throw this.error('a JSON string in UTF-8', start, 'one that is not');
+    }
+  }
+
+  /** White space alone may follow the closing brace. */
+  finish(): void {
+    if (this.skip() !== this.end) throw this.error('the end of the header', this.at);
+  }
+
+  private integer(): number {
+    const start = this.skip();
+    while (this.at < this.end && this.isDigit()) this.at++;
+    const text = String.fromCharCode(...this.bytes.subarray(start, Math.min(this.at, start + 20)));
+    if (text === '' || (text.length > 1 && text.startsWith('0'))) throw this.error('a whole number', start);
+    if (!Number.isSafeInteger(Number(text))) throw this.error('a number below 2^53', start, text);
+    return Number(text);
+  }
+
+  private isDigit(): boolean {
+    const byte = this.bytes[this.at] ?? 0;
+    return byte >= 0x30 && byte <= 0x39;
+  }
+
+  private list(open: string, close: string, item: () => void): void {
+    this.need(open);
+    if (this.took(close)) return;
+    do item();
+    while (this.took(','));
+    this.need(close);
+  }
+
+  private took(char: string): boolean {
+    const here = this.skip() < this.end && this.bytes[this.at] === char.charCodeAt(0);
+    if (here) this.at++;
+    return here;
+  }
+
+  private need(char: string): void {
+    if (!this.took(char)) throw this.error(`\`${char}\``, this.at);
+  }
+
+  private describe(at: number): string {
+    const byte = at < this.end ? this.bytes[at] : undefined;
+    if (byte === undefined) return 'the end of the header';
+    return byte >= 0x20 && byte < 0x7f ? `\`${String.fromCharCode(byte)}\`` : `0x${byte.toString(16).padStart(2, '0')}`;
+  }
+}

@@ -1,0 +1,164 @@
+// Both sides of the border that abi.h describes: the table a backend library exports, and the Program that calls through one.
+#include "abi.h"
+
+#include <dlfcn.h>
+
+#include <algorithm>
+#include <cstring>
+#include <new>
+
+namespace comface {
+namespace {
+
+void report(ComfaceStatus* status, int32_t code, const char* message) {
+  status->code = code;
+  std::strncpy(status->message, message, sizeof status->message - 1);
+  status->message[sizeof status->message - 1] = '\0';
+}
+
+/** Runs `body` and turns whatever it throws into a status: nothing may cross the border. */
+template <class F>
+void guarded(ComfaceStatus* status, const F& body) {
+  report(status, -1, "");
+  try {
+    body();
+  } catch (const Error& e) {
+    report(status, static_cast<int32_t>(e.code), e.what());
+  } catch (const std::bad_alloc&) {
+    report(status, static_cast<int32_t>(Code::outOfMemory), "Out of memory.");
+  } catch (const std::exception& e) {
+    report(status, static_cast<int32_t>(Code::deviceFailed), e.what());
+  } catch (...) {
+    report(status, static_cast<int32_t>(Code::deviceFailed), "An unknown failure in the backend.");
+  }
+}
+
+Program& self(void* program) { return *static_cast<Program*>(program); }
+
+Graph fromRecords(const ComfaceGraph& records) {
+  Graph graph;
+  graph.training = records.training != 0;
+  graph.precision = static_cast<Precision>(records.precision);
+  graph.threads = records.threads;
+  for (int i = 0; i < records.layerCount; ++i) {
+    const ComfaceLayer& r = records.layers[i];
+    Layer layer;
+    layer.op = static_cast<Op>(r.op), layer.name = r.name, layer.inputs = {r.inputs[0], r.inputs[1]};
+    layer.shape = {r.shape[0], r.shape[1], r.shape[2], r.shape[3]};
+    layer.out = r.out, layer.kernel = r.kernel, layer.stride = r.stride, layer.pad = r.pad;
+    layer.from = r.from, layer.to = r.to, layer.of = r.of, layer.bias = r.bias != 0;
+    layer.eps = r.eps, layer.momentum = r.momentum, layer.temperature = r.temperature, layer.weight = r.weight;
+    graph.layers.push_back(std::move(layer));
+  }
+  graph.finish();
+  return graph;
+}
+
+std::vector<ComfaceLayer> toRecords(const Graph& graph) {
+  std::vector<ComfaceLayer> records;
+  for (const Layer& l : graph.layers) {
+    records.push_back({static_cast<int32_t>(l.op), l.name.c_str(), {l.inputs[0], l.inputs[1]}, {l.shape.n, l.shape.c, l.shape.h, l.shape.w},
+                       l.out, l.kernel, l.stride, l.pad, l.from, l.to, l.of, l.bias, l.eps, l.momentum, l.temperature, l.weight});
+  }
+  return records;
+}
+
+/** A program behind the border. */
+class RemoteProgram : public Program {
+ public:
+  RemoteProgram(const ComfaceBackend& table, void* program) : table_(table), program_(program) {}
+  ~RemoteProgram() override { table_.destroy(program_); }
+  void read(Slot slot, const std::string& name, std::span<float> out) override {
+    call([&](ComfaceStatus* s) { table_.read(program_, static_cast<int32_t>(slot), name.c_str(), out.data(), out.size(), s); });
+  }
+  void write(Slot slot, const std::string& name, std::span<const float> in) override {
+    call([&](ComfaceStatus* s) { table_.write(program_, static_cast<int32_t>(slot), name.c_str(), in.data(), in.size(), s); });
+  }
+  void forward(std::span<const float> input, std::span<const float> targets, std::span<double> losses) override {
+    call([&](ComfaceStatus* s) {
+      table_.forward(program_, input.data(), input.size(), targets.data(), targets.size(), losses.data(), losses.size(), s);
+    });
+  }
+  void backward() override {
+    call([&](ComfaceStatus* s) { table_.backward(program_, s); });
+  }
+  void update(const Adam& a) override {
+    const ComfaceAdam adam = {a.learningRate, a.beta1, a.beta2, a.epsilon, a.weightDecay, a.step};
+    call([&](ComfaceStatus* s) { table_.update(program_, &adam, s); });
+  }
+  size_t sizeBytes() const override { return table_.sizeBytes(program_); }
+  std::string describe() const override {
+    char text[512];
+    table_.describe(program_, text, sizeof text);
+    return text;
+  }
+  template <class F>
+  static void call(const F& function) {
+    ComfaceStatus status;
+    function(&status);
+    if (status.code >= 0) throw Error(static_cast<Code>(status.code), status.message);
+  }
+
+ private:
+  const ComfaceBackend& table_;
+  void* program_;
+};
+
+}  // namespace
+
+Compile exportedCompile = nullptr;
+
+ComfaceBackend exportBackend(Compile compile) {
+  exportedCompile = compile;
+  ComfaceBackend table{};
+  table.abi = kAbiVersion;
+  table.compile = [](const ComfaceGraph* graph, ComfaceStatus* status) {
+    void* program = nullptr;
+    guarded(status, [&] { program = exportedCompile(fromRecords(*graph)).release(); });
+    return program;
+  };
+  table.destroy = [](void* program) { delete static_cast<Program*>(program); };
+  table.read = [](void* p, int32_t slot, const char* name, float* out, uint64_t count, ComfaceStatus* status) {
+    guarded(status, [&] { self(p).read(static_cast<Slot>(slot), name, {out, count}); });
+  };
+  table.write = [](void* p, int32_t slot, const char* name, const float* in, uint64_t count, ComfaceStatus* status) {
+    guarded(status, [&] { self(p).write(static_cast<Slot>(slot), name, {in, count}); });
+  };
+  table.forward = [](void* p, const float* input, uint64_t inputCount, const float* targets, uint64_t targetCount, double* losses,
+                     uint64_t lossCount, ComfaceStatus* status) {
+    guarded(status, [&] { self(p).forward({input, inputCount}, {targets, targetCount}, {losses, lossCount}); });
+  };
+  table.backward = [](void* p, ComfaceStatus* status) { guarded(status, [&] { self(p).backward(); }); };
+  table.update = [](void* p, const ComfaceAdam* a, ComfaceStatus* status) {
+    guarded(status, [&] { self(p).update({a->learningRate, a->beta1, a->beta2, a->epsilon, a->weightDecay, a->step}); });
+  };
+  table.sizeBytes = [](void* p) -> uint64_t { return self(p).sizeBytes(); };
+  table.describe = [](void* p, char* text, uint64_t capacity) {
+    const std::string line = self(p).describe();
+    const size_t count = std::min<size_t>(line.size(), capacity - 1);
+    std::memcpy(text, line.data(), count);
+    text[count] = '\0';
+  };
+  return table;
+}
+
+std::unique_ptr<Program> compileWith(const std::string& libraryPath, const Graph& graph) {
+  // Never closed: oneDNN and OpenMP keep threads and thread-local data that must not outlive their code.
+  void* library = dlopen(libraryPath.c_str(), RTLD_NOW | RTLD_LOCAL);
+  if (!library) throw Error(Code::deviceUnavailable, std::string("Cannot load the backend: ") + dlerror());
+  const auto entry = reinterpret_cast<const ComfaceBackend* (*)()>(dlsym(library, "comfaceBackend"));
+  if (!entry) throw Error(Code::deviceUnavailable, libraryPath + " is not a comface backend.");
+  const ComfaceBackend* table = entry();
+  if (table->abi != kAbiVersion) {
+    throw Error(Code::deviceUnavailable, libraryPath + " has interface version " + std::to_string(table->abi) + " where this add-on needs " +
+                                             std::to_string(kAbiVersion) + ": rebuild both.");
+  }
+  const std::vector<ComfaceLayer> layers = toRecords(graph);
+  const ComfaceGraph records = {layers.data(), static_cast<int32_t>(layers.size()), graph.training, static_cast<int32_t>(graph.precision),
+                                graph.threads};
+  void* program = nullptr;
+  RemoteProgram::call([&](ComfaceStatus* s) { program = table->compile(&records, s); });
+  return std::make_unique<RemoteProgram>(*table, program);
+}
+
+}  // namespace comface

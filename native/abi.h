@@ -1,0 +1,60 @@
+// backend.h across a shared-library border in plain C: structs of numbers and strings, function pointers, a status.
+// A backend library exports one symbol, comfaceBackend(); COMFACE_EXPORT_BACKEND makes it from a Compile function.
+#pragma once
+#include <cstdint>
+
+#include "backend.h"
+
+namespace comface {
+
+inline constexpr int32_t kAbiVersion = 1;
+
+extern "C" {
+struct ComfaceStatus {
+  int32_t code;  // -1: all went well, else a comface::Code
+  char message[1024];
+};
+struct ComfaceLayer {
+  int32_t op;
+  const char* name;
+  int32_t inputs[2], shape[4];
+  int32_t out, kernel, stride, pad, from, to, of, bias;
+  float eps, momentum, temperature, weight;
+};
+struct ComfaceGraph {
+  const ComfaceLayer* layers;
+  int32_t layerCount, training, precision, threads;
+};
+struct ComfaceAdam {
+  double learningRate, beta1, beta2, epsilon, weightDecay;
+  int64_t step;
+};
+struct ComfaceBackend {
+  int32_t abi;
+  void* (*compile)(const ComfaceGraph* graph, ComfaceStatus* status);
+  void (*destroy)(void* program);
+  void (*read)(void* program, int32_t slot, const char* name, float* out, uint64_t count, ComfaceStatus* status);
+  void (*write)(void* program, int32_t slot, const char* name, const float* in, uint64_t count, ComfaceStatus* status);
+  void (*forward)(void* program, const float* input, uint64_t inputCount, const float* targets, uint64_t targetCount,
+                  double* losses, uint64_t lossCount, ComfaceStatus* status);
+  void (*backward)(void* program, ComfaceStatus* status);
+  void (*update)(void* program, const ComfaceAdam* adam, ComfaceStatus* status);
+  uint64_t (*sizeBytes)(void* program);
+  void (*describe)(void* program, char* text, uint64_t capacity);
+};
+}
+
+/** The table for a Compile function; used inside a backend library. */
+ComfaceBackend exportBackend(Compile compile);
+extern Compile exportedCompile;
+
+/** Opens a backend library and compiles a graph with it. Throws deviceUnavailable with the loader's reason. */
+std::unique_ptr<Program> compileWith(const std::string& libraryPath, const Graph& graph);
+
+#define COMFACE_EXPORT_BACKEND(compile)                                                            \
+  extern "C" __attribute__((visibility("default"))) const comface::ComfaceBackend* comfaceBackend() { \
+    static const comface::ComfaceBackend table = comface::exportBackend(compile);                  \
+    return &table;                                                                                 \
+  }
+
+}  // namespace comface

@@ -1,0 +1,99 @@
+// Builds the add-on and its backend libraries with cmake-js and puts them in build/Release (or build/Debug), where node-gyp-build looks first.
+//   node native/build.mjs [--debug] [--sanitize address] [--clean] [--prebuild] [--jobs N]
+import { spawnSync } from 'node:child_process';
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { dirname, join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+
+const require = createRequire(import.meta.url);
+const root = fileURLToPath(new URL('..', import.meta.url));
+const manifest = require('../package.json');
+const { values: options } = parseArgs({
+  options: {
+    debug: { type: 'boolean', default: false },
+    sanitize: { type: 'string', default: '' },
+    clean: { type: 'boolean', default: false },
+    prebuild: { type: 'boolean', default: false },
+    'list-sources': { type: 'boolean', default: false },
+    config: { type: 'string' },
+    out: { type: 'string' },
+    jobs: { type: 'string', default: process.env.JOBS ?? '' },
+  },
+});
+
+/** Every file that the build depends on, relative to the package. */
+function sources() {
+  return readdirSync(join(root, 'native'), { recursive: true, encoding: 'utf8' })
+    .filter((file) => /\.(cc|cu|cuh|h|txt|mjs)$/.test(file) && !file.startsWith('build/'))
+    .map((file) => `native/${file}`);
+}
+
+function fail(text) {
+  console.error(`\n${manifest.name}: ${text}\n`);
+  process.exit(1);
+}
+
+function run(what, command, args, env = process.env) {
+  const { error, status } = spawnSync(command, args, { cwd: root, env, stdio: 'inherit' });
+  if (error) fail(`${what}: ${error.message}`);
+  if (status !== 0) fail(`${what} failed; the reason is above.`);
+}
+
+function need(tool, debianPackage) {
+  if (spawnSync(tool, ['--version'], { stdio: 'ignore' }).status === 0) return;
+  fail(`building from source needs '${tool}', which was not found.\n  Debian, Ubuntu: apt-get install ${debianPackage}`);
+}
+
+function script(name, file) {
+  try {
+    return require.resolve(`${name}/${file}`);
+  } catch {
+    const range = manifest.devDependencies?.[name] ?? manifest.peerDependencies?.[name] ?? 'latest';
+    return fail(`building from source needs the npm package '${name}', which is not installed:\n  npm install --save-dev ${name}@${range}`);
+  }
+}
+
+/** The folder with this node's own headers, if it is there; node-gyp downloads them otherwise. */
+function nodeFolder() {
+  for (const folder of [process.env.npm_config_nodedir, dirname(dirname(process.execPath))]) {
+    const header = folder && join(folder, 'include/node/node_version.h');
+    if (!header || !existsSync(header)) continue;
+    const text = readFileSync(header, 'utf8');
+    const version = ['MAJOR', 'MINOR', 'PATCH'].map((part) => text.match(new RegExp(`NODE_${part}_VERSION (\\d+)`))?.[1]);
+    if (`v${version.join('.')}` === process.version) return folder;
+  }
+  return undefined;
+}
+
+if (options['list-sources']) {
+  console.log(sources().join('\n'));
+  process.exit(0);
+}
+if (options.clean) for (const folder of ['build', 'native/build', 'prebuilds']) rmSync(join(root, folder), { recursive: true, force: true });
+if (options.prebuild) {
+  // prebuildify calls node-gyp rebuild, that reads binding.gyp, and that calls this file again without --prebuild.
+  need('python3', 'python3');
+  need('make', 'make');
+  rmSync(join(root, 'prebuilds'), { recursive: true, force: true });
+  const folder = nodeFolder();
+  const args = [script('prebuildify', 'bin.js'), '--napi', '--strip', '--tag-libc', '-t', process.versions.node];
+  run('prebuildify', process.execPath, args, folder ? { ...process.env, npm_config_nodedir: folder } : process.env);
+  process.exit(0);
+}
+
+const config = options.config ?? (options.debug || options.sanitize ? 'Debug' : 'Release');
+const flavor = options.sanitize ? `sanitize-${options.sanitize.replaceAll(',', '-')}` : config.toLowerCase();
+const tree = join('native/build', flavor);
+const out = resolve(root, options.out ?? join('build', options.sanitize ? flavor : config));
+need('cmake', 'cmake');
+need(process.env.CXX ?? 'c++', 'build-essential');
+const cmakeJs = script('cmake-js', 'bin/cmake-js');
+const args = ['-d', 'native', '-O', tree, '-B', config, '-l', 'warn', `--CDCOMFACE_SANITIZE=${options.sanitize}`];
+// Both steps: 'cmake-js build' alone configures only an empty tree, so changed options would be ignored.
+run('CMake', process.execPath, [cmakeJs, 'configure', ...args]);
+run('The build', process.execPath, [cmakeJs, 'build', ...args, ...(options.jobs ? ['-p', options.jobs] : [])]);
+mkdirSync(out, { recursive: true });
+run('The copy', 'cmake', ['--install', tree, '--config', config, '--prefix', out]);
+cpSync(join(root, tree, 'compile_commands.json'), join(root, 'native/build/compile_commands.json')); // for clangd

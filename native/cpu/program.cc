@@ -1,0 +1,356 @@
+// The CPU backend: lowers a graph to fused steps, plans one arena for everything, then only runs.
+// Traps: OpenMP's thread count belongs to the calling thread, so it is set on every entry; steps write in place, so a kept value must be marked kept.
+#include <omp.h>
+#include <sys/mman.h>
+
+#include <cmath>
+
+#include "abi.h"
+#include "cpu/tensor.h"
+
+namespace comface::cpu {
+namespace {
+
+[[noreturn]] void translate(const dnnl::error& e) {
+  if (e.status == dnnl_out_of_memory) throw Error(Code::outOfMemory, "oneDNN ran out of memory.");
+  throw Error(Code::deviceFailed, std::string("oneDNN: ") + e.what());
+}
+
+/** One mapping, huge pages where the kernel gives them: first touch is what makes allocation slow. */
+class Arena {
+ public:
+  explicit Arena(size_t sizeBytes) : sizeBytes_(std::max<size_t>(sizeBytes, 1)) {
+    data_ = mmap(nullptr, sizeBytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (data_ == MAP_FAILED) {
+      throw Error(Code::outOfMemory, "Cannot reserve " + std::to_string(sizeBytes_ >> 20) + " MiB for the network's buffers.");
+    }
+    madvise(data_, sizeBytes_, MADV_HUGEPAGE);
+  }
+  ~Arena() { munmap(data_, sizeBytes_); }
+  Arena(const Arena&) = delete;
+  char* data() const { return static_cast<char*>(data_); }
+  size_t sizeBytes() const { return sizeBytes_; }
+
+ private:
+  size_t sizeBytes_;
+  void* data_;
+};
+
+bool isImageOp(Op op) { return op == Op::conv || op == Op::batchNorm || op == Op::maxPool || op == Op::avgPool; }
+
+/** Which layers are blocked images and which are fp32 vectors; refuses what neither form covers. */
+void assignForms(Context& c) {
+  const Graph& g = c.graph;
+  for (size_t i = 0; i < g.layers.size(); ++i) {
+    const Layer& l = g.layers[i];
+    Tensor& t = c.tensors[i];
+    t.shape = l.shape;
+    const bool inputImage = i > 0 && c.tensors[l.inputs[0]].image;
+    if (l.op == Op::input) {
+      t.image = l.shape.h > 1 || l.shape.w > 1;
+      bool onlyConv = true;
+      for (const int user : g.users[i]) {
+        t.image = t.image || isImageOp(g.layers[user].op);
+        onlyConv = onlyConv && g.layers[user].op == Op::conv;
+      }
+      t.plain = t.image && onlyConv && l.shape.c <= 4;  // oneDNN's first-layer kernels read plain N C H W
+    } else {
+      t.image = l.op == Op::avgPool ? false : inputImage;
+      const bool needsImage = isImageOp(l.op), needsVector = !needsImage && l.op != Op::relu && l.op != Op::add;
+      if ((needsImage && !inputImage) || (needsVector && inputImage)) {
+        throw Error(Code::invalidConfig, "Layer `" + l.name + "`: the CPU backend needs " + (needsImage ? "an image" : "a vector (after avgPool)") + " here.");
+      }
+    }
+    const bool ownParameters = l.op == Op::conv || l.op == Op::linear || l.op == Op::batchNorm;
+    bool wanted = ownParameters || (i == 0 && g.losses.empty());
+    for (const int input : l.inputs) wanted = wanted || (input >= 0 && c.tensors[input].wanted);
+    t.wanted = wanted && g.training;
+  }
+}
+
+/** Offsets of parameters in the flat arrays; convolutions have set their own size. */
+void placeParameters(Context& c) {
+  const auto place = [&](const std::vector<Parameter>& list, std::vector<Stored>& stored) {
+    size_t total = 0;
+    for (size_t p = 0; p < list.size(); ++p) {
+      if (stored[p].stored == 0) {
+        const size_t block = c.kernels.block;
+        stored[p].stored = (list[p].count + block - 1) / block * block;
+      }
+      stored[p].offset = total;
+      total += (stored[p].stored + 15) / 16 * 16;
+    }
+    return total;
+  };
+  const size_t total = place(c.graph.parameters, c.parameters);
+  c.values.plan(c.buffers, total);
+  if (c.graph.training) {
+    for (Flat* flat : {&c.gradients, &c.firstMoments, &c.secondMoments}) flat->plan(c.buffers, total);
+  }
+  c.running.plan(c.buffers, place(c.graph.statistics, c.statistics));
+}
+
+class CpuProgram : public Program {
+ public:
+  explicit CpuProgram(const Graph& graph) : graph_(graph), context_(graph_, select()) {
+    omp_set_num_threads(graph_.threads);
+    context_.tensors.resize(graph_.layers.size());
+    context_.parameters.resize(graph_.parameters.size());
+    context_.statistics.resize(graph_.statistics.size());
+    context_.losses.assign(graph_.losses.size(), 0.0);
+    assignForms(context_);
+    lower();
+    placeParameters(context_);
+    plan();
+    for (size_t p = 0; p < graph_.parameters.size(); ++p) {  // PyTorch's start for what nobody writes
+      const Parameter& parameter = graph_.parameters[p];
+      const bool gamma = graph_.layers[parameter.layer].op == Op::batchNorm && parameter.name.ends_with(".weight");
+      if (gamma) std::fill_n(context_.values.data() + context_.parameters[p].offset, parameter.count, 1.0f);
+    }
+    for (size_t p = 1; p < graph_.statistics.size(); p += 2) {
+      std::fill_n(context_.running.data() + context_.statistics[p].offset, graph_.statistics[p].count, 1.0f);
+    }
+  }
+
+  void forward(std::span<const float> input, std::span<const float> targets, std::span<double> losses) override {
+    checkInput(input, targets, losses);
+    omp_set_num_threads(graph_.threads);
+    context_.input = input.data(), context_.targets = targets.data();
+    for (auto& step : steps_) step->forward();
+    context_.stream.wait();
+    context_.weightsChanged = false;
+    std::copy(context_.losses.begin(), context_.losses.end(), losses.begin());
+  }
+
+  void backward() override {
+    if (!graph_.training) throw Error(Code::invalidInput, "This program was compiled for inference and has no gradients.");
+    omp_set_num_threads(graph_.threads);
+    for (const Tensor& t : context_.tensors) {
+      if (t.gradient >= 0) std::fill_n(context_.buffers.at<float>(t.gradient), t.shape.count(), 0.0f);
+    }
+    for (Step* step : backwardSteps_) step->backward();
+    context_.stream.wait();
+  }
+
+  void update(const Adam& a) override {
+    if (!graph_.training) throw Error(Code::invalidInput, "This program was compiled for inference and cannot be updated.");
+    omp_set_num_threads(graph_.threads);
+    const double t = static_cast<double>(a.step);
+    context_.kernels.adam({context_.values.data(), context_.gradients.data(), context_.firstMoments.data(), context_.secondMoments.data(),
+                           context_.values.size(), static_cast<float>(a.learningRate), static_cast<float>(a.beta1),
+                           static_cast<float>(a.beta2), static_cast<float>(a.epsilon), static_cast<float>(a.weightDecay),
+                           static_cast<float>(1 - std::pow(a.beta1, t)), static_cast<float>(1 - std::pow(a.beta2, t))});
+    context_.weightsChanged = true;
+  }
+
+  void read(Slot slot, const std::string& name, std::span<float> out) override {
+    omp_set_num_threads(graph_.threads);
+    if (slot == Slot::value || slot == Slot::valueGradient) {
+      readValue(slot, name, out);
+    } else {
+      exchange(slot, name, out.size(), [&](const float* stored, const Stored& s) {
+        if (s.layout == s.plain) {
+          std::copy_n(stored, out.size(), out.begin());
+        } else {
+          reorder(s.layout, const_cast<float*>(stored), s.plain, out.data());
+        }
+      });
+    }
+  }
+
+  void write(Slot slot, const std::string& name, std::span<const float> in) override {
+    omp_set_num_threads(graph_.threads);
+    if (slot == Slot::valueGradient && seed_ >= 0 && name == graph_.layers.back().name) {
+      checkCount(name, graph_.layers.back().shape.count(), in.size());
+      std::copy(in.begin(), in.end(), context_.buffers.at<float>(seed_));
+      return;
+    }
+    if (slot == Slot::value || slot == Slot::valueGradient) {
+      throw Error(Code::invalidInput, "`" + name + "` cannot be written: only the gradient of the last layer of a graph without losses can.");
+    }
+    exchange(slot, name, in.size(), [&](float* stored, const Stored& s) {
+      if (s.layout == s.plain) {
+        std::copy(in.begin(), in.end(), stored);
+      } else {
+        reorder(s.plain, const_cast<float*>(in.data()), s.layout, stored);
+      }
+    });
+    context_.weightsChanged = true;
+  }
+
+  size_t sizeBytes() const override { return arena_->sizeBytes(); }
+
+  std::string describe() const override {
+    const dnnl_version_t* v = dnnl_version();
+    return "oneDNN " + std::to_string(v->major) + "." + std::to_string(v->minor) + "." + std::to_string(v->patch) + ", " +
+           context_.kernels.name + ", " + (context_.type() ? "bf16" : "fp32") + ", " + std::to_string(graph_.threads) + " threads";
+  }
+
+ private:
+  /** The normalization group whose last layer is `layer`, if the layers before it have no other readers. */
+  NormGroup groupEndingAt(int layer) const {
+    const auto only = [&](int i, Op op) { return graph_.layers[i].op == op && graph_.users[i].size() == 1; };
+    NormGroup group;
+    int at = layer;
+    if (graph_.layers[at].op == Op::relu) {
+      group.relu = at;
+      at = graph_.layers[at].inputs[0];
+      if (!only(at, Op::batchNorm) && !only(at, Op::add)) return {};
+    }
+    if (graph_.layers[at].op == Op::add) {
+      auto [a, b] = graph_.layers[at].inputs;
+      if (!only(a, Op::batchNorm)) std::swap(a, b);
+      if (a == b || !only(a, Op::batchNorm)) return {};
+      group.add = at, group.norm = a, group.residual = b;
+      if (only(b, Op::batchNorm)) group.norm2 = b, group.residual = graph_.layers[b].inputs[0];
+      return group;
+    }
+    if (graph_.layers[at].op == Op::batchNorm) group.norm = at;
+    return group;
+  }
+
+  void lower() {
+    const int count = static_cast<int>(graph_.layers.size());
+    std::vector<NormGroup> groups(count);
+    std::vector<bool> fused(count, false);
+    for (int i = count - 1; i >= 0; --i) {  // from the end, so that the longest group wins
+      if (fused[i] || !context_.tensors[i].image) continue;
+      groups[i] = groupEndingAt(i);
+      for (const int member : {groups[i].norm, groups[i].norm2, groups[i].add}) {
+        if (groups[i].norm >= 0 && member >= 0 && member != i) fused[member] = true;
+      }
+    }
+    steps_.push_back(inputStep(context_));
+    for (int i = 1; i < count; ++i) {
+      if (fused[i]) continue;
+      const Op op = graph_.layers[i].op;
+      const bool image = context_.tensors[i].image;
+      steps_.push_back(groups[i].norm >= 0    ? normStep(context_, groups[i])
+                       : op == Op::conv       ? convStep(context_, i)
+                       : op == Op::maxPool    ? maxPoolStep(context_, i)
+                       : op == Op::avgPool    ? averageStep(context_, i)
+                       : isLoss(op)           ? lossStep(context_, i)
+                       : image && op == Op::relu ? imageReluStep(context_, i)
+                       : image                ? imageAddStep(context_, i)
+                                              : denseStep(context_, i));
+    }
+    if (graph_.training && graph_.losses.empty()) {
+      seed_ = context_.buffers.keep(graph_.layers.back().shape.count() * sizeof(float));
+      steps_.push_back(seedStep(context_, count - 1, seed_));
+    }
+  }
+
+  void plan() {
+    for (size_t i = 1; i < context_.tensors.size(); ++i) {
+      Tensor& t = context_.tensors[i];
+      if (!t.image && !isLoss(graph_.layers[i].op)) t.buffer = context_.buffers.keep(t.shape.count() * sizeof(float));
+    }
+    for (Tensor& t : context_.tensors) {
+      if (!t.image && t.wanted) t.gradient = context_.buffers.keep(t.shape.count() * sizeof(float));
+    }
+    int time = 0;
+    for (auto& step : steps_) step->planForward(time++);
+    for (auto step = steps_.rbegin(); graph_.training && step != steps_.rend(); ++step, ++time) {
+      const int result = (*step)->result();
+      const bool reached = result < 0 || isLoss(graph_.layers[result].op) || context_.tensors[result].gradient >= 0 ||
+                           !context_.tensors[result].parts.empty();
+      if (result == 0 || !reached) continue;
+      (*step)->planBackward(time);
+      backwardSteps_.push_back(step->get());
+    }
+    if (Tensor& last = context_.tensors.back(); last.buffer >= 0) context_.buffers.touch(last.buffer, Buffers::kForever);
+    Tensor& input = context_.tensors[0];
+    inputSum_.plan(context_, input, 1, time);
+    for (const int part : input.parts) context_.buffers.touch(part, Buffers::kForever);
+    context_.scratch = context_.buffers.keep(context_.scratchBytes);
+    arena_ = std::make_unique<Arena>(context_.buffers.plan());
+    context_.buffers.bind(arena_->data());
+    Context& c = context_;
+    for (Flat* flat : {&c.values, &c.gradients, &c.firstMoments, &c.secondMoments, &c.running}) flat->bind(c.buffers);
+    for (auto& step : steps_) step->bind();
+  }
+
+  void checkInput(std::span<const float> input, std::span<const float> targets, std::span<double> losses) const {
+    checkCount("input", graph_.layers[0].shape.count(), input.size());
+    if (losses.size() != graph_.losses.size()) throw Error(Code::invalidInput, "The number of losses is wrong.");
+    for (const int loss : graph_.losses) {
+      const Layer& l = graph_.layers[loss];
+      if (l.op == Op::squaredError) checkCount("targets", graph_.layers[l.inputs[0]].shape.n, targets.size());
+    }
+  }
+
+  static void checkCount(const std::string& name, size_t expected, size_t received) {
+    if (expected == received) return;
+    throw Error(Code::invalidInput, "Expected " + std::to_string(expected) + " numbers for `" + name + "` but received " + std::to_string(received));
+  }
+
+  void reorder(const Memory::desc& from, void* source, const Memory::desc& to, void* target) {
+    Memory a = context_.memory(from, source), b = context_.memory(to, target);
+    dnnl::reorder(a, b).execute(context_.stream, a, b);
+    context_.stream.wait();
+  }
+
+  void readValue(Slot slot, const std::string& name, std::span<float> out) {
+    const int layer = graph_.find(name);
+    if (layer < 0) throw Error(Code::invalidInput, "There is no layer `" + name + "`.");
+    Tensor& t = context_.tensors[layer];
+    checkCount(name, t.shape.count(), out.size());
+    const bool isLast = layer + 1 == static_cast<int>(graph_.layers.size());
+    if (slot == Slot::value && isLoss(graph_.layers[layer].op)) {
+      throw Error(Code::invalidInput, "The value of the loss `" + name + "` is what forward() returns.");
+    }
+    const int buffer = slot == Slot::value ? (t.image && !isLast ? -1 : t.buffer) : (t.image ? (layer == 0 && !t.parts.empty() ? t.parts[0] : -1) : t.gradient);
+    if (buffer < 0) throw Error(Code::invalidInput, "The CPU backend does not keep this tensor of `" + name + "`.");
+    if (slot == Slot::valueGradient && layer == 0) inputSum_.run(context_);
+    if (t.image) {
+      reorder(context_.imageDesc(t), context_.buffers.at(buffer), Context::plainDesc(t.shape), out.data());
+    } else {
+      std::copy_n(context_.buffers.at<float>(buffer), out.size(), out.begin());
+    }
+  }
+
+  template <class F>
+  void exchange(Slot slot, const std::string& name, size_t count, const F& body) {
+    const bool statistic = slot == Slot::statistic;
+    const auto& list = statistic ? graph_.statistics : graph_.parameters;
+    const Flat& flat = slot == Slot::parameter     ? context_.values
+                               : slot == Slot::gradient    ? context_.gradients
+                               : slot == Slot::firstMoment ? context_.firstMoments
+                               : statistic                 ? context_.running
+                                                           : context_.secondMoments;
+    for (size_t p = 0; p < list.size(); ++p) {
+      if (list[p].name != name) continue;
+      checkCount(name, list[p].count, count);
+      if (flat.size() == 0) throw Error(Code::invalidInput, "This program was compiled for inference and keeps no gradients or moments.");
+      const Stored& stored = statistic ? context_.statistics[p] : context_.parameters[p];
+      body(flat.data() + stored.offset, stored);
+      return;
+    }
+    throw Error(Code::invalidInput, "There is no parameter or statistic `" + name + "`.");
+  }
+
+  const Graph graph_;
+  Context context_;
+  std::vector<StepPtr> steps_;
+  std::vector<Step*> backwardSteps_;
+  PartSum inputSum_;
+  std::unique_ptr<Arena> arena_;
+  int seed_ = -1;
+};
+
+std::unique_ptr<Program> compile(const Graph& graph) {
+  if (graph.precision == Precision::fp64) throw Error(Code::invalidConfig, "The CPU backend computes in fp32 or bf16, not fp64.");
+  if (graph.precision == Precision::bf16 && select().block != 16) {
+    throw Error(Code::invalidConfig, "bf16 needs a processor with AVX-512; use precision fp32 here.");
+  }
+  try {
+    return std::make_unique<CpuProgram>(graph);
+  } catch (const dnnl::error& e) {
+    translate(e);
+  }
+}
+
+}  // namespace
+}  // namespace comface::cpu
+
+COMFACE_EXPORT_BACKEND(comface::cpu::compile)

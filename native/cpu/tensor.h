@@ -1,0 +1,186 @@
+// What the CPU backend plans before it runs: tensors, buffers with lifetimes, and the context that all steps share.
+#pragma once
+#include <oneapi/dnnl/dnnl.hpp>
+#include <unordered_map>
+#include <vector>
+
+#include "cpu/kernels.h"
+#include "graph.h"
+
+namespace comface::cpu {
+
+using Memory = dnnl::memory;
+using Args = std::unordered_map<int, Memory>;
+
+/** One layer's result. Image tensors are blocked (or plain for the network's input), vectors are fp32 rows x width. */
+struct Tensor {
+  Shape shape;
+  bool image = false, plain = false;
+  int buffer = -1;
+  std::vector<int> parts;  // image: buffers whose sum is the gradient
+  int gradient = -1;       // vector: one buffer, zeroed, then added to
+  bool wanted = false;     // some parameter (or a test) needs its gradient
+};
+
+/** Where a parameter, its gradient and moments lie in the flat arrays; convolutions keep oneDNN's layout. */
+struct Stored {
+  size_t offset = 0, stored = 0;   // floats, padding included
+  Memory::desc layout, plain;      // empty unless the layouts differ
+};
+
+/** Numbers buffers while a program is planned; the arena gives them addresses afterwards. */
+class Buffers {
+ public:
+  static constexpr int kForever = 1 << 30;
+
+  int create(size_t sizeBytes) {
+    lifetimes_.push_back({sizeBytes, kForever, -1, 0});
+    return static_cast<int>(lifetimes_.size()) - 1;
+  }
+  int keep(size_t sizeBytes) {
+    const int id = create(sizeBytes);
+    touch(id, 0), touch(id, kForever);
+    return id;
+  }
+  void touch(int id, int time) {
+    lifetimes_[id].first = std::min(lifetimes_[id].first, time);
+    lifetimes_[id].last = std::max(lifetimes_[id].last, time);
+  }
+  size_t plan() { return planArena(lifetimes_); }
+  void bind(char* arena) { arena_ = arena; }
+  template <class T = void>
+  T* at(int id) const {
+    return reinterpret_cast<T*>(arena_ + lifetimes_[id].offset);
+  }
+
+ private:
+  std::vector<Lifetime> lifetimes_;
+  char* arena_ = nullptr;
+};
+
+/** All parameters (or gradients, or moments) end to end, each at a 64-byte boundary, so that Adam is one loop. */
+class Flat {
+ public:
+  void plan(Buffers& buffers, size_t count) { count_ = count, buffer_ = buffers.keep(count * sizeof(float)); }
+  void bind(const Buffers& buffers) { data_ = buffer_ >= 0 ? buffers.at<float>(buffer_) : nullptr; }
+  float* data() const { return data_; }
+  size_t size() const { return count_; }
+
+ private:
+  size_t count_ = 0;
+  int buffer_ = -1;
+  float* data_ = nullptr;
+};
+
+struct Context {
+  Context(const Graph& graph, const Kernels& kernels) : graph(graph), kernels(kernels) {}
+
+  const Graph& graph;
+  const Kernels& kernels;
+  dnnl::engine engine{dnnl::engine::kind::cpu, 0};
+  dnnl::stream stream{engine};
+  Buffers buffers;
+  std::vector<Tensor> tensors;  // by layer
+  std::vector<Stored> parameters, statistics;
+  Flat values, gradients, firstMoments, secondMoments, running;
+  std::vector<double> losses;
+  size_t scratchBytes = 0;  // oneDNN's largest scratchpad
+  int scratch = -1;
+  const float *input = nullptr, *targets = nullptr;
+  bool weightsChanged = true;
+
+  int type() const { return graph.precision == Precision::bf16 ? 1 : 0; }  // index into Kernels
+  size_t elementBytes() const { return type() ? 2 : 4; }
+  Memory::data_type dataType() const { return type() ? Memory::data_type::bf16 : Memory::data_type::f32; }
+
+  Extent extent(const Shape& s) const {
+    return {s.n, (s.c + kernels.block - 1) / kernels.block, static_cast<size_t>(s.h) * s.w};
+  }
+  size_t imageCount(const Shape& s) const {  // elements, padding channels included
+    const Extent e = extent(s);
+    return static_cast<size_t>(e.n) * e.blocks * e.hw * kernels.block;
+  }
+  Memory::desc imageDesc(const Tensor& t) const {
+    using Tag = Memory::format_tag;
+    const Tag tag = t.plain ? Tag::nchw : kernels.block == 16 ? Tag::nChw16c : Tag::nChw8c;
+    return {{t.shape.n, t.shape.c, t.shape.h, t.shape.w}, dataType(), tag};
+  }
+  static Memory::desc plainDesc(const Shape& s) {
+    return {{s.n, s.c, s.h, s.w}, Memory::data_type::f32, Memory::format_tag::nchw};
+  }
+  Memory memory(const Memory::desc& desc, void* data) const { return {desc, engine, data}; }
+  /** Asks for scratch memory in the arena instead of an allocation per call. */
+  dnnl::primitive_attr attributes() const {
+    dnnl::primitive_attr attr;
+    attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+    return attr;
+  }
+  template <class Descriptor>
+  void reserveScratch(const Descriptor& pd) {
+    scratchBytes = std::max(scratchBytes, pd.scratchpad_desc().get_size());
+  }
+  template <class Descriptor>
+  Memory scratchMemory(const Descriptor& pd) const {
+    return memory(pd.scratchpad_desc(), buffers.at(scratch));
+  }
+};
+
+/** One or several fused layers. Planned in order, then run in order and in reverse. Times count forward steps, then backward steps. */
+class Step {
+ public:
+  explicit Step(Context& context) : context(context) {}
+  virtual ~Step() = default;
+  virtual void planForward(int time) = 0;
+  /** Called in reverse order for the steps whose result has a gradient; adds parts to its inputs. */
+  virtual void planBackward(int time) { (void)time; }
+  /** After the arena has addresses: makes the memory objects, so that running allocates nothing. */
+  virtual void bind() {}
+  virtual void forward() = 0;
+  virtual void backward() {}
+  /** The layer whose result this step writes. */
+  virtual int result() const = 0;
+
+ protected:
+  Tensor& tensor(int layer) const { return context.tensors[layer]; }
+  const Layer& layerAt(int layer) const { return context.graph.layers[layer]; }
+  void* data(int layer) const { return context.buffers.at(tensor(layer).buffer); }
+  void touch(int layer, int time) const { context.buffers.touch(tensor(layer).buffer, time); }
+  float* rows(int layer) const { return context.buffers.at<float>(tensor(layer).buffer); }
+  float* gradientRows(int layer) const { return context.buffers.at<float>(tensor(layer).gradient); }
+
+  Context& context;
+};
+
+using StepPtr = std::unique_ptr<Step>;
+
+/** Layers a normalization step covers: norm [+ norm2 of a second path] [+ add] [+ relu]. -1: absent. */
+struct NormGroup {
+  int norm = -1, norm2 = -1, add = -1, relu = -1;
+  int residual = -1;  // layer added (its norm's input if norm2 >= 0)
+};
+
+// conv.cc, norm.cc, image.cc, dense.cc, losses.cc
+StepPtr convStep(Context& context, int layer);
+StepPtr normStep(Context& context, const NormGroup& group);
+StepPtr inputStep(Context& context);
+StepPtr seedStep(Context& context, int layer, int seedBuffer);  // writes the last layer's gradient before backward
+StepPtr imageReluStep(Context& context, int layer);
+StepPtr imageAddStep(Context& context, int layer);
+StepPtr maxPoolStep(Context& context, int layer);
+StepPtr averageStep(Context& context, int layer);
+StepPtr denseStep(Context& context, int layer);  // linear, rows, l2Normalize, reluDifference, relu and add of vectors
+StepPtr lossStep(Context& context, int layer);
+
+/** Sums a tensor's gradient parts into the first while its producer's step is planned or run. */
+class PartSum {
+ public:
+  /** Keeps one part (one = true) or at most two. Returns the buffers that remain. */
+  void plan(Context& context, Tensor& tensor, int most, int time);
+  void run(Context& context) const;
+
+ private:
+  std::vector<std::pair<int, int>> sums_;  // first += second
+  size_t count_ = 0;
+};
+
+}  // namespace comface::cpu

@@ -1,0 +1,166 @@
+// The worker thread and what one command of an engine does. Prefetch: while step n computes, the source's threads fill the batch of step n + 1.
+#include "engine.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+
+#include "abi.h"
+#include "reference/backend.h"
+#include "rng.h"
+
+namespace comface {
+namespace {
+
+double secondsSince(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+}  // namespace
+
+Worker::Worker()
+    : thread_([this] {
+        for (;;) {
+          std::function<void()> job;
+          {
+            std::unique_lock lock(mutex_);
+            wake_.wait(lock, [this] { return stopping_ || !jobs_.empty(); });
+            if (stopping_) return;
+            job = std::move(jobs_.front());
+            jobs_.pop_front();
+          }
+          job();
+        }
+      }) {}
+
+Worker::~Worker() { stop(); }
+
+void Worker::post(std::function<void()> job) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (stopping_) return;
+    jobs_.push_back(std::move(job));
+  }
+  wake_.notify_one();
+}
+
+void Worker::stop() {
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+    jobs_.clear();
+  }
+  wake_.notify_one();
+  if (thread_.joinable()) thread_.join();
+}
+
+Engine::Engine(const std::string& library, const Graph& graph) : graph_(graph) {
+  graph_.finish();
+  program_ = library.empty() ? compileReference(graph_) : compileWith(library, graph_);
+}
+
+Engine::~Engine() { discardPrefetch(); }
+
+void Engine::initialize(uint64_t seed) {
+  std::vector<float> values;
+  for (size_t p = 0; p < graph_.parameters.size(); ++p) {
+    const Parameter& parameter = graph_.parameters[p];
+    const Op op = graph_.layers[parameter.layer].op;
+    const bool isWeight = parameter.dims.size() > 1;
+    const double fanIn = graph_.layers[graph_.layers[parameter.layer].inputs[0]].shape.c;
+    values.assign(parameter.count, op == Op::batchNorm && parameter.name.ends_with(".weight") ? 1.0f : 0.0f);
+    for (size_t i = 0; op != Op::batchNorm && i < parameter.count; ++i) {
+      const rng::Draw d = rng::philox(seed, rng::kInit, static_cast<uint32_t>(i), static_cast<uint32_t>(p), 0);
+      if (op == Op::conv && isWeight) {  // He et al., 2015, eq. (14), fan-out as in torchvision
+        const double fanOut = static_cast<double>(parameter.dims[0]) * parameter.dims[2] * parameter.dims[3];
+        values[i] = static_cast<float>(std::sqrt(2.0 / fanOut)) * rng::normal(d[0], d[1]);
+      } else if (op == Op::linear) {  // uniform in +-1/sqrt(fan-in), as in torch.nn.Linear
+        const float bound = static_cast<float>(1 / std::sqrt(fanIn));
+        values[i] = rng::between(d[0], -bound, bound);
+      }
+    }
+    program_->write(Slot::parameter, parameter.name, values);
+    if (!graph_.training) continue;
+    std::fill(values.begin(), values.end(), 0.0f);
+    program_->write(Slot::firstMoment, parameter.name, values);
+    program_->write(Slot::secondMoment, parameter.name, values);
+  }
+  for (const Parameter& statistic : graph_.statistics) {
+    values.assign(statistic.count, statistic.name.ends_with(".running_var") ? 1.0f : 0.0f);
+    program_->write(Slot::statistic, statistic.name, values);
+  }
+}
+
+void Engine::prefetch(const std::shared_ptr<Source>& source, const Plan& plan) {
+  pendingPlan_ = plan, pendingSource_ = source;
+  auto done = std::make_shared<std::promise<void>>();
+  pending_ = done->get_future();
+  loader_.post([this, done] {
+    try {
+      pendingSource_->fill(pendingPlan_, batches_[1 - current_]);
+      done->set_value();
+    } catch (...) {
+      done->set_exception(std::current_exception());
+    }
+  });
+}
+
+void Engine::discardPrefetch() {
+  if (pending_.valid()) pending_.wait();
+  pending_ = {};
+}
+
+Batch& Engine::take(const std::shared_ptr<Source>& source, const Plan& plan) {
+  if (pending_.valid() && pendingSource_ == source && pendingPlan_ == plan) {
+    std::future<void> filled = std::move(pending_);
+    filled.wait();
+    current_ = 1 - current_;
+    filled.get();
+  } else {
+    discardPrefetch();
+    source->fill(plan, batches_[current_]);
+  }
+  return batches_[current_];
+}
+
+StepResult Engine::step(const std::shared_ptr<Source>& source, const Plan& plan, const Plan* next, const Adam& adam) {
+  StepResult result;
+  const auto start = std::chrono::steady_clock::now();
+  Batch& batch = take(source, plan);
+  result.loadSeconds = secondsSince(start);
+  result.broken = batch.broken;
+  if (next) prefetch(source, *next);
+  const auto loaded = std::chrono::steady_clock::now();
+  result.losses.resize(graph_.losses.size());
+  program_->forward(batch.images, batch.targets, result.losses);
+  for (size_t i = 0; i < result.losses.size(); ++i) {
+    if (std::isfinite(result.losses[i])) continue;
+    throw Error(Code::notFinite, "The loss `" + graph_.layers[graph_.losses[i]].name + "` is not finite at step " + std::to_string(plan.step) + ".");
+  }
+  program_->backward();
+  program_->update(adam);
+  result.computeSeconds = secondsSince(loaded);
+  return result;
+}
+
+std::vector<float> Engine::embed(Source& source, std::vector<uint32_t> samples, const std::string& layer, const AugmentSettings& settings) {
+  const int at = graph_.find(layer);
+  if (at < 0) throw Error(Code::invalidInput, "There is no layer `" + layer + "`.");
+  const size_t batchSize = graph_.batch(), width = graph_.layers[at].shape.c, count = samples.size();
+  discardPrefetch();
+  Plan plan;
+  plan.augment = false, plan.settings = settings, plan.pairs = static_cast<int>(batchSize);
+  std::vector<float> result(count * width), chunk(batchSize * width);
+  for (size_t first = 0; first < count; first += batchSize) {
+    const size_t used = std::min(batchSize, count - first);
+    plan.x.assign(samples.begin() + first, samples.begin() + first + used);
+    plan.x.resize(batchSize, plan.x[0]);  // the last chunk is filled up with copies that are dropped again
+    source.fill(plan, batches_[current_]);
+    program_->forward(batches_[current_].images, {}, {});
+    program_->read(Slot::value, layer, chunk);
+    std::copy_n(chunk.begin(), used * width, result.begin() + first * width);
+  }
+  return result;
+}
+
+}  // namespace comface

@@ -1,0 +1,74 @@
+// One compiled network on its own thread. Commands queue up; each runs alone and answers once. JavaScript only enqueues.
+// States: ready, busy (a command is queued or running), failed (the device is lost), disposed.
+#pragma once
+#include <atomic>
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <future>
+#include <memory>
+#include <mutex>
+#include <thread>
+
+#include "backend.h"
+#include "source.h"
+
+namespace comface {
+
+/** A thread with a queue of jobs; the destructor runs none of the waiting jobs and joins. */
+class Worker {
+ public:
+  Worker();
+  ~Worker();
+  void post(std::function<void()> job);
+  /** Drops waiting jobs, finishes the running one, joins. Safe to call twice. */
+  void stop();
+  bool stopped() const { return stopping_; }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  std::deque<std::function<void()>> jobs_;
+  std::atomic<bool> stopping_ = false;
+  std::thread thread_;
+};
+
+struct StepResult {
+  std::vector<double> losses;  // unweighted, in layer order
+  std::vector<Broken> broken;
+  double loadSeconds = 0, computeSeconds = 0;
+};
+
+class Engine {
+ public:
+  /** device: path of a backend library, or empty for the plain reference loops. */
+  Engine(const std::string& library, const Graph& graph);
+  ~Engine();
+
+  /** He initialization (fan-out, as torchvision's ResNet) of convolutions, PyTorch's default for linear layers, ones and zeros for
+   * normalization; keyed by (seed, parameter's place), so it is the same on every device. */
+  void initialize(uint64_t seed);
+  /** Fill (or take the prefetched batch), forward, backward, Adam. Throws notFinite, weights unchanged, if a loss is not finite. */
+  StepResult step(const std::shared_ptr<Source>& source, const Plan& plan, const Plan* next, const Adam& adam);
+  /** Value of `layer` for each sample, in chunks of the graph's batch. */
+  std::vector<float> embed(Source& source, std::vector<uint32_t> samples, const std::string& layer, const AugmentSettings& settings);
+  Program& program() { return *program_; }
+  const Graph& graph() const { return graph_; }
+
+ private:
+  Batch& take(const std::shared_ptr<Source>& source, const Plan& plan);
+  void prefetch(const std::shared_ptr<Source>& source, const Plan& plan);
+  void discardPrefetch();
+
+  Graph graph_;
+  std::unique_ptr<Program> program_;
+  Batch batches_[2];
+  int current_ = 0;
+  // The prefetch: fills batches_[1 - current_] from pendingSource_ for pendingPlan_.
+  Plan pendingPlan_;
+  std::shared_ptr<Source> pendingSource_;
+  std::future<void> pending_;
+  Worker loader_;
+};
+
+}  // namespace comface

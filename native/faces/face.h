@@ -1,0 +1,27 @@
+// The procedural face renderer: subject, photograph and attribute numbers in, an RGB picture out.
+// render() is a pure function of its arguments (no state, no library), so any thread may call it for any picture.
+#pragma once
+
+#include <cstdint>
+
+namespace comface::faces {
+
+inline constexpr int kAttributeCount = 43;
+
+// weight, age, smile, then the 40 CelebA names in CelebA order.
+extern const char* const kAttributeNames[kAttributeCount];
+
+// One photograph.
+struct Shot {
+  uint64_t seed;     // data set seed
+  uint32_t subject;  // identity number; the identity is a function of (seed, subject) only
+  uint32_t photo;    // photograph number: pose, expression, light, camera and backdrop
+  int attribute;     // index into kAttributeNames, or -1 for none
+  float alpha;       // intensity of that attribute, [-5, 5]
+  int domain;        // capture domain, 0 or 1: two families of camera, light and backdrop
+};
+
+// Writes size x size x 3 interleaved sRGB bytes, row-major; size in [32, 512].
+void render(const Shot& shot, int size, uint8_t* rgb);
+
+}  // namespace comface::faces

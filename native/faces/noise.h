@@ -1,0 +1,78 @@
+// Streams of random parameters on top of rng.h, and smooth lattice noise for textures.
+// Nothing here keeps state between calls; changing a stream number changes every picture.
+#pragma once
+
+#include <array>
+#include <cmath>
+#include <cstdint>
+
+#include "../rng.h"
+
+namespace comface::faces {
+
+// What a stream of draws is for. Streams of one person or photograph never share numbers.
+enum Stream : uint32_t { kIdentity = 1, kPose = 2, kExpression = 3, kLighting = 4, kCamera = 5, kBackdrop = 6 };
+
+// Draws that depend only on the key and on how many were taken before.
+class Random {
+ public:
+  Random(uint64_t seed, uint32_t subject, uint32_t photo, Stream stream)
+      : seed_(seed), subject_(subject), photo_(photo), next_(static_cast<uint32_t>(stream) << 24) {}
+
+  uint32_t bits() {
+    if (left_ == 0) draw_ = rng::philox(seed_, rng::kFace, subject_, photo_, next_++), left_ = 4;
+    return draw_[--left_];
+  }
+  float uniform() { return rng::unit(bits()); }
+  float range(float a, float b) { return a + (b - a) * uniform(); }
+  bool chance(float p) { return uniform() < p; }
+  // Sum of three uniforms: variance 1, never beyond 3, so no parameter can leave its plausible range.
+  float normal() {
+    const float a = uniform(), b = uniform();
+    return (a + b + uniform() - 1.5f) * 2.0f;
+  }
+
+ private:
+  uint64_t seed_;
+  uint32_t subject_, photo_, next_;
+  int left_ = 0;
+  rng::Draw draw_{};
+};
+
+inline constexpr int kTile = 128;  // lattice period; a power of two
+
+// Values in [-1, 1] on a lattice, built at compile time so that there is nothing to initialize.
+inline constexpr auto kLattice = [] {
+  std::array<float, kTile * kTile> a{};
+  uint32_t h = 0x12345u;
+  for (auto& v : a) {
+    h = h * 747796405u + 2891336453u;
+    uint32_t w = ((h >> ((h >> 28) + 4)) ^ h) * 277803737u;
+    w ^= w >> 22;
+    v = static_cast<float>(w >> 8) * 0x1p-23f - 1.0f;
+  }
+  return a;
+}();
+
+// Smooth noise in [-1, 1], period kTile.
+inline float noise(float x, float y) {
+  // Not std::floor: without SSE4.1 that is a library call, and this is the innermost function of all.
+  const int ix = static_cast<int>(x) - (x < 0), iy = static_cast<int>(y) - (y < 0);
+  const int x0 = ix & (kTile - 1), x1 = (x0 + 1) & (kTile - 1);
+  const int y0 = (iy & (kTile - 1)) * kTile, y1 = (y0 + kTile) & (kTile * kTile - 1);
+  float tx = x - static_cast<float>(ix), ty = y - static_cast<float>(iy);
+  tx = tx * tx * (3 - 2 * tx);
+  ty = ty * ty * (3 - 2 * ty);
+  const float a = kLattice[y0 + x0] + (kLattice[y0 + x1] - kLattice[y0 + x0]) * tx;
+  const float b = kLattice[y1 + x0] + (kLattice[y1 + x1] - kLattice[y1 + x0]) * tx;
+  return a + (b - a) * ty;
+}
+
+// Cheap per-pixel sensor noise.
+inline uint32_t mix32(uint32_t h) {
+  h = (h ^ (h >> 16)) * 0x7feb352du;
+  h = (h ^ (h >> 15)) * 0x846ca68bu;
+  return h ^ (h >> 16);
+}
+
+}  // namespace comface::faces

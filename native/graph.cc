@@ -1,0 +1,140 @@
+// Checks layer records and derives shapes, parameter lists and the memory plan.
+#include "graph.h"
+
+#include <algorithm>
+#include <numeric>
+#include <set>
+
+namespace comface {
+namespace {
+
+[[noreturn]] void refuse(const Layer& layer, const std::string& rule) {
+  throw Error(Code::invalidConfig, "Layer `" + layer.name + "`: " + rule + ".");
+}
+
+int windowed(const Layer& layer, int extent) {
+  const int out = (extent + 2 * layer.pad - layer.kernel) / layer.stride + 1;
+  if (extent + 2 * layer.pad < layer.kernel || out < 1) {
+    refuse(layer, "a window of " + std::to_string(layer.kernel) + " does not fit an input of " + std::to_string(extent));
+  }
+  return out;
+}
+
+Shape resultShape(const Layer& layer, const Shape& in, const Shape* second) {
+  switch (layer.op) {
+    case Op::conv:
+      return {in.n, layer.out, windowed(layer, in.h), windowed(layer, in.w)};
+    case Op::maxPool:
+      return {in.n, in.c, windowed(layer, in.h), windowed(layer, in.w)};
+    case Op::avgPool:
+      return {in.n, in.c, 1, 1};
+    case Op::linear:
+      return {in.n, layer.out, 1, 1};
+    case Op::rows: {
+      const auto [first, last] = rowRange(layer, in.n);
+      return {last - first, in.c, 1, 1};
+    }
+    case Op::add:
+    case Op::reluDifference:
+      if (*second != in) refuse(layer, "its two inputs must have one shape");
+      return in;
+    case Op::infoNce:
+    case Op::squaredError:
+      return {1, 1, 1, 1};
+    default:
+      return in;
+  }
+}
+
+void checkNumbers(const Layer& layer, const Shape& in) {
+  const bool window = layer.op == Op::conv || layer.op == Op::maxPool;
+  if (window && (layer.kernel < 1 || layer.stride < 1 || layer.pad < 0 || layer.pad >= layer.kernel)) {
+    refuse(layer, "expected kernel >= 1, stride >= 1 and 0 <= pad < kernel");
+  }
+  if ((layer.op == Op::conv || layer.op == Op::linear) && layer.out < 1) refuse(layer, "expected out >= 1");
+  if (layer.op == Op::rows && (layer.of < 1 || layer.from < 0 || layer.to <= layer.from || layer.to > layer.of)) {
+    refuse(layer, "expected 0 <= from < to <= of");
+  }
+  if (layer.op == Op::infoNce && (in.n < 4 || in.n % 2 != 0)) {
+    refuse(layer, "InfoNCE needs an even number of rows, at least 4, but has " + std::to_string(in.n));
+  }
+  if (layer.op == Op::infoNce && !(layer.temperature > 0)) refuse(layer, "expected temperature > 0");
+  if (layer.op == Op::squaredError && in.c != 1) refuse(layer, "expected one value per row");
+  const bool needsVector = layer.op == Op::linear || layer.op == Op::rows || layer.op == Op::l2Normalize ||
+                           layer.op == Op::reluDifference || isLoss(layer.op);
+  if (needsVector && (in.h != 1 || in.w != 1)) refuse(layer, "expected a vector per sample as input");
+}
+
+}  // namespace
+
+int Graph::find(const std::string& name) const {
+  for (size_t i = 0; i < layers.size(); ++i) {
+    if (layers[i].name == name) return static_cast<int>(i);
+  }
+  return -1;
+}
+
+void Graph::finish() {
+  if (layers.empty() || layers[0].op != Op::input) {
+    throw Error(Code::invalidConfig, "The first layer record must be the input.");
+  }
+  if (const Shape& s = layers[0].shape; s.n < 1 || s.c < 1 || s.h < 1 || s.w < 1) {
+    refuse(layers[0], "expected positive sizes");
+  }
+  parameters.clear(), statistics.clear(), losses.clear();
+  users.assign(layers.size(), {});
+  std::set<std::string> names;
+  for (int i = 0; i < static_cast<int>(layers.size()); ++i) {
+    Layer& layer = layers[i];
+    if (!names.insert(layer.name).second) refuse(layer, "the name is taken by another layer");
+    if (i == 0) continue;
+    if (layer.op == Op::input) refuse(layer, "only the first layer may be an input");
+    const bool two = layer.op == Op::add || layer.op == Op::reluDifference;
+    for (int k = 0; k < (two ? 2 : 1); ++k) {
+      if (layer.inputs[k] < 0 || layer.inputs[k] >= i) refuse(layer, "its inputs must be earlier layers");
+      users[layer.inputs[k]].push_back(i);
+    }
+    const Shape& in = layers[layer.inputs[0]].shape;
+    checkNumbers(layer, in);
+    layer.shape = resultShape(layer, in, two ? &layers[layer.inputs[1]].shape : nullptr);
+    const auto parameter = [&](std::vector<Parameter>& list, const char* suffix, std::vector<int> dims) {
+      const size_t count = std::accumulate(dims.begin(), dims.end(), size_t{1}, std::multiplies<>());
+      list.push_back({layer.name + suffix, i, std::move(dims), count});
+    };
+    if (layer.op == Op::conv) parameter(parameters, ".weight", {layer.out, in.c, layer.kernel, layer.kernel});
+    if (layer.op == Op::linear) parameter(parameters, ".weight", {layer.out, in.c});
+    if ((layer.op == Op::conv || layer.op == Op::linear) && layer.bias) parameter(parameters, ".bias", {layer.out});
+    if (layer.op == Op::batchNorm) {
+      parameter(parameters, ".weight", {in.c});
+      parameter(parameters, ".bias", {in.c});
+      parameter(statistics, ".running_mean", {in.c});
+      parameter(statistics, ".running_var", {in.c});
+    }
+    if (isLoss(layer.op)) losses.push_back(i);
+  }
+}
+
+size_t planArena(std::vector<Lifetime>& buffers) {
+  constexpr size_t kAlign = 64;
+  std::vector<Lifetime*> order;
+  for (Lifetime& b : buffers) order.push_back(&b);
+  // Largest first into the lowest gap: within a few percent of the lower bound for ResNets, and needs no search.
+  std::stable_sort(order.begin(), order.end(), [](auto* a, auto* b) { return a->sizeBytes > b->sizeBytes; });
+  std::vector<const Lifetime*> placed;  // by offset
+  size_t total = 0;
+  for (Lifetime* b : order) {
+    size_t at = 0;
+    for (const Lifetime* p : placed) {
+      if (p->last < b->first || b->last < p->first) continue;
+      if (at + b->sizeBytes <= p->offset) break;
+      at = std::max(at, (p->offset + p->sizeBytes + kAlign - 1) / kAlign * kAlign);
+    }
+    b->offset = at;
+    placed.insert(std::upper_bound(placed.begin(), placed.end(), b,
+                                   [](auto* x, auto* y) { return x->offset < y->offset; }), b);
+    total = std::max(total, at + b->sizeBytes);
+  }
+  return (total + kAlign - 1) / kAlign * kAlign;
+}
+
+}  // namespace comface

@@ -1,0 +1,86 @@
+// The network as data: layer records, checked, with shapes and parameter names. A backend compiles a Graph.
+// Names follow torchvision (conv1.weight, bn1.running_mean); lib/models/ writes the records.
+#pragma once
+#include <array>
+#include <string>
+#include <vector>
+
+#include "core.h"
+
+namespace comface {
+
+enum class Op : int32_t {
+  input,           // N x C x H x W images or N x C features
+  conv,            // out channels, kernel, stride, pad, optional bias
+  batchNorm,       // eps, momentum (PyTorch's meaning: running = (1-m)*running + m*batch, variance unbiased)
+  relu,            //
+  add,             // two inputs of one shape
+  maxPool,         // kernel, stride, pad
+  avgPool,         // global: N x C x H x W -> N x C
+  linear,          // out, optional bias; N x C -> N x out
+  rows,            // samples [batch*from/of, batch*to/of) of a vector layer
+  l2Normalize,     // each row divided by max(|row|, 1e-12)
+  reluDifference,  // relu(first - second), ComFace section 3.2 with first = h_y, second = h_x
+  infoNce,         // loss, ComFace eq. (1): rows i and i + N/2 are the positive pair; temperature
+  squaredError,    // loss, mean over samples of (row - target)^2 against the targets of the step
+};
+inline constexpr int kOpCount = 13;
+
+struct Layer {
+  Op op = Op::input;
+  std::string name;
+  std::array<int, 2> inputs = {-1, -1};  // indices of earlier layers
+  int out = 0, kernel = 0, stride = 1, pad = 0;
+  int from = 0, to = 0, of = 1;  // rows
+  bool bias = false;
+  float eps = 1e-5f, momentum = 0.1f, temperature = 0.1f;
+  float weight = 1;  // factor of a loss in the total
+  Shape shape;       // of the result: given for input, else computed. A loss has {1, 1}.
+};
+
+/** A trained tensor, stored outside as fp32 in PyTorch's layout (O I kH kW; out x in). */
+struct Parameter {
+  std::string name;
+  int layer;
+  std::vector<int> dims;
+  size_t count;
+};
+
+struct Graph {
+  std::vector<Layer> layers;  // layer 0 is the input, in topological order
+  bool training = false;      // batch statistics, gradients and Adam; else running statistics and forward only
+  Precision precision = Precision::fp32;
+  int threads = 1;
+
+  // Derived by finish().
+  std::vector<Parameter> parameters;
+  std::vector<Parameter> statistics;  // running_mean and running_var of each batchNorm
+  std::vector<int> losses;            // layer indices
+  std::vector<std::vector<int>> users;  // layers that read a layer's result
+
+  /** Checks the records, computes shapes and the lists above. Throws invalidConfig naming the layer. */
+  void finish();
+  int batch() const { return layers[0].shape.n; }
+  /** Index of a layer by name, or -1. */
+  int find(const std::string& name) const;
+};
+
+inline bool isLoss(Op op) { return op == Op::infoNce || op == Op::squaredError; }
+
+/** Rows [first, last) that a rows layer takes from its input. */
+inline std::pair<int, int> rowRange(const Layer& layer, int inputRows) {
+  return {static_cast<int>(static_cast<int64_t>(inputRows) * layer.from / layer.of),
+          static_cast<int>(static_cast<int64_t>(inputRows) * layer.to / layer.of)};
+}
+
+/** One planned buffer: alive from step `first` to step `last` (inclusive) of a program. */
+struct Lifetime {
+  size_t sizeBytes = 0;
+  int first = 0, last = 0;
+  size_t offset = 0;  // result
+};
+
+/** Places buffers in one arena so that no two alive at once overlap; returns the arena's size. Offsets are 64-byte aligned. */
+size_t planArena(std::vector<Lifetime>& buffers);
+
+}  // namespace comface

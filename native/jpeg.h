@@ -1,0 +1,24 @@
+// Baseline JPEG through libjpeg-turbo's TurboJPEG API. Decoding refuses what is truncated or damaged: a gray lower half must not reach training.
+#pragma once
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "augment.h"
+
+namespace comface {
+
+/** Decodes into `picture`, reusing its memory. Throws corruptFile ("<name>: <what libjpeg-turbo found>"); refuses more than 64 megapixels. */
+void decodeJpeg(std::span<const uint8_t> file, const std::string& name, Picture& picture);
+
+/** Encodes 4:2:0 baseline, quality 1..100. */
+std::vector<uint8_t> encodeJpeg(const Picture& picture, int quality);
+
+/** Reads and decodes a file, reusing `bytes`. Throws io or corruptFile naming the path. */
+void readJpeg(const std::string& path, std::vector<uint8_t>& bytes, Picture& picture);
+
+/** Writes a whole file. Throws io naming the path. */
+void writeFile(const std::string& path, std::span<const uint8_t> bytes);
+
+}  // namespace comface

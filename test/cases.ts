@@ -1,0 +1,99 @@
+// The one table of op cases: small graphs that exercise every op alone and in the groups that backends fuse.
+// Correctness, finite differences and device parity all read it.
+import type { LayerRecord } from '../lib/models/layers.ts';
+
+export interface OpCase {
+  name: string;
+  batch: number;
+  layers: LayerRecord[];
+}
+
+const image = (channels: number, height: number, width = height): LayerRecord => ({ op: 'input', name: 'images', channels, height, width });
+const vector = (channels: number): LayerRecord => image(channels, 1, 1);
+
+function conv(batch: number, channels: number, size: number, out: number, kernel: number, stride: number, pad: number, bias = false): OpCase {
+  return {
+    name: `conv ${batch}x${channels}x${size} -> ${out}, kernel ${kernel}, stride ${stride}, pad ${pad}${bias ? ', bias' : ''}`,
+    batch,
+    layers: [image(channels, size), { op: 'conv', name: 'conv', input: 'images', out, kernel, stride, pad, bias }],
+  };
+}
+
+/** conv -> norm [-> add of a second path] [-> relu]: what the CPU backend runs as one step. */
+function norm(batch: number, channels: number, size: number, kind: 'plain' | 'tensor' | 'normalized', relu: boolean): OpCase {
+  const layers: LayerRecord[] = [
+    image(channels, size),
+    { op: 'conv', name: 'conv', input: 'images', out: channels, kernel: 1, stride: 1, pad: 0 },
+    { op: 'batchNorm', name: 'norm', input: 'conv' },
+  ];
+  let last = 'norm';
+  if (kind !== 'plain') {
+    layers.push({ op: 'conv', name: 'skip.0', input: 'images', out: channels, kernel: 1, stride: 1, pad: 0 });
+    if (kind === 'normalized') layers.push({ op: 'batchNorm', name: 'skip.1', input: 'skip.0' });
+    layers.push({ op: 'add', name: 'add', inputs: ['norm', kind === 'normalized' ? 'skip.1' : 'skip.0'] });
+    last = 'add';
+  }
+  if (relu) layers.push({ op: 'relu', name: 'relu', input: last });
+  return { name: `norm ${batch}x${channels}x${size}, residual ${kind}${relu ? ', relu' : ''}`, batch, layers };
+}
+
+function one(name: string, batch: number, input: LayerRecord, ...layers: LayerRecord[]): OpCase {
+  return { name, batch, layers: [input, ...layers] };
+}
+
+/** Every op, with sizes that do not divide a vector, one pixel, one channel, and the shapes ResNets use. */
+export const opCases: OpCase[] = [
+  conv(2, 3, 17, 16, 7, 2, 3),
+  conv(2, 3, 9, 5, 3, 1, 1, true),
+  conv(3, 16, 8, 32, 3, 1, 1),
+  conv(3, 32, 8, 16, 3, 2, 1),
+  conv(2, 16, 7, 64, 1, 1, 0),
+  conv(2, 64, 8, 32, 1, 2, 0),
+  conv(2, 5, 6, 7, 3, 2, 1, true),
+  conv(1, 1, 3, 1, 1, 1, 0),
+  ...[true, false].flatMap((relu) => (['plain', 'tensor', 'normalized'] as const).map((kind) => norm(3, 16, 6, kind, relu))),
+  norm(4, 37, 5, 'plain', true),
+  norm(5, 20, 3, 'normalized', true),
+  norm(64, 16, 1, 'tensor', true),
+  one('norm straight on the input', 3, image(16, 6), { op: 'batchNorm', name: 'norm', input: 'images' }),
+  one('relu of an image', 2, image(19, 5), { op: 'relu', name: 'relu', input: 'images' }),
+  one('relu of a vector', 6, vector(11), { op: 'relu', name: 'relu', input: 'images' }),
+  one(
+    'add of images',
+    2,
+    image(16, 5),
+    { op: 'relu', name: 'relu', input: 'images' },
+    { op: 'add', name: 'add', inputs: ['images', 'relu'] },
+  ),
+  one('add of vectors', 3, vector(7), { op: 'relu', name: 'relu', input: 'images' }, { op: 'add', name: 'add', inputs: ['relu', 'images'] }),
+  one(
+    'an image read three times',
+    2,
+    image(16, 4),
+    { op: 'conv', name: 'a', input: 'images', out: 16, kernel: 1, stride: 1, pad: 0 },
+    { op: 'conv', name: 'b', input: 'a', out: 16, kernel: 3, stride: 1, pad: 1 },
+    { op: 'add', name: 'c', inputs: ['a', 'b'] },
+    { op: 'add', name: 'd', inputs: ['c', 'a'] },
+  ),
+  one('max pool 3/2/1', 2, image(16, 9), { op: 'maxPool', name: 'pool', input: 'images', kernel: 3, stride: 2, pad: 1 }),
+  one('max pool 2/2/0, odd size', 2, image(21, 7), { op: 'maxPool', name: 'pool', input: 'images', kernel: 2, stride: 2, pad: 0 }),
+  one('average pool', 3, image(37, 5), { op: 'avgPool', name: 'pool', input: 'images' }),
+  one('average pool of one pixel', 3, image(16, 1), { op: 'avgPool', name: 'pool', input: 'images' }),
+  one('linear with bias', 7, vector(13), { op: 'linear', name: 'linear', input: 'images', out: 9, bias: true }),
+  one('linear without bias', 64, vector(64), { op: 'linear', name: 'linear', input: 'images', out: 33, bias: false }),
+  one('rows', 9, vector(5), { op: 'rows', name: 'rows', input: 'images', from: 1, to: 3, of: 3 }),
+  one('normalize', 6, vector(17), { op: 'l2Normalize', name: 'z', input: 'images' }),
+  one(
+    'relu of a difference',
+    6,
+    vector(10),
+    { op: 'rows', name: 'x', input: 'images', from: 0, to: 1, of: 2 },
+    { op: 'rows', name: 'y', input: 'images', from: 1, to: 2, of: 2 },
+    { op: 'reluDifference', name: 'difference', inputs: ['y', 'x'] },
+  ),
+  ...[4, 10, 64, 130, 200].map((rows) =>
+    one(`InfoNCE of ${rows} rows`, rows, vector(rows === 10 ? 1 : 24), { op: 'infoNce', name: 'inter', input: 'images', temperature: 0.5, weight: 0.7 }),
+  ),
+  one('InfoNCE of normalized rows', 32, vector(16), { op: 'l2Normalize', name: 'z', input: 'images' }, { op: 'infoNce', name: 'inter', input: 'z', temperature: 0.1, weight: 1 }),
+  one('squared error', 12, vector(1), { op: 'squaredError', name: 'intra', input: 'images', weight: 1.5 }),
+];

@@ -1,0 +1,52 @@
+// Helpers that several tests use: engines, keyed numbers, distances.
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { onTestFinished } from 'vitest';
+import { philox, unit } from '../lib/data/random.ts';
+import type { LayerRecord } from '../lib/models/layers.ts';
+import { chooseDevice, type NativeAdam, type NativeEngine, native } from '../lib/native.ts';
+
+/** Numbers uniform in [-spread, spread), the same for the same seed. */
+export function numbers(count: number, seed: number, spread = 1.7): Float32Array {
+  const out = new Float32Array(count);
+  for (let i = 0; i < count; i++) out[i] = (2 * unit(philox(BigInt(seed), 7, i, 0, 0)[0]) - 1) * spread;
+  return out;
+}
+
+export interface EngineOptions {
+  layers: readonly LayerRecord[];
+  batch: number;
+  device?: 'cpu' | 'reference';
+  precision?: 'fp32' | 'bf16' | 'fp64';
+  training?: boolean;
+  threads?: number;
+}
+
+/** An engine that is disposed when the test ends. */
+export async function engineFor({ layers, batch, device = 'cpu', precision = 'fp32', training = true, threads = 2 }: EngineOptions): Promise<NativeEngine> {
+  const library = device === 'reference' ? '' : chooseDevice('cpu', 'fp32').library;
+  const engine = await native().module.createEngine(library, { layers, batch, training, precision, threads });
+  onTestFinished(() => engine.dispose());
+  return engine;
+}
+
+/** Relative L2 distance of two tensors, 0 for two zeros. */
+export function distance(a: ArrayLike<number>, b: ArrayLike<number>): number {
+  let difference = 0;
+  let size = 0;
+  for (let i = 0; i < a.length; i++) {
+    difference += (a[i]! - b[i]!) ** 2;
+    size += b[i]! ** 2;
+  }
+  return difference === 0 ? 0 : Math.sqrt(difference / Math.max(size, 1e-12));
+}
+
+export const adamAt = (step: number): NativeAdam => ({ learningRate: 4e-4, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weightDecay: 0, step });
+
+/** A folder that is removed when the test ends. */
+export function temporaryFolder(): string {
+  const folder = mkdtempSync(join(tmpdir(), 'comface-'));
+  onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
+  return folder;
+}
