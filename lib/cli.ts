@@ -2,11 +2,13 @@
 // The command line. It only reads flags, shows progress (standard error) and prints results (standard output); the work is in the library.
 // Exit codes: 0 done (or stopped by Ctrl+C after saving), 1 an error, 2 a wrong option.
 import { readFileSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
 import { relative } from 'node:path';
 import { Command, CommanderError, Option } from 'commander';
 import { checkTrainOptions, mergeOptions, readConfigFile, type TrainOptions, trainFlags } from './config.js';
 import { attributes } from './data/attributes.js';
 import { generate } from './data/procedural.js';
+import { contactSheet, type SheetOptions } from './data/sheet.js';
 import { type DemoResult, demo } from './demo.js';
 import { ComFaceError } from './errors.js';
 import { loadModel } from './model.js';
@@ -72,30 +74,62 @@ program
   .option('--domain <number>', 'family of camera, light and backdrop: 0 or 1', integer, 0)
   .option('--quality <number>', 'of JPEG, 1 to 100', integer, 90)
   .option('--threads <number>', '0: one for each core', integer, 0)
-  .addHelpText('after', `\nAttributes: ${attributes.join(', ')}\n\nExample:\n  $ comface generate --out faces --subjects 500 --attributes smile,weight --size 128`)
+  .addHelpText(
+    'after',
+    `\nAttributes: ${attributes.join(', ')}\n\nExample:\n  $ comface generate --out faces --subjects 500 --attributes smile,weight --size 128`,
+  )
   .action(async (options: Parameters<typeof generate>[0]) => {
-    const set = await generate({ ...options, signal: stopSignal(), onProgress: ({ done, total, secondsLeft }) => showCount(done, total, 'faces', secondsLeft) });
+    const set = await generate({
+      ...options,
+      signal: stopSignal(),
+      onProgress: ({ done, total, secondsLeft }) => showCount(done, total, 'faces', secondsLeft),
+    });
     console.log(`${set.files.length} pictures in ${path(set.folder)}`);
+  });
+
+program
+  .command('sheet')
+  .description('draw a contact sheet (one JPEG) of people and attributes, to look at before making a data set')
+  .requiredOption('--out <file>', 'where the picture goes')
+  .option('--subjects <number>', 'people, one a row', integer, 8)
+  .option('--first-subject <number>', 'number of the first', integer, 0)
+  .option('--attributes <list>', 'groups of columns, separated by commas', list, ['weight', 'age', 'smile', 'Eyeglasses'])
+  .option('--alphas <list>', 'columns of a group', (text) => list(text).map(Number), [-5, 0, 5])
+  .option('--size <pixels>', 'edge of one picture', integer, 96)
+  .option('--seed <number>', 'decides who they are', integer, 1)
+  .option('--domain <number>', 'family of camera, light and backdrop: 0 or 1', integer, 0)
+  .option('--same-photo', 'one pose and light for each person')
+  .addHelpText('after', '\nExample:\n  $ comface sheet --out sheet.jpg --attributes smile,weight --alphas -5,-2.5,0,2.5,5')
+  .action(async (options: SheetOptions & { out: string }) => {
+    await writeFile(options.out, await contactSheet(options));
+    console.log(path(options.out));
   });
 
 const training = program
   .command('train')
   .description('pre-train a network on a data set; Ctrl+C saves and stops, --resume goes on')
   .option('--config <file>', 'YAML file of options; flags win over it')
-  .addHelpText('after', '\nExamples:\n  $ comface train --data faces --out run --backbone resnet18 --size 64\n  $ comface train --config run.yaml --resume');
+  .addHelpText(
+    'after',
+    '\nExamples:\n  $ comface train --data faces --out run --backbone resnet18 --size 64\n  $ comface train --config run.yaml --resume',
+  );
 for (const { flag, description, parse } of trainFlags()) training.addOption(new Option(flag, description).argParser(parse));
 training.action(async (flags: Record<string, unknown>) => {
-  const file = typeof flags['config'] === 'string' ? await readConfigFile(flags['config']) : {};
+  const file = typeof flags.config === 'string' ? await readConfigFile(flags.config) : {};
   const options = mergeOptions(file, flags);
   checkTrainOptions(options);
   for await (const event of train(options as TrainOptions, { signal: stopSignal() })) {
     if (event.type === 'start') {
       const { steps, pictures, subjects, engine, memoryBytes, parameters } = event;
-      progress.note(`${pictures} pictures of ${subjects} subjects; ${(parameters / 1e6).toFixed(1)} M parameters, ${Math.round(memoryBytes / 2 ** 20)} MiB; ${engine}.`);
+      progress.note(
+        `${pictures} pictures of ${subjects} subjects; ${(parameters / 1e6).toFixed(1)} M parameters, ${Math.round(memoryBytes / 2 ** 20)} MiB; ${engine}.`,
+      );
       progress.note(event.step > 0 ? `Going on after step ${event.step} of ${steps}.` : `${steps} steps.`);
-    } else if (event.type === 'stage') progress.note(`Epoch ${event.epoch}: changes up to ${event.range.toFixed(2)} (stage ${event.stage}).`);
+    } else if (event.type === 'stage')
+      progress.note(`Epoch ${event.epoch}: changes up to ${event.range.toFixed(2)} (stage ${event.stage}).`);
     else if (event.type === 'step') showStep(event);
-    else if (event.type === 'broken') progress.note(`Skipped a broken picture (${event.count} so far), manifest line ${event.line}: ${event.reason}`);
+    else if (event.type === 'broken')
+      progress.note(`Skipped a broken picture (${event.count} so far), manifest line ${event.line}: ${event.reason}`);
     else if (event.type === 'warning') progress.note(`Warning: ${event.message}`);
     else if (event.type === 'end') console.log(path(event.path));
   }
@@ -120,7 +154,10 @@ function showCount(done: number, total: number, what: string, secondsLeft: numbe
 
 function showStep({ step, steps, epoch, inter, intra, pairsPerSecond, secondsLeft }: StepEvent): void {
   const losses = `inter ${inter.toFixed(3)}  intra ${intra.toFixed(3)}`;
-  progress.update(`  step ${step}/${steps}  epoch ${epoch}  ${losses}  ${pairsPerSecond.toFixed(0)} pairs/s  ${duration(secondsLeft)} left`, step === steps);
+  progress.update(
+    `  step ${step}/${steps}  epoch ${epoch}  ${losses}  ${pairsPerSecond.toFixed(0)} pairs/s  ${duration(secondsLeft)} left`,
+    step === steps,
+  );
 }
 
 function demoTable({ tasks, target, files, seconds }: DemoResult): string {
@@ -128,14 +165,20 @@ function demoTable({ tasks, target, files, seconds }: DemoResult): string {
   const lines = ['', 'Estimating the change between two pictures of people never seen before:', ''];
   for (const { name, rows } of tasks) {
     lines.push(`${name.padEnd(width + 2)}     MAE   correlation`);
-    for (const { method, mae, correlation } of rows) lines.push(`  ${method.padEnd(width)}  ${mae.toFixed(3).padStart(6)}   ${correlation.toFixed(3).padStart(8)}`);
+    for (const { method, mae, correlation } of rows)
+      lines.push(`  ${method.padEnd(width)}  ${mae.toFixed(3).padStart(6)}   ${correlation.toFixed(3).padStart(8)}`);
     lines.push('');
   }
   for (const [task, margin] of target.margins) {
     const reached = margin >= target.required ? 'reached' : 'not reached';
-    lines.push(`${task}: ComFace's correlation is ${margin.toFixed(3)} above the best of the others (target ${target.required}: ${reached}).`);
+    lines.push(
+      `${task}: ComFace's correlation is ${margin.toFixed(3)} above the best of the others (target ${target.required}: ${reached}).`,
+    );
   }
-  lines.push('', `Took ${duration(seconds.total)}. Report: ${path(files.report)}  Figures: ${path(files.result)}  Model: ${path(files.run)}`);
+  lines.push(
+    '',
+    `Took ${duration(seconds.total)}. Report: ${path(files.report)}  Figures: ${path(files.result)}  Model: ${path(files.run)}`,
+  );
   return lines.join('\n');
 }
 

@@ -29,12 +29,17 @@ export class ComFaceError extends Error {
 
 /** Expected <rule> for `<name>` but received <value>. */
 export function invalid(name: string, rule: string, value: unknown, hint?: string): ComFaceError {
-  return new ComFaceError('INVALID_INPUT', `Expected ${rule} for \`${name}\` but received ${show(value)}`, hint === undefined ? {} : { hint });
+  return new ComFaceError(
+    'INVALID_INPUT',
+    `Expected ${rule} for \`${name}\` but received ${show(value)}`,
+    hint === undefined ? {} : { hint },
+  );
 }
 
 /** A value as it may stand in a message: short, on one line. */
 export function show(value: unknown): string {
-  const text = typeof value === 'string' ? JSON.stringify(value) : typeof value === 'object' && value !== null ? describe(value) : String(value);
+  const text =
+    typeof value === 'string' ? JSON.stringify(value) : typeof value === 'object' && value !== null ? describe(value) : String(value);
   return text.length > 80 ? `${text.slice(0, 77)}...` : text;
 }
 

@@ -1,8 +1,9 @@
 // The public names, re-exported; nothing else.
-export { type TrainConfig, type TrainOptions, checkTrainOptions, readConfigFile, trainSchema } from './config.js';
+export { checkTrainOptions, readConfigFile, type TrainConfig, type TrainOptions, trainSchema } from './config.js';
 export { attributes } from './data/attributes.js';
 export { type Manifest, readManifest } from './data/manifest.js';
 export { type GenerateOptions, type GenerateProgress, generate } from './data/procedural.js';
+export { contactSheet, type SheetOptions } from './data/sheet.js';
 export { ComFaceError, type ErrorCode } from './errors.js';
 export { type Comparison, loadModel, Model, type ModelDesign, type ModelOptions } from './model.js';
 export { type BackboneName, backboneNames, embeddingWidth } from './models/resnet.js';

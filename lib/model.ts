@@ -45,9 +45,11 @@ export async function loadModel(folder: string, options: ModelOptions = {}): Pro
   );
   const state: CheckpointState | null = isCheckpoint ? await loadCheckpoint(folder) : await latestCheckpoint(folder);
   if (!state) throw invalid('folder', 'a run or checkpoint folder', folder, 'Train first: comface train --data FOLDER --out RUN');
-  const design = state.info['config'] as ModelDesign | undefined;
+  const design = state.info.config as ModelDesign | undefined;
   if (design?.backbone === undefined) {
-    throw new ComFaceError('CORRUPT_FILE', `${folder}: the manifest does not say which network this is`, { hint: 'Use a checkpoint written by comface train.' });
+    throw new ComFaceError('CORRUPT_FILE', `${folder}: the manifest does not say which network this is`, {
+      hint: 'Use a checkpoint written by comface train.',
+    });
   }
   return Model.from(design, state.weights, options);
 }
@@ -73,11 +75,21 @@ export class Model {
   }
 
   /** Makes a model from weights, or an untrained one from a seed. */
-  static async from(design: ModelDesign, weights: ReadonlyMap<string, Tensor> | { seed: number }, options: ModelOptions = {}): Promise<Model> {
+  static async from(
+    design: ModelDesign,
+    weights: ReadonlyMap<string, Tensor> | { seed: number },
+    options: ModelOptions = {},
+  ): Promise<Model> {
     const { library, precision } = chooseDevice(options.device ?? 'auto', options.precision ?? 'auto');
     const { batch = 32, threads = 0 } = options;
     const layers = backbone(design.backbone as BackboneName, design);
-    const engine = await native().module.createEngine(library, { layers, batch, training: false, precision, threads: threadCount(threads) });
+    const engine = await native().module.createEngine(library, {
+      layers,
+      batch,
+      training: false,
+      precision,
+      threads: threadCount(threads),
+    });
     if ('seed' in weights) {
       await engine.initialize(BigInt(weights.seed));
       return new Model(design, engine, undefined);

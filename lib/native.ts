@@ -74,6 +74,7 @@ export interface NativeEngine {
   readonly state: 'ready' | 'busy' | 'failed' | 'disposed';
   initialize(seed: bigint): Promise<void>;
   step(source: NativeSource, plan: NativePlan, next: NativePlan | null, augment: NativeAugment, adam: NativeAdam): Promise<NativeStep>;
+  /** Value of a vector layer for each sample: samples x width. For graphs that are not for training. */
   embed(source: NativeSource, samples: Uint32Array, layer: string, augment: NativeAugment): Promise<Float32Array>;
   /** The parts of a step, on given numbers: tests and feature heads. */
   forward(input: Float32Array, targets: Float32Array): Promise<number[]>;
@@ -122,6 +123,22 @@ export interface NativeModule {
   cpu: { avx2: boolean; avx512: boolean; bf16: boolean; cores: number };
 }
 
+/** What to do about an error of native code, which has no words for that. */
+const hints: Partial<Record<ErrorCode, string>> = {
+  CORRUPT_FILE: 'Replace the picture, or make the data set again.',
+  IO: 'Check the path, its permissions and the free space.',
+  NOT_FINITE: 'Go on from the last checkpoint with a lower learning rate.',
+  OUT_OF_MEMORY: 'Take fewer pairs, smaller pictures or a narrower network.',
+  DEVICE_UNAVAILABLE: 'Build again: npm run build:native',
+};
+
+class NativeError extends ComFaceError {
+  constructor(code: ErrorCode, message: string) {
+    const hint = hints[code];
+    super(code, message, hint === undefined ? {} : { hint });
+  }
+}
+
 const require = createRequire(import.meta.url);
 /** The package's folder: one above lib/ (tests run the sources) and one above dist/ (installed). */
 const root = fileURLToPath(new URL('..', import.meta.url));
@@ -135,17 +152,21 @@ let loaded: { module: NativeModule; folder: string } | undefined;
 export function native(): { module: NativeModule; folder: string } {
   if (loaded) return loaded;
   try {
-    const file = process.env['COMFACE_NATIVE'] ?? (require('node-gyp-build') as { resolve(folder: string): string }).resolve(root);
+    const file = process.env.COMFACE_NATIVE ?? (require('node-gyp-build') as { resolve(folder: string): string }).resolve(root);
     const module = require(file) as NativeModule;
-    module.setErrorClass(ComFaceError);
+    module.setErrorClass(NativeError);
     loaded = { module, folder: dirname(file) };
     return loaded;
   } catch (cause) {
     const reason = (cause instanceof Error ? cause.message : String(cause)).trim().split('\n')[0];
-    throw new ComFaceError('DEVICE_UNAVAILABLE', `No comface binary works here (${process.platform}-${process.arch}, node ${process.versions.node}): ${reason}`, {
-      hint: 'Prebuilt: linux-x64 with glibc 2.36 or newer. In a clone of the repository run: node scripts/bootstrap.mjs',
-      cause,
-    });
+    throw new ComFaceError(
+      'DEVICE_UNAVAILABLE',
+      `No comface binary works here (${process.platform}-${process.arch}, node ${process.versions.node}): ${reason}`,
+      {
+        hint: 'Prebuilt: linux-x64 with glibc 2.36 or newer. In a clone of the repository run: node scripts/bootstrap.mjs',
+        cause,
+      },
+    );
   }
 }
 
@@ -155,7 +176,10 @@ export type Device = 'auto' | 'cpu' | 'reference';
 export type PrecisionChoice = 'auto' | 'fp32' | 'bf16';
 
 /** The backend library of a device ('' for the plain loops) and the number type it will use. */
-export function chooseDevice(device: Device, precision: PrecisionChoice): { library: string; device: 'cpu' | 'reference'; precision: 'fp32' | 'bf16' } {
+export function chooseDevice(
+  device: Device,
+  precision: PrecisionChoice,
+): { library: string; device: 'cpu' | 'reference'; precision: 'fp32' | 'bf16' } {
   const { module, folder } = native();
   if (device === 'reference') return { library: '', device, precision: precision === 'bf16' ? 'bf16' : 'fp32' };
   const library = join(folder, 'libcomface_cpu.so');

@@ -1,9 +1,11 @@
-// Both sides of the border that abi.h describes: the table a backend library exports, and the Program that calls through one.
+// Both sides of the border that abi.h describes: the table a backend library exports, and the Program that calls
+// through one.
 #include "abi.h"
 
 #include <dlfcn.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 #include <new>
 
@@ -57,8 +59,22 @@ Graph fromRecords(const ComfaceGraph& records) {
 std::vector<ComfaceLayer> toRecords(const Graph& graph) {
   std::vector<ComfaceLayer> records;
   for (const Layer& l : graph.layers) {
-    records.push_back({static_cast<int32_t>(l.op), l.name.c_str(), {l.inputs[0], l.inputs[1]}, {l.shape.n, l.shape.c, l.shape.h, l.shape.w},
-                       l.out, l.kernel, l.stride, l.pad, l.from, l.to, l.of, l.bias, l.eps, l.momentum, l.temperature, l.weight});
+    records.push_back({static_cast<int32_t>(l.op),
+                       l.name.c_str(),
+                       {l.inputs[0], l.inputs[1]},
+                       {l.shape.n, l.shape.c, l.shape.h, l.shape.w},
+                       l.out,
+                       l.kernel,
+                       l.stride,
+                       l.pad,
+                       l.from,
+                       l.to,
+                       l.of,
+                       l.bias,
+                       l.eps,
+                       l.momentum,
+                       l.temperature,
+                       l.weight});
   }
   return records;
 }
@@ -69,14 +85,19 @@ class RemoteProgram : public Program {
   RemoteProgram(const ComfaceBackend& table, void* program) : table_(table), program_(program) {}
   ~RemoteProgram() override { table_.destroy(program_); }
   void read(Slot slot, const std::string& name, std::span<float> out) override {
-    call([&](ComfaceStatus* s) { table_.read(program_, static_cast<int32_t>(slot), name.c_str(), out.data(), out.size(), s); });
+    call([&](ComfaceStatus* s) {
+      table_.read(program_, static_cast<int32_t>(slot), name.c_str(), out.data(), out.size(), s);
+    });
   }
   void write(Slot slot, const std::string& name, std::span<const float> in) override {
-    call([&](ComfaceStatus* s) { table_.write(program_, static_cast<int32_t>(slot), name.c_str(), in.data(), in.size(), s); });
+    call([&](ComfaceStatus* s) {
+      table_.write(program_, static_cast<int32_t>(slot), name.c_str(), in.data(), in.size(), s);
+    });
   }
   void forward(std::span<const float> input, std::span<const float> targets, std::span<double> losses) override {
     call([&](ComfaceStatus* s) {
-      table_.forward(program_, input.data(), input.size(), targets.data(), targets.size(), losses.data(), losses.size(), s);
+      table_.forward(program_, input.data(), input.size(), targets.data(), targets.size(), losses.data(), losses.size(),
+                     s);
     });
   }
   void backward() override {
@@ -124,13 +145,15 @@ ComfaceBackend exportBackend(Compile compile) {
   table.write = [](void* p, int32_t slot, const char* name, const float* in, uint64_t count, ComfaceStatus* status) {
     guarded(status, [&] { self(p).write(static_cast<Slot>(slot), name, {in, count}); });
   };
-  table.forward = [](void* p, const float* input, uint64_t inputCount, const float* targets, uint64_t targetCount, double* losses,
-                     uint64_t lossCount, ComfaceStatus* status) {
+  table.forward = [](void* p, const float* input, uint64_t inputCount, const float* targets, uint64_t targetCount,
+                     double* losses, uint64_t lossCount, ComfaceStatus* status) {
     guarded(status, [&] { self(p).forward({input, inputCount}, {targets, targetCount}, {losses, lossCount}); });
   };
   table.backward = [](void* p, ComfaceStatus* status) { guarded(status, [&] { self(p).backward(); }); };
   table.update = [](void* p, const ComfaceAdam* a, ComfaceStatus* status) {
-    guarded(status, [&] { self(p).update({a->learningRate, a->beta1, a->beta2, a->epsilon, a->weightDecay, a->step}); });
+    guarded(status, [&] {
+      self(p).update({a->learningRate, a->beta1, a->beta2, a->epsilon, a->weightDecay, a->step});
+    });
   };
   table.sizeBytes = [](void* p) -> uint64_t { return self(p).sizeBytes(); };
   table.describe = [](void* p, char* text, uint64_t capacity) {
@@ -143,6 +166,9 @@ ComfaceBackend exportBackend(Compile compile) {
 }
 
 std::unique_ptr<Program> compileWith(const std::string& libraryPath, const Graph& graph) {
+  // libgomp reads this when it is loaded. Its threads otherwise spin for milliseconds at every barrier, and where
+  // another program wants the cores too a step then takes ten times as long.
+  setenv("GOMP_SPINCOUNT", "10000", 0);
   // Never closed: oneDNN and OpenMP keep threads and thread-local data that must not outlive their code.
   void* library = dlopen(libraryPath.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (!library) throw Error(Code::deviceUnavailable, std::string("Cannot load the backend: ") + dlerror());
@@ -150,12 +176,13 @@ std::unique_ptr<Program> compileWith(const std::string& libraryPath, const Graph
   if (!entry) throw Error(Code::deviceUnavailable, libraryPath + " is not a comface backend.");
   const ComfaceBackend* table = entry();
   if (table->abi != kAbiVersion) {
-    throw Error(Code::deviceUnavailable, libraryPath + " has interface version " + std::to_string(table->abi) + " where this add-on needs " +
-                                             std::to_string(kAbiVersion) + ": rebuild both.");
+    throw Error(Code::deviceUnavailable, libraryPath + " has interface version " + std::to_string(table->abi) +
+                                             " where this add-on needs " + std::to_string(kAbiVersion) +
+                                             ": rebuild both.");
   }
   const std::vector<ComfaceLayer> layers = toRecords(graph);
-  const ComfaceGraph records = {layers.data(), static_cast<int32_t>(layers.size()), graph.training, static_cast<int32_t>(graph.precision),
-                                graph.threads};
+  const ComfaceGraph records = {layers.data(), static_cast<int32_t>(layers.size()), graph.training,
+                                static_cast<int32_t>(graph.precision), graph.threads};
   void* program = nullptr;
   RemoteProgram::call([&](ComfaceStatus* s) { program = table->compile(&records, s); });
   return std::make_unique<RemoteProgram>(*table, program);

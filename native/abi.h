@@ -51,10 +51,10 @@ extern Compile exportedCompile;
 /** Opens a backend library and compiles a graph with it. Throws deviceUnavailable with the loader's reason. */
 std::unique_ptr<Program> compileWith(const std::string& libraryPath, const Graph& graph);
 
-#define COMFACE_EXPORT_BACKEND(compile)                                                            \
+#define COMFACE_EXPORT_BACKEND(compile)                                                               \
   extern "C" __attribute__((visibility("default"))) const comface::ComfaceBackend* comfaceBackend() { \
-    static const comface::ComfaceBackend table = comface::exportBackend(compile);                  \
-    return &table;                                                                                 \
+    static const comface::ComfaceBackend table = comface::exportBackend(compile);                     \
+    return &table;                                                                                    \
   }
 
 }  // namespace comface

@@ -1,5 +1,6 @@
 // One view of a picture: random resized crop, flip, color jitter in random order, grayscale, normalization.
-// Ranges and order follow SimCLR (Chen et al., 2020, appendix A) in torchvision's formulas; every draw is keyed, so a view is a pure function of its key.
+// Ranges and order follow SimCLR (Chen et al., 2020, appendix A) in torchvision's formulas; every draw is keyed, so a
+// view is a pure function of its key.
 #pragma once
 #include <cstdint>
 #include <span>
@@ -37,9 +38,11 @@ struct AugmentScratch {
 };
 
 /** Writes one augmented view, 3 x size x size floats (planes R, G, B), normalized. */
-void augmentView(const Picture& picture, int size, const AugmentSettings& settings, const ViewKey& key, AugmentScratch& scratch, std::span<float> out);
+void augmentView(const Picture& picture, int size, const AugmentSettings& settings, const ViewKey& key,
+                 AugmentScratch& scratch, std::span<float> out);
 
 /** The same without any randomness: the whole picture, resized (antialiased bilinear) and normalized. */
-void plainView(const Picture& picture, int size, const AugmentSettings& settings, AugmentScratch& scratch, std::span<float> out);
+void plainView(const Picture& picture, int size, const AugmentSettings& settings, AugmentScratch& scratch,
+               std::span<float> out);
 
 }  // namespace comface

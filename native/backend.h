@@ -1,5 +1,6 @@
-// The contract of a device: compile a Graph to a Program, then run it. Everything a backend must do stands on this page.
-// A backend sees this file, graph.h, core.h and rng.h. abi.h carries the same calls across a library border in plain C.
+// The contract of a device: compile a Graph to a Program, then run it. Everything a backend must do stands on this
+// page. A backend sees this file, graph.h, core.h and rng.h. abi.h carries the same calls across a library border in
+// plain C.
 #pragma once
 #include <memory>
 #include <span>
@@ -9,7 +10,8 @@
 
 namespace comface {
 
-/** Which of a program's tensors `read` and `write` mean. All are exchanged as fp32 in PyTorch's layout (N C H W, O I kH kW). */
+/** Which of a program's tensors `read` and `write` mean. All are exchanged as fp32 in PyTorch's layout (N C H W, O I kH
+ * kW). */
 enum class Slot : int32_t {
   parameter,      // by parameter name
   gradient,       // of a parameter
@@ -34,7 +36,8 @@ class Program {
   /** Copies a tensor out or in. `count` must be its size. Throws invalidInput for an unknown name. */
   virtual void read(Slot slot, const std::string& name, std::span<float> out) = 0;
   virtual void write(Slot slot, const std::string& name, std::span<const float> in) = 0;
-  /** input: the input layer's shape, N C H W. targets: one per row of the squaredError's input, or empty. Fills losses (unweighted) in layer order. */
+  /** input: the input layer's shape, N C H W. targets: one per row of the squaredError's input, or empty. Fills losses
+   * (unweighted) in layer order. */
   virtual void forward(std::span<const float> input, std::span<const float> targets, std::span<double> losses) = 0;
   /** Gradients of the weighted sum of the losses, or of <seed, last layer>. After forward(), training programs only. */
   virtual void backward() = 0;

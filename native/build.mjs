@@ -71,7 +71,8 @@ if (options['list-sources']) {
   console.log(sources().join('\n'));
   process.exit(0);
 }
-if (options.clean) for (const folder of ['build', 'native/build', 'prebuilds']) rmSync(join(root, folder), { recursive: true, force: true });
+if (options.clean)
+  for (const folder of ['build', 'native/build', 'prebuilds']) rmSync(join(root, folder), { recursive: true, force: true });
 if (options.prebuild) {
   // prebuildify calls node-gyp rebuild, that reads binding.gyp, and that calls this file again without --prebuild.
   need('python3', 'python3');

@@ -1,4 +1,5 @@
-// The worker thread and what one command of an engine does. Prefetch: while step n computes, the source's threads fill the batch of step n + 1.
+// The worker thread and what one command of an engine does. Prefetch: while step n computes, the source's threads fill
+// the batch of step n + 1.
 #include "engine.h"
 
 #include <algorithm>
@@ -135,7 +136,8 @@ StepResult Engine::step(const std::shared_ptr<Source>& source, const Plan& plan,
   program_->forward(batch.images, batch.targets, result.losses);
   for (size_t i = 0; i < result.losses.size(); ++i) {
     if (std::isfinite(result.losses[i])) continue;
-    throw Error(Code::notFinite, "The loss `" + graph_.layers[graph_.losses[i]].name + "` is not finite at step " + std::to_string(plan.step) + ".");
+    throw Error(Code::notFinite, "The loss `" + graph_.layers[graph_.losses[i]].name + "` is not finite at step " +
+                                     std::to_string(plan.step) + ".");
   }
   program_->backward();
   program_->update(adam);
@@ -143,9 +145,11 @@ StepResult Engine::step(const std::shared_ptr<Source>& source, const Plan& plan,
   return result;
 }
 
-std::vector<float> Engine::embed(Source& source, std::vector<uint32_t> samples, const std::string& layer, const AugmentSettings& settings) {
+std::vector<float> Engine::embed(Source& source, std::vector<uint32_t> samples, const std::string& layer,
+                                 const AugmentSettings& settings) {
   const int at = graph_.find(layer);
   if (at < 0) throw Error(Code::invalidInput, "There is no layer `" + layer + "`.");
+  if (graph_.training) throw Error(Code::invalidInput, "Expected a graph that is not for training for `embed`.");
   const size_t batchSize = graph_.batch(), width = graph_.layers[at].shape.c, count = samples.size();
   discardPrefetch();
   Plan plan;

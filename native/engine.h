@@ -1,5 +1,5 @@
-// One compiled network on its own thread. Commands queue up; each runs alone and answers once. JavaScript only enqueues.
-// States: ready, busy (a command is queued or running), failed (the device is lost), disposed.
+// One compiled network on its own thread. Commands queue up; each runs alone and answers once. JavaScript only
+// enqueues. States: ready, busy (a command is queued or running), failed (the device is lost), disposed.
 #pragma once
 #include <atomic>
 #include <condition_variable>
@@ -45,13 +45,15 @@ class Engine {
   Engine(const std::string& library, const Graph& graph);
   ~Engine();
 
-  /** He initialization (fan-out, as torchvision's ResNet) of convolutions, PyTorch's default for linear layers, ones and zeros for
-   * normalization; keyed by (seed, parameter's place), so it is the same on every device. */
+  /** He initialization (fan-out, as torchvision's ResNet) of convolutions, PyTorch's default for linear layers, ones
+   * and zeros for normalization; keyed by (seed, parameter's place), so it is the same on every device. */
   void initialize(uint64_t seed);
-  /** Fill (or take the prefetched batch), forward, backward, Adam. Throws notFinite, weights unchanged, if a loss is not finite. */
+  /** Fill (or take the prefetched batch), forward, backward, Adam. Throws notFinite, weights unchanged, if a loss is
+   * not finite. */
   StepResult step(const std::shared_ptr<Source>& source, const Plan& plan, const Plan* next, const Adam& adam);
   /** Value of `layer` for each sample, in chunks of the graph's batch. */
-  std::vector<float> embed(Source& source, std::vector<uint32_t> samples, const std::string& layer, const AugmentSettings& settings);
+  std::vector<float> embed(Source& source, std::vector<uint32_t> samples, const std::string& layer,
+                           const AugmentSettings& settings);
   Program& program() { return *program_; }
   const Graph& graph() const { return graph_; }
 

@@ -173,7 +173,7 @@ class FileSource final : public Source {
 
   const std::vector<std::string> paths_;
   const int size_, pictureSize_;
-  std::mutex mutex_;  // one fill at a time: it uses the memory below
+  std::mutex mutex_;                  // one fill at a time: it uses the memory below
   std::vector<ThreadState> workers_;  // one a thread of the pool
   std::vector<Slot> slots_;
   Pool pool_;  // last: its threads end before what they use

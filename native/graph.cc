@@ -2,7 +2,6 @@
 #include "graph.h"
 
 #include <algorithm>
-#include <numeric>
 #include <set>
 
 namespace comface {
@@ -15,9 +14,19 @@ namespace {
 int windowed(const Layer& layer, int extent) {
   const int out = (extent + 2 * layer.pad - layer.kernel) / layer.stride + 1;
   if (extent + 2 * layer.pad < layer.kernel || out < 1) {
-    refuse(layer, "a window of " + std::to_string(layer.kernel) + " does not fit an input of " + std::to_string(extent));
+    refuse(layer,
+           "a window of " + std::to_string(layer.kernel) + " does not fit an input of " + std::to_string(extent));
   }
   return out;
+}
+
+/** Product of sizes. No machine holds more than the limit, and below it no product of bytes overflows. */
+size_t countOf(const Layer& layer, const std::vector<int>& sizes) {
+  constexpr double kMost = 1ull << 40;
+  double most = 1;
+  for (const int size : sizes) most *= size;
+  if (most > kMost) refuse(layer, "more than 2^40 numbers");
+  return static_cast<size_t>(most);
 }
 
 Shape resultShape(const Layer& layer, const Shape& in, const Shape* second) {
@@ -32,6 +41,7 @@ Shape resultShape(const Layer& layer, const Shape& in, const Shape* second) {
       return {in.n, layer.out, 1, 1};
     case Op::rows: {
       const auto [first, last] = rowRange(layer, in.n);
+      if (last <= first) refuse(layer, "no row of " + std::to_string(in.n) + " is left");
       return {last - first, in.c, 1, 1};
     }
     case Op::add:
@@ -80,6 +90,8 @@ void Graph::finish() {
   }
   if (const Shape& s = layers[0].shape; s.n < 1 || s.c < 1 || s.h < 1 || s.w < 1) {
     refuse(layers[0], "expected positive sizes");
+  } else {
+    countOf(layers[0], {s.n, s.c, s.h, s.w});
   }
   parameters.clear(), statistics.clear(), losses.clear();
   users.assign(layers.size(), {});
@@ -97,8 +109,9 @@ void Graph::finish() {
     const Shape& in = layers[layer.inputs[0]].shape;
     checkNumbers(layer, in);
     layer.shape = resultShape(layer, in, two ? &layers[layer.inputs[1]].shape : nullptr);
+    countOf(layer, {layer.shape.n, layer.shape.c, layer.shape.h, layer.shape.w});
     const auto parameter = [&](std::vector<Parameter>& list, const char* suffix, std::vector<int> dims) {
-      const size_t count = std::accumulate(dims.begin(), dims.end(), size_t{1}, std::multiplies<>());
+      const size_t count = countOf(layer, dims);
       list.push_back({layer.name + suffix, i, std::move(dims), count});
     };
     if (layer.op == Op::conv) parameter(parameters, ".weight", {layer.out, in.c, layer.kernel, layer.kernel});
@@ -130,8 +143,8 @@ size_t planArena(std::vector<Lifetime>& buffers) {
       at = std::max(at, (p->offset + p->sizeBytes + kAlign - 1) / kAlign * kAlign);
     }
     b->offset = at;
-    placed.insert(std::upper_bound(placed.begin(), placed.end(), b,
-                                   [](auto* x, auto* y) { return x->offset < y->offset; }), b);
+    placed.insert(
+        std::upper_bound(placed.begin(), placed.end(), b, [](auto* x, auto* y) { return x->offset < y->offset; }), b);
     total = std::max(total, at + b->sizeBytes);
   }
   return (total + kAlign - 1) / kAlign * kAlign;

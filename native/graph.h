@@ -54,8 +54,8 @@ struct Graph {
 
   // Derived by finish().
   std::vector<Parameter> parameters;
-  std::vector<Parameter> statistics;  // running_mean and running_var of each batchNorm
-  std::vector<int> losses;            // layer indices
+  std::vector<Parameter> statistics;    // running_mean and running_var of each batchNorm
+  std::vector<int> losses;              // layer indices
   std::vector<std::vector<int>> users;  // layers that read a layer's result
 
   /** Checks the records, computes shapes and the lists above. Throws invalidConfig naming the layer. */
@@ -80,7 +80,8 @@ struct Lifetime {
   size_t offset = 0;  // result
 };
 
-/** Places buffers in one arena so that no two alive at once overlap; returns the arena's size. Offsets are 64-byte aligned. */
+/** Places buffers in one arena so that no two alive at once overlap; returns the arena's size. Offsets are 64-byte
+ * aligned. */
 size_t planArena(std::vector<Lifetime>& buffers);
 
 }  // namespace comface

@@ -1,4 +1,5 @@
-// Baseline JPEG through libjpeg-turbo's TurboJPEG API. Decoding refuses what is truncated or damaged: a gray lower half must not reach training.
+// Baseline JPEG through libjpeg-turbo's TurboJPEG API. Decoding refuses what is truncated or damaged: a gray lower half
+// must not reach training.
 #pragma once
 #include <cstdint>
 #include <span>
@@ -9,7 +10,8 @@
 
 namespace comface {
 
-/** Decodes into `picture`, reusing its memory. Throws corruptFile ("<name>: <what libjpeg-turbo found>"); refuses more than 64 megapixels. */
+/** Decodes into `picture`, reusing its memory. Throws corruptFile ("<name>: <what libjpeg-turbo found>"); refuses more
+ * than 64 megapixels. */
 void decodeJpeg(std::span<const uint8_t> file, const std::string& name, Picture& picture);
 
 /** Encodes 4:2:0 baseline, quality 1..100. */

@@ -1,5 +1,6 @@
 // Random numbers without state: every draw is a pure function of (seed, purpose, a, b, c).
-// Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011); lib/data/random.ts is its twin.
+// Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011); lib/data/random.ts is its
+// twin.
 #pragma once
 #include <array>
 #include <cmath>
@@ -7,8 +8,18 @@
 
 namespace comface::rng {
 
-/** What a draw is for; a purpose never shares numbers with another. The numbers are part of the format: do not reuse one. */
-enum Purpose : uint32_t { kInit = 1, kAugment = 2, kFace = 3, kOrder = 4, kPair = 5, kSpare = 6, kTest = 7, kEvaluate = 8 };
+/** What a draw is for; a purpose never shares numbers with another. The numbers are part of the format: do not reuse
+ * one. */
+enum Purpose : uint32_t {
+  kInit = 1,
+  kAugment = 2,
+  kFace = 3,
+  kOrder = 4,
+  kPair = 5,
+  kSpare = 6,
+  kTest = 7,
+  kEvaluate = 8
+};
 
 using Draw = std::array<uint32_t, 4>;
 

@@ -13,10 +13,10 @@ namespace comface {
 struct Plan {
   uint64_t seed = 0;
   uint32_t step = 0;
-  int pairs = 0;      // N; rows [pairs, x.size()) of the lists below are spares
-  bool augment = true;  // false: one plain view of each x, y unused (embedding)
-  std::vector<uint32_t> x, y;   // sample numbers of each pair
-  std::vector<float> target;    // |alpha_y - alpha_x| of each pair
+  int pairs = 0;               // N; rows [pairs, x.size()) of the lists below are spares
+  bool augment = true;         // false: one plain view of each x, y unused (embedding)
+  std::vector<uint32_t> x, y;  // sample numbers of each pair
+  std::vector<float> target;   // |alpha_y - alpha_x| of each pair
   AugmentSettings settings;
 
   bool operator==(const Plan&) const = default;
@@ -29,7 +29,8 @@ struct Broken {
 };
 
 struct Batch {
-  std::vector<float> images;   // augment: 3N x 3 x size x size in the order x~_1..N, x~_N+1..2N, y~_1..N; else N x 3 x size x size
+  std::vector<float>
+      images;  // augment: 3N x 3 x size x size in the order x~_1..N, x~_N+1..2N, y~_1..N; else N x 3 x size x size
   std::vector<float> targets;  // N
   std::vector<Broken> broken;  // in slot order; each was replaced by the next usable spare
 };
@@ -37,16 +38,16 @@ struct Batch {
 class Source {
  public:
   virtual ~Source() = default;
-  /** Fills `batch`, reusing its memory. A pair with a broken picture is replaced by the next usable spare of the plan, in slot order; without
-   * spares left (or when not augmenting) throws corruptFile naming the first broken picture. */
+  /** Fills `batch`, reusing its memory. A pair with a broken picture is replaced by the next usable spare of the plan,
+   * in slot order; without spares left (or when not augmenting) throws corruptFile naming the first broken picture. */
   virtual void fill(const Plan& plan, Batch& batch) = 0;
   /** Edge of the images in pixels. */
   virtual int size() const = 0;
   virtual uint32_t sampleCount() const = 0;
 };
 
-/** JPEG files, one a sample, decoded by `threads` threads of its own. Every picture must be pictureSize x pictureSize (0: any size); another is
- * a broken one. Calls from several threads take turns. */
+/** JPEG files, one a sample, decoded by `threads` threads of its own. Every picture must be pictureSize x pictureSize
+ * (0: any size); another is a broken one. Calls from several threads take turns. */
 std::unique_ptr<Source> openFiles(std::vector<std::string> paths, int size, int threads, int pictureSize);
 
 }  // namespace comface

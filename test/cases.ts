@@ -11,7 +11,16 @@ export interface OpCase {
 const image = (channels: number, height: number, width = height): LayerRecord => ({ op: 'input', name: 'images', channels, height, width });
 const vector = (channels: number): LayerRecord => image(channels, 1, 1);
 
-function conv(batch: number, channels: number, size: number, out: number, kernel: number, stride: number, pad: number, bias = false): OpCase {
+function conv(
+  batch: number,
+  channels: number,
+  size: number,
+  out: number,
+  kernel: number,
+  stride: number,
+  pad: number,
+  bias = false,
+): OpCase {
   return {
     name: `conv ${batch}x${channels}x${size} -> ${out}, kernel ${kernel}, stride ${stride}, pad ${pad}${bias ? ', bias' : ''}`,
     batch,
@@ -65,7 +74,13 @@ export const opCases: OpCase[] = [
     { op: 'relu', name: 'relu', input: 'images' },
     { op: 'add', name: 'add', inputs: ['images', 'relu'] },
   ),
-  one('add of vectors', 3, vector(7), { op: 'relu', name: 'relu', input: 'images' }, { op: 'add', name: 'add', inputs: ['relu', 'images'] }),
+  one(
+    'add of vectors',
+    3,
+    vector(7),
+    { op: 'relu', name: 'relu', input: 'images' },
+    { op: 'add', name: 'add', inputs: ['relu', 'images'] },
+  ),
   one(
     'an image read three times',
     2,
@@ -92,8 +107,20 @@ export const opCases: OpCase[] = [
     { op: 'reluDifference', name: 'difference', inputs: ['y', 'x'] },
   ),
   ...[4, 10, 64, 130, 200].map((rows) =>
-    one(`InfoNCE of ${rows} rows`, rows, vector(rows === 10 ? 1 : 24), { op: 'infoNce', name: 'inter', input: 'images', temperature: 0.5, weight: 0.7 }),
+    one(`InfoNCE of ${rows} rows`, rows, vector(rows === 10 ? 1 : 24), {
+      op: 'infoNce',
+      name: 'inter',
+      input: 'images',
+      temperature: 0.5,
+      weight: 0.7,
+    }),
   ),
-  one('InfoNCE of normalized rows', 32, vector(16), { op: 'l2Normalize', name: 'z', input: 'images' }, { op: 'infoNce', name: 'inter', input: 'z', temperature: 0.1, weight: 1 }),
+  one(
+    'InfoNCE of normalized rows',
+    32,
+    vector(16),
+    { op: 'l2Normalize', name: 'z', input: 'images' },
+    { op: 'infoNce', name: 'inter', input: 'z', temperature: 0.1, weight: 1 },
+  ),
   one('squared error', 12, vector(1), { op: 'squaredError', name: 'intra', input: 'images', weight: 1.5 }),
 ];

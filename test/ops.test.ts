@@ -27,7 +27,11 @@ function sizesOf(c: OpCase): Sizes {
 /** Keyed, generic values for every parameter; a norm's scale stays away from 0. */
 async function setParameters(engine: NativeEngine): Promise<void> {
   for (const [index, { name, dims }] of engine.parameters.entries()) {
-    const values = numbers(dims.reduce((a, b) => a * b, 1), 100 + index, 0.8);
+    const values = numbers(
+      dims.reduce((a, b) => a * b, 1),
+      100 + index,
+      0.8,
+    );
     await engine.write('parameter', name, dims.length === 1 && !name.includes('bias') ? values.map((v) => v + 1.2) : values);
   }
 }
@@ -47,7 +51,8 @@ async function outcome(engine: NativeEngine, c: OpCase, input: Float32Array, tar
   if (output) await engine.write('valueGradient', last.name, numbers(output.length, 77));
   await engine.backward();
   const gradients = new Map<string, Float32Array>();
-  if (!isLoss || c.layers[1]!.op === last.op) gradients.set('images', await engine.read('valueGradient', 'images').catch(() => new Float32Array()));
+  if (!isLoss || c.layers[1]!.op === last.op)
+    gradients.set('images', await engine.read('valueGradient', 'images').catch(() => new Float32Array()));
   for (const { name } of engine.parameters) gradients.set(name, await engine.read('gradient', name));
   const statistics = new Map<string, Float32Array>();
   for (const { name } of engine.statistics) statistics.set(name, await engine.read('statistic', name));
@@ -61,10 +66,12 @@ async function resetStatistics(engine: NativeEngine): Promise<void> {
 }
 
 function compare(actual: Outcome, expected: Outcome, tolerance: number): void {
-  for (const [i, loss] of expected.losses.entries()) expect(Math.abs(actual.losses[i]! - loss) / Math.max(1e-6, Math.abs(loss))).toBeLessThan(tolerance);
+  for (const [i, loss] of expected.losses.entries())
+    expect(Math.abs(actual.losses[i]! - loss) / Math.max(1e-6, Math.abs(loss))).toBeLessThan(tolerance);
   if (expected.output) expect(distance(actual.output!, expected.output), 'output').toBeLessThan(tolerance);
   for (const [name, gradient] of expected.gradients) {
-    if (actual.gradients.get(name)!.length > 0) expect(distance(actual.gradients.get(name)!, gradient), `gradient of ${name}`).toBeLessThan(tolerance * 4);
+    if (actual.gradients.get(name)!.length > 0)
+      expect(distance(actual.gradients.get(name)!, gradient), `gradient of ${name}`).toBeLessThan(tolerance * 4);
   }
   for (const [name, value] of expected.statistics) expect(distance(actual.statistics.get(name)!, value), name).toBeLessThan(tolerance);
 }

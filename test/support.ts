@@ -24,7 +24,14 @@ export interface EngineOptions {
 }
 
 /** An engine that is disposed when the test ends. */
-export async function engineFor({ layers, batch, device = 'cpu', precision = 'fp32', training = true, threads = 2 }: EngineOptions): Promise<NativeEngine> {
+export async function engineFor({
+  layers,
+  batch,
+  device = 'cpu',
+  precision = 'fp32',
+  training = true,
+  threads = 2,
+}: EngineOptions): Promise<NativeEngine> {
   const library = device === 'reference' ? '' : chooseDevice('cpu', 'fp32').library;
   const engine = await native().module.createEngine(library, { layers, batch, training, precision, threads });
   onTestFinished(() => engine.dispose());

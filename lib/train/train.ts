@@ -160,7 +160,19 @@ async function* runEvents(options: TrainOptions, signal: AbortSignal | undefined
     const log = await openLog(config.out, { keepThroughStep: found?.step ?? 0 });
     open.log = log;
     const steps = config.epochs * sampler.stepsPerEpoch;
-    const run: Run = { config, manifest, sampler, log, info, steps, done: found?.step ?? 0, broken: new Set(), saving: undefined, engine: open.engine, source: open.source };
+    const run: Run = {
+      config,
+      manifest,
+      sampler,
+      log,
+      info,
+      steps,
+      done: found?.step ?? 0,
+      broken: new Set(),
+      saving: undefined,
+      engine: open.engine,
+      source: open.source,
+    };
     for (const message of warnings) yield emit(run, { type: 'warning', message });
     yield emit(run, {
       type: 'start',
@@ -186,7 +198,11 @@ async function* runEvents(options: TrainOptions, signal: AbortSignal | undefined
 }
 
 /** The steps from `run.done` to the end. */
-async function* loop(run: Run, signal: AbortSignal | undefined, open: { saving?: Promise<unknown> }): AsyncGenerator<TrainEvent, TrainResult> {
+async function* loop(
+  run: Run,
+  signal: AbortSignal | undefined,
+  open: { saving?: Promise<unknown> },
+): AsyncGenerator<TrainEvent, TrainResult> {
   const { config, sampler, steps } = run;
   const started = performance.now();
   const first = run.done;
@@ -213,7 +229,18 @@ async function* loop(run: Run, signal: AbortSignal | undefined, open: { saving?:
     const seconds = (performance.now() - started) / 1000;
     const secondsLeft = (seconds / (step - first)) * (steps - step);
     const pairsPerSecond = ((step - first) * config.pairs) / seconds;
-    last = { type: 'step', step, steps, epoch, ...lossesOf(config, result), learningRate, range: now.range, pairsPerSecond, loadSeconds: result.loadSeconds, secondsLeft };
+    last = {
+      type: 'step',
+      step,
+      steps,
+      epoch,
+      ...lossesOf(config, result),
+      learningRate,
+      range: now.range,
+      pairsPerSecond,
+      loadSeconds: result.loadSeconds,
+      secondsLeft,
+    };
     if (step % config.logEverySteps === 0 || step === steps) run.log.write(last);
     yield last;
     if (step % config.checkpointEverySteps === 0 && step < steps) {
@@ -318,24 +345,44 @@ async function makeEngine(config: TrainConfig) {
 async function findCheckpoint(config: TrainConfig, warnings: string[]): Promise<CheckpointState | null> {
   const found = await latestCheckpoint(config.out, { onWarning: (text) => warnings.push(text) });
   if (!found || config.resume) return found;
-  throw new ComFaceError('INVALID_CONFIG', `Expected a folder without a run for \`out\` but ${show(config.out)} holds one at step ${found.step}`, {
-    hint: 'Go on with it by `resume: true` (--resume), or choose another folder.',
-  });
+  throw new ComFaceError(
+    'INVALID_CONFIG',
+    `Expected a folder without a run for \`out\` but ${show(config.out)} holds one at step ${found.step}`,
+    {
+      hint: 'Go on with it by `resume: true` (--resume), or choose another folder.',
+    },
+  );
 }
 
 /** Options that may change between a run and its continuation without changing what is computed. */
-const free = new Set(['out', 'data', 'resume', 'epochs', 'threads', 'loaderThreads', 'checkpointEverySteps', 'keepCheckpoints', 'logEverySteps', 'brokenShare', 'device']);
+const free = new Set([
+  'out',
+  'data',
+  'resume',
+  'epochs',
+  'threads',
+  'loaderThreads',
+  'checkpointEverySteps',
+  'keepCheckpoints',
+  'logEverySteps',
+  'brokenShare',
+  'device',
+]);
 
 function checkSame({ info: before }: CheckpointState, info: Record<string, unknown>, warnings: string[]): void {
-  const old = (before['config'] ?? {}) as Record<string, unknown>;
-  const now = info['config'] as Record<string, unknown>;
+  const old = (before.config ?? {}) as Record<string, unknown>;
+  const now = info.config as Record<string, unknown>;
   for (const name of Object.keys(now)) {
     if (free.has(name) || JSON.stringify(old[name]) === JSON.stringify(now[name])) continue;
-    throw new ComFaceError('INVALID_CONFIG', `Expected ${show(old[name])} for \`${name}\`, as the run began, but received ${show(now[name])}`, {
-      hint: 'A run goes on with the options it began with; start another in a new folder.',
-    });
+    throw new ComFaceError(
+      'INVALID_CONFIG',
+      `Expected ${show(old[name])} for \`${name}\`, as the run began, but received ${show(now[name])}`,
+      {
+        hint: 'A run goes on with the options it began with; start another in a new folder.',
+      },
+    );
   }
-  if (before['dataHash'] !== info['dataHash']) {
+  if (before.dataHash !== info.dataHash) {
     throw new ComFaceError('INVALID_INPUT', 'Expected the data that the run began with, but the manifest has changed', {
       hint: 'Bring back the data set, or start another run in a new folder.',
     });

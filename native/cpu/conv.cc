@@ -1,5 +1,6 @@
-// Convolution: oneDNN's direct kernels on blocked layouts. The fp32 master weights live in the layout that backward-weights writes,
-// so Adam needs no reorder; forward and backward-data read copies that are refreshed when the weights change.
+// Convolution: oneDNN's direct kernels on blocked layouts. The fp32 master weights live in the layout that
+// backward-weights writes, so Adam needs no reorder; forward and backward-data read copies that are refreshed when the
+// weights change.
 #include "cpu/tensor.h"
 
 namespace comface::cpu {
@@ -96,8 +97,10 @@ class ConvStep : public Step {
     const Memory::desc bias = bias_ >= 0 ? Memory::desc({l.out}, f32, Memory::format_tag::x) : Memory::desc();
     const auto attr = context.attributes();
     const bool training = context.graph.training;
-    forward_ = {{training ? Kind::forward_training : Kind::forward_inference, direct, source, any, bias, result, stride, pad, pad},
-                attr, context.engine};
+    forward_ = {{training ? Kind::forward_training : Kind::forward_inference, direct, source, any, bias, result, stride,
+                 pad, pad},
+                attr,
+                context.engine};
     context.reserveScratch(forward_);
     Stored& stored = context.parameters[weight_];
     stored.layout = stored.plain = plain;

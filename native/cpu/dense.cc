@@ -14,7 +14,12 @@ const auto kF32 = Memory::data_type::f32;
 class LinearStep : public Step {
  public:
   LinearStep(Context& context, int layer)
-      : Step(context), layer_(layer), in_(layerAt(layer).inputs[0]), n_(layerAt(in_).shape.n), c_(layerAt(in_).shape.c), out_(layerAt(layer).out) {
+      : Step(context),
+        layer_(layer),
+        in_(layerAt(layer).inputs[0]),
+        n_(layerAt(in_).shape.n),
+        c_(layerAt(in_).shape.c),
+        out_(layerAt(layer).out) {
     for (size_t p = 0; p < context.graph.parameters.size(); ++p) {
       if (context.graph.parameters[p].layer != layer) continue;
       (context.graph.parameters[p].dims.size() == 2 ? weight_ : bias_) = static_cast<int>(p);
@@ -56,7 +61,8 @@ class LinearStep : public Step {
   }
 
  private:
-  dnnl::matmul::primitive_desc make(const Memory::desc& a, const Memory::desc& b, const Memory::desc& bias, const Memory::desc& c, bool sum) {
+  dnnl::matmul::primitive_desc make(const Memory::desc& a, const Memory::desc& b, const Memory::desc& bias,
+                                    const Memory::desc& c, bool sum) {
     dnnl::primitive_attr attr = context.attributes();
     if (sum) {
       dnnl::post_ops ops;
@@ -84,7 +90,8 @@ class LinearStep : public Step {
 /** The ops that are one loop each. */
 class LoopStep : public Step {
  public:
-  LoopStep(Context& context, int layer) : Step(context), layer_(layer), a_(layerAt(layer).inputs[0]), b_(layerAt(layer).inputs[1]) {
+  LoopStep(Context& context, int layer)
+      : Step(context), layer_(layer), a_(layerAt(layer).inputs[0]), b_(layerAt(layer).inputs[1]) {
     count_ = layerAt(layer).shape.count();
     width_ = layerAt(layer).shape.c;
   }
@@ -117,7 +124,8 @@ class LoopStep : public Step {
 
   void backward() override {
     const float *g = gradientRows(layer_), *y = rows(layer_);
-    float *da = tensor(a_).wanted ? gradientRows(a_) : nullptr, *db = b_ >= 0 && tensor(b_).wanted ? gradientRows(b_) : nullptr;
+    float *da = tensor(a_).wanted ? gradientRows(a_) : nullptr,
+          *db = b_ >= 0 && tensor(b_).wanted ? gradientRows(b_) : nullptr;
     switch (layerAt(layer_).op) {
       case Op::relu:
         for (size_t i = 0; da && i < count_; ++i) da[i] += y[i] > 0 ? g[i] : 0;
@@ -144,7 +152,9 @@ class LoopStep : public Step {
   }
 
  private:
-  size_t firstElement() const { return static_cast<size_t>(rowRange(layerAt(layer_), layerAt(a_).shape.n).first) * width_; }
+  size_t firstElement() const {
+    return static_cast<size_t>(rowRange(layerAt(layer_), layerAt(a_).shape.n).first) * width_;
+  }
   float length(const float* x) const {
     double sum = 0;
     for (size_t d = 0; d < width_; ++d) sum += static_cast<double>(x[d]) * x[d];
@@ -176,7 +186,14 @@ class LossStep : public Step {
     const Layer& l = layerAt(layer_);
     const Shape& in = layerAt(in_).shape;
     float* dz = tensor(in_).gradient >= 0 ? gradientRows(in_) : nullptr;
-    args_ = {rows(in_), in.n, in.c, l.temperature, context.buffers.at<float>(logSumExp_), dz, l.weight, context.buffers.at<float>(tiles_)};
+    args_ = {rows(in_),
+             in.n,
+             in.c,
+             l.temperature,
+             context.buffers.at<float>(logSumExp_),
+             dz,
+             l.weight,
+             context.buffers.at<float>(tiles_)};
   }
   void forward() override {
     double& loss = context.losses[index_];

@@ -30,7 +30,8 @@ class InputStep : public Step {
   void planForward(int time) override {
     Tensor& t = tensor(0);
     const bool image = t.image;
-    t.buffer = image ? context.buffers.create(context.imageDesc(t).get_size()) : context.buffers.keep(t.shape.count() * sizeof(float));
+    t.buffer = image ? context.buffers.create(context.imageDesc(t).get_size())
+                     : context.buffers.keep(t.shape.count() * sizeof(float));
     touch(0, time);
   }
   void bind() override {
@@ -71,7 +72,8 @@ class SeedStep : public Step {
     if (part_ < 0) return;
     const Memory::desc from = Context::plainDesc(tensor(layer_).shape), to = context.imageDesc(tensor(layer_));
     reorder_ = dnnl::reorder(dnnl::reorder::primitive_desc(context.engine, from, context.engine, to));
-    args_ = {{DNNL_ARG_FROM, context.memory(from, context.buffers.at(seed_))}, {DNNL_ARG_TO, context.memory(to, context.buffers.at(part_))}};
+    args_ = {{DNNL_ARG_FROM, context.memory(from, context.buffers.at(seed_))},
+             {DNNL_ARG_TO, context.memory(to, context.buffers.at(part_))}};
   }
   void forward() override {}
   void backward() override {
@@ -118,7 +120,8 @@ class ReluStep : public Step {
 
 class AddStep : public Step {
  public:
-  AddStep(Context& context, int layer) : Step(context), layer_(layer), a_(layerAt(layer).inputs[0]), b_(layerAt(layer).inputs[1]) {}
+  AddStep(Context& context, int layer)
+      : Step(context), layer_(layer), a_(layerAt(layer).inputs[0]), b_(layerAt(layer).inputs[1]) {}
   int result() const override { return layer_; }
   void planForward(int time) override {
     count_ = context.imageCount(tensor(layer_).shape);
@@ -132,14 +135,16 @@ class AddStep : public Step {
     context.buffers.touch(grad_, time);
     if (tensor(a_).wanted) tensor(a_).parts.push_back(grad_);
     if (!tensor(b_).wanted) return;
-    copy_ = context.buffers.create(count_ * context.elementBytes());  // the consumers write in place, so each needs its own
+    copy_ =
+        context.buffers.create(count_ * context.elementBytes());  // the consumers write in place, so each needs its own
     context.buffers.touch(copy_, time);
     tensor(b_).parts.push_back(copy_);
   }
   void forward() override { context.kernels.add[context.type()](data(a_), data(b_), data(layer_), count_); }
   void backward() override {
     sum_.run(context);
-    if (copy_ >= 0) std::copy_n(context.buffers.at<char>(grad_), count_ * context.elementBytes(), context.buffers.at<char>(copy_));
+    if (copy_ >= 0)
+      std::copy_n(context.buffers.at<char>(grad_), count_ * context.elementBytes(), context.buffers.at<char>(copy_));
   }
 
  private:
@@ -228,12 +233,13 @@ class AverageStep : public Step {
     tensor(in_).parts.push_back(inGrad_);
   }
   void forward() override {
-    context.kernels.averageForward[context.type()](data(in_), context.extent(tensor(in_).shape), tensor(in_).shape.c, rows(layer_));
+    context.kernels.averageForward[context.type()](data(in_), context.extent(tensor(in_).shape), tensor(in_).shape.c,
+                                                   rows(layer_));
   }
   void backward() override {
     if (inGrad_ < 0) return;
-    context.kernels.averageBackward[context.type()](gradientRows(layer_), context.extent(tensor(in_).shape), tensor(in_).shape.c,
-                                                    context.buffers.at(inGrad_));
+    context.kernels.averageBackward[context.type()](gradientRows(layer_), context.extent(tensor(in_).shape),
+                                                    tensor(in_).shape.c, context.buffers.at(inGrad_));
   }
 
  private:

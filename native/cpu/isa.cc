@@ -1,4 +1,5 @@
-// Picks the kernels for this machine. oneDNN's choice leads, because its blocked layout (16 or 8 channels) must be ours.
+// Picks the kernels for this machine. oneDNN's choice leads, because its blocked layout (16 or 8 channels) must be
+// ours.
 #include <oneapi/dnnl/dnnl.hpp>
 
 #include "cpu/kernels.h"

@@ -1,5 +1,6 @@
-// Normalization, elementwise, Adam and InfoNCE kernels for one instruction set. CMake compiles this file three times with
-// COMFACE_ISA (the namespace) and COMFACE_BLOCK (channels in a vector). Vectors are GCC's; a thread always owns whole channels or rows, so sums never depend on timing.
+// Normalization, elementwise, Adam and InfoNCE kernels for one instruction set. CMake compiles this file three times
+// with COMFACE_ISA (the namespace) and COMFACE_BLOCK (channels in a vector). Vectors are GCC's; a thread always owns
+// whole channels or rows, so sums never depend on timing.
 #include "cpu/kernels.h"
 
 #include <omp.h>
@@ -228,7 +229,8 @@ void averageForward(const void* x, Extent e, int channels, float* y) {
       Vec sum{};
       for (size_t i = 0; i < e.hw; ++i) sum += load(p + i * B);
       sum *= splat(1.0f / static_cast<float>(e.hw));
-      for (int j = 0; j < std::min(B, channels - block * B); ++j) y[static_cast<size_t>(n) * channels + block * B + j] = sum[j];
+      for (int j = 0; j < std::min(B, channels - block * B); ++j)
+        y[static_cast<size_t>(n) * channels + block * B + j] = sum[j];
     }
   }
 }
@@ -238,7 +240,8 @@ void averageBackward(const float* dy, Extent e, int channels, void* dx) {
   for (int n = 0; n < e.n; ++n) {
     for (int block = 0; block < e.blocks; ++block) {
       Vec g{};
-      for (int j = 0; j < std::min(B, channels - block * B); ++j) g[j] = dy[static_cast<size_t>(n) * channels + block * B + j];
+      for (int j = 0; j < std::min(B, channels - block * B); ++j)
+        g[j] = dy[static_cast<size_t>(n) * channels + block * B + j];
       g *= splat(1.0f / static_cast<float>(e.hw));
       E* p = static_cast<E*>(dx) + (static_cast<size_t>(n) * e.blocks + block) * e.hw * B;
       for (size_t i = 0; i < e.hw; ++i) store(p + i * B, g);
@@ -279,7 +282,8 @@ inline float exponential(float x) {
 void transposeTile(const InfoNceArgs& a, int first, float* tile) {
   const int columns = std::min(kTile, a.rows - first);
   for (int d = 0; d < a.width; ++d) {
-    for (int c = 0; c < kTile; ++c) tile[d * kTile + c] = c < columns ? a.z[static_cast<size_t>(first + c) * a.width + d] : 0.0f;
+    for (int c = 0; c < kTile; ++c)
+      tile[d * kTile + c] = c < columns ? a.z[static_cast<size_t>(first + c) * a.width + d] : 0.0f;
   }
 }
 
@@ -337,7 +341,8 @@ double infoNceForward(const InfoNceArgs& a) {
   return loss / a.rows;
 }
 
-/** dL/dz_j = weight / (rows * temperature) * (sum_k (p_jk + p_kj) z_k - 2 z_pos(j)), p_jk = exp(s_jk - lse_j); s is recomputed. */
+/** dL/dz_j = weight / (rows * temperature) * (sum_k (p_jk + p_kj) z_k - 2 z_pos(j)), p_jk = exp(s_jk - lse_j); s is
+ * recomputed. */
 void infoNceBackward(const InfoNceArgs& a) {
   const int half = a.rows / 2, tiles = (a.rows + kTile - 1) / kTile;
   const float factor = a.weight / (static_cast<float>(a.rows) * a.temperature);

@@ -1,5 +1,6 @@
 // The CPU backend's own kernels: what oneDNN has no fused form for. kernels.cc is compiled once per instruction set;
-// select() picks the table. Image tensors are blocked N x C/B x H x W x B (B = 16 with AVX-512, else 8); padding channels hold zeros and stay zero.
+// select() picks the table. Image tensors are blocked N x C/B x H x W x B (B = 16 with AVX-512, else 8); padding
+// channels hold zeros and stay zero.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -18,16 +19,17 @@ struct Extent {
 /** One batch normalization's per-channel arrays, each padded with zeros to blocks * B. */
 struct NormState {
   const float *gamma, *beta;
-  float *gradGamma, *gradBeta;        // training
-  float *runningMean, *runningVar;    // updated in training, read in inference
-  float *mean, *inverseDeviation;     // of the batch, saved for backward
-  float *scale, *shift;               // y = scale * x + shift
+  float *gradGamma, *gradBeta;      // training
+  float *runningMean, *runningVar;  // updated in training, read in inference
+  float *mean, *inverseDeviation;   // of the batch, saved for backward
+  float *scale, *shift;             // y = scale * x + shift
   float eps, momentum;
 };
 
 enum class Residual { none, tensor, normalized };
 
-/** y = [relu](norm(x) [+ residual | + norm2(residual)]); one pass per channel block, so the second read of x is in cache. */
+/** y = [relu](norm(x) [+ residual | + norm2(residual)]); one pass per channel block, so the second read of x is in
+ * cache. */
 struct NormForward {
   Extent extent;
   const void *x, *residual;
@@ -37,7 +39,8 @@ struct NormForward {
   bool relu, training;
 };
 
-/** g = (gradA [+ gradB]) masked by relu; dx = norm'(g); residual: g itself is written over gradA for the skip path, or dx2 = norm2'(g). dx may be gradA without a residual. */
+/** g = (gradA [+ gradB]) masked by relu; dx = norm'(g); residual: g itself is written over gradA for the skip path, or
+ * dx2 = norm2'(g). dx may be gradA without a residual. */
 struct NormBackward {
   Extent extent;
   const void *x, *residual, *y;
@@ -74,9 +77,9 @@ struct Kernels {
   void (*normForward[2])(const NormForward&);
   void (*normBackward[2])(const NormBackward&);
   void (*relu[2])(const void* x, void* y, size_t count);
-  void (*reluBackward[2])(const void* y, void* grad, size_t count);            // in place
-  void (*add[2])(const void* a, const void* b, void* y, size_t count);         // y may be a or b
-  void (*averageForward[2])(const void* x, Extent extent, int channels, float* y);        // y: N x channels
+  void (*reluBackward[2])(const void* y, void* grad, size_t count);                 // in place
+  void (*add[2])(const void* a, const void* b, void* y, size_t count);              // y may be a or b
+  void (*averageForward[2])(const void* x, Extent extent, int channels, float* y);  // y: N x channels
   void (*averageBackward[2])(const float* dy, Extent extent, int channels, void* dx);
   void (*adam)(const AdamArgs&);
   double (*infoNceForward)(const InfoNceArgs&);

@@ -1,4 +1,5 @@
-// Batch normalization with what follows it (residual add, a second normalization on the skip path, relu) as one step each way.
+// Batch normalization with what follows it (residual add, a second normalization on the skip path, relu) as one step
+// each way.
 #include "cpu/tensor.h"
 
 namespace comface::cpu {
@@ -6,7 +7,8 @@ namespace {
 
 class NormStep : public Step {
  public:
-  NormStep(Context& context, const NormGroup& group) : Step(context), group_(group), in_(layerAt(group.norm).inputs[0]) {
+  NormStep(Context& context, const NormGroup& group)
+      : Step(context), group_(group), in_(layerAt(group.norm).inputs[0]) {
     kind_ = group.norm2 >= 0 ? Residual::normalized : group.add >= 0 ? Residual::tensor : Residual::none;
     const size_t channels = static_cast<size_t>(context.extent(layerAt(in_).shape).blocks) * context.kernels.block;
     const int norms = kind_ == Residual::normalized ? 2 : 1;
@@ -49,12 +51,13 @@ class NormStep : public Step {
   void bind() override {
     const Extent extent = context.extent(layerAt(in_).shape);
     const void* residual = group_.residual >= 0 ? data(group_.residual) : nullptr;
-    forward_ = {extent, data(in_), residual, data(result()), state(group_.norm, 0), {}, kind_, group_.relu >= 0, context.graph.training};
+    forward_ = {extent, data(in_), residual,         data(result()),        state(group_.norm, 0),
+                {},     kind_,     group_.relu >= 0, context.graph.training};
     if (kind_ == Residual::normalized) forward_.norm2 = state(group_.norm2, 1);
     if (gradA_ < 0) return;
     const auto at = [&](int id) { return id >= 0 ? context.buffers.at(id) : nullptr; };
-    backward_ = {extent, data(in_), residual, data(result()), at(gradA_), at(gradB_), at(dx_), at(dx2_), forward_.norm, forward_.norm2,
-                 kind_, group_.relu >= 0};
+    backward_ = {extent,  data(in_), residual,      data(result()), at(gradA_), at(gradB_),
+                 at(dx_), at(dx2_),  forward_.norm, forward_.norm2, kind_,      group_.relu >= 0};
   }
 
   void forward() override { context.kernels.normForward[context.type()](forward_); }
@@ -72,13 +75,24 @@ class NormStep : public Step {
     };
     const size_t channels = batch_.size() / (kind_ == Residual::normalized ? 8 : 4);
     float* own = batch_.data() + channels * 4 * which;
-    const Stored &gamma = context.parameters[find(context.graph.parameters, 0)], &beta = context.parameters[find(context.graph.parameters, 1)];
-    const Stored &mean = context.statistics[find(context.graph.statistics, 0)], &var = context.statistics[find(context.graph.statistics, 1)];
+    const Stored &gamma = context.parameters[find(context.graph.parameters, 0)],
+                 &beta = context.parameters[find(context.graph.parameters, 1)];
+    const Stored &mean = context.statistics[find(context.graph.statistics, 0)],
+                 &var = context.statistics[find(context.graph.statistics, 1)];
     float *v = context.values.data(), *g = context.gradients.data(), *r = context.running.data();
     const bool training = context.graph.training;
-    return {v + gamma.offset, v + beta.offset, training ? g + gamma.offset : nullptr, training ? g + beta.offset : nullptr,
-            r + mean.offset, r + var.offset, own, own + channels, own + 2 * channels, own + 3 * channels,
-            layerAt(layer).eps, layerAt(layer).momentum};
+    return {v + gamma.offset,
+            v + beta.offset,
+            training ? g + gamma.offset : nullptr,
+            training ? g + beta.offset : nullptr,
+            r + mean.offset,
+            r + var.offset,
+            own,
+            own + channels,
+            own + 2 * channels,
+            own + 3 * channels,
+            layerAt(layer).eps,
+            layerAt(layer).momentum};
   }
 
   NormGroup group_;

@@ -1,5 +1,6 @@
 // The CPU backend: lowers a graph to fused steps, plans one arena for everything, then only runs.
-// Traps: OpenMP's thread count belongs to the calling thread, so it is set on every entry; steps write in place, so a kept value must be marked kept.
+// Traps: OpenMP's thread count belongs to the calling thread, so it is set on every entry; steps write in place, so a
+// kept value must be marked kept.
 #include <omp.h>
 #include <sys/mman.h>
 
@@ -22,7 +23,8 @@ class Arena {
   explicit Arena(size_t sizeBytes) : sizeBytes_(std::max<size_t>(sizeBytes, 1)) {
     data_ = mmap(nullptr, sizeBytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (data_ == MAP_FAILED) {
-      throw Error(Code::outOfMemory, "Cannot reserve " + std::to_string(sizeBytes_ >> 20) + " MiB for the network's buffers.");
+      throw Error(Code::outOfMemory,
+                  "Cannot reserve " + std::to_string(sizeBytes_ >> 20) + " MiB for the network's buffers.");
     }
     madvise(data_, sizeBytes_, MADV_HUGEPAGE);
   }
@@ -58,7 +60,8 @@ void assignForms(Context& c) {
       t.image = l.op == Op::avgPool ? false : inputImage;
       const bool needsImage = isImageOp(l.op), needsVector = !needsImage && l.op != Op::relu && l.op != Op::add;
       if ((needsImage && !inputImage) || (needsVector && inputImage)) {
-        throw Error(Code::invalidConfig, "Layer `" + l.name + "`: the CPU backend needs " + (needsImage ? "an image" : "a vector (after avgPool)") + " here.");
+        throw Error(Code::invalidConfig, "Layer `" + l.name + "`: the CPU backend needs " +
+                                             (needsImage ? "an image" : "a vector (after avgPool)") + " here.");
       }
     }
     const bool ownParameters = l.op == Op::conv || l.op == Op::linear || l.op == Op::batchNorm;
@@ -123,7 +126,8 @@ class CpuProgram : public Program {
   }
 
   void backward() override {
-    if (!graph_.training) throw Error(Code::invalidInput, "This program was compiled for inference and has no gradients.");
+    if (!graph_.training)
+      throw Error(Code::invalidInput, "This program was compiled for inference and has no gradients.");
     omp_set_num_threads(graph_.threads);
     for (const Tensor& t : context_.tensors) {
       if (t.gradient >= 0) std::fill_n(context_.buffers.at<float>(t.gradient), t.shape.count(), 0.0f);
@@ -133,13 +137,15 @@ class CpuProgram : public Program {
   }
 
   void update(const Adam& a) override {
-    if (!graph_.training) throw Error(Code::invalidInput, "This program was compiled for inference and cannot be updated.");
+    if (!graph_.training)
+      throw Error(Code::invalidInput, "This program was compiled for inference and cannot be updated.");
     omp_set_num_threads(graph_.threads);
     const double t = static_cast<double>(a.step);
-    context_.kernels.adam({context_.values.data(), context_.gradients.data(), context_.firstMoments.data(), context_.secondMoments.data(),
-                           context_.values.size(), static_cast<float>(a.learningRate), static_cast<float>(a.beta1),
-                           static_cast<float>(a.beta2), static_cast<float>(a.epsilon), static_cast<float>(a.weightDecay),
-                           static_cast<float>(1 - std::pow(a.beta1, t)), static_cast<float>(1 - std::pow(a.beta2, t))});
+    context_.kernels.adam({context_.values.data(), context_.gradients.data(), context_.firstMoments.data(),
+                           context_.secondMoments.data(), context_.values.size(), static_cast<float>(a.learningRate),
+                           static_cast<float>(a.beta1), static_cast<float>(a.beta2), static_cast<float>(a.epsilon),
+                           static_cast<float>(a.weightDecay), static_cast<float>(1 - std::pow(a.beta1, t)),
+                           static_cast<float>(1 - std::pow(a.beta2, t))});
     context_.weightsChanged = true;
   }
 
@@ -166,7 +172,9 @@ class CpuProgram : public Program {
       return;
     }
     if (slot == Slot::value || slot == Slot::valueGradient) {
-      throw Error(Code::invalidInput, "`" + name + "` cannot be written: only the gradient of the last layer of a graph without losses can.");
+      throw Error(
+          Code::invalidInput,
+          "`" + name + "` cannot be written: only the gradient of the last layer of a graph without losses can.");
     }
     exchange(slot, name, in.size(), [&](float* stored, const Stored& s) {
       if (s.layout == s.plain) {
@@ -182,8 +190,9 @@ class CpuProgram : public Program {
 
   std::string describe() const override {
     const dnnl_version_t* v = dnnl_version();
-    return "oneDNN " + std::to_string(v->major) + "." + std::to_string(v->minor) + "." + std::to_string(v->patch) + ", " +
-           context_.kernels.name + ", " + (context_.type() ? "bf16" : "fp32") + ", " + std::to_string(graph_.threads) + " threads";
+    return "oneDNN " + std::to_string(v->major) + "." + std::to_string(v->minor) + "." + std::to_string(v->patch) +
+           ", " + context_.kernels.name + ", " + (context_.type() ? "bf16" : "fp32") + ", " +
+           std::to_string(graph_.threads) + " threads";
   }
 
  private:
@@ -225,14 +234,14 @@ class CpuProgram : public Program {
       if (fused[i]) continue;
       const Op op = graph_.layers[i].op;
       const bool image = context_.tensors[i].image;
-      steps_.push_back(groups[i].norm >= 0    ? normStep(context_, groups[i])
-                       : op == Op::conv       ? convStep(context_, i)
-                       : op == Op::maxPool    ? maxPoolStep(context_, i)
-                       : op == Op::avgPool    ? averageStep(context_, i)
-                       : isLoss(op)           ? lossStep(context_, i)
+      steps_.push_back(groups[i].norm >= 0       ? normStep(context_, groups[i])
+                       : op == Op::conv          ? convStep(context_, i)
+                       : op == Op::maxPool       ? maxPoolStep(context_, i)
+                       : op == Op::avgPool       ? averageStep(context_, i)
+                       : isLoss(op)              ? lossStep(context_, i)
                        : image && op == Op::relu ? imageReluStep(context_, i)
-                       : image                ? imageAddStep(context_, i)
-                                              : denseStep(context_, i));
+                       : image                   ? imageAddStep(context_, i)
+                                                 : denseStep(context_, i));
     }
     if (graph_.training && graph_.losses.empty()) {
       seed_ = context_.buffers.keep(graph_.layers.back().shape.count() * sizeof(float));
@@ -258,7 +267,8 @@ class CpuProgram : public Program {
       (*step)->planBackward(time);
       backwardSteps_.push_back(step->get());
     }
-    if (Tensor& last = context_.tensors.back(); last.buffer >= 0) context_.buffers.touch(last.buffer, Buffers::kForever);
+    if (Tensor& last = context_.tensors.back(); last.buffer >= 0)
+      context_.buffers.touch(last.buffer, Buffers::kForever);
     Tensor& input = context_.tensors[0];
     inputSum_.plan(context_, input, 1, time);
     for (const int part : input.parts) context_.buffers.touch(part, Buffers::kForever);
@@ -281,7 +291,8 @@ class CpuProgram : public Program {
 
   static void checkCount(const std::string& name, size_t expected, size_t received) {
     if (expected == received) return;
-    throw Error(Code::invalidInput, "Expected " + std::to_string(expected) + " numbers for `" + name + "` but received " + std::to_string(received));
+    throw Error(Code::invalidInput, "Expected " + std::to_string(expected) + " numbers for `" + name +
+                                        "` but received " + std::to_string(received));
   }
 
   void reorder(const Memory::desc& from, void* source, const Memory::desc& to, void* target) {
@@ -299,7 +310,9 @@ class CpuProgram : public Program {
     if (slot == Slot::value && isLoss(graph_.layers[layer].op)) {
       throw Error(Code::invalidInput, "The value of the loss `" + name + "` is what forward() returns.");
     }
-    const int buffer = slot == Slot::value ? (t.image && !isLast ? -1 : t.buffer) : (t.image ? (layer == 0 && !t.parts.empty() ? t.parts[0] : -1) : t.gradient);
+    const int buffer = slot == Slot::value
+                           ? (t.image && !isLast ? -1 : t.buffer)
+                           : (t.image ? (layer == 0 && !t.parts.empty() ? t.parts[0] : -1) : t.gradient);
     if (buffer < 0) throw Error(Code::invalidInput, "The CPU backend does not keep this tensor of `" + name + "`.");
     if (slot == Slot::valueGradient && layer == 0) inputSum_.run(context_);
     if (t.image) {
@@ -314,14 +327,15 @@ class CpuProgram : public Program {
     const bool statistic = slot == Slot::statistic;
     const auto& list = statistic ? graph_.statistics : graph_.parameters;
     const Flat& flat = slot == Slot::parameter     ? context_.values
-                               : slot == Slot::gradient    ? context_.gradients
-                               : slot == Slot::firstMoment ? context_.firstMoments
-                               : statistic                 ? context_.running
-                                                           : context_.secondMoments;
+                       : slot == Slot::gradient    ? context_.gradients
+                       : slot == Slot::firstMoment ? context_.firstMoments
+                       : statistic                 ? context_.running
+                                                   : context_.secondMoments;
     for (size_t p = 0; p < list.size(); ++p) {
       if (list[p].name != name) continue;
       checkCount(name, list[p].count, count);
-      if (flat.size() == 0) throw Error(Code::invalidInput, "This program was compiled for inference and keeps no gradients or moments.");
+      if (flat.size() == 0)
+        throw Error(Code::invalidInput, "This program was compiled for inference and keeps no gradients or moments.");
       const Stored& stored = statistic ? context_.statistics[p] : context_.parameters[p];
       body(flat.data() + stored.offset, stored);
       return;
@@ -339,7 +353,8 @@ class CpuProgram : public Program {
 };
 
 std::unique_ptr<Program> compile(const Graph& graph) {
-  if (graph.precision == Precision::fp64) throw Error(Code::invalidConfig, "The CPU backend computes in fp32 or bf16, not fp64.");
+  if (graph.precision == Precision::fp64)
+    throw Error(Code::invalidConfig, "The CPU backend computes in fp32 or bf16, not fp64.");
   if (graph.precision == Precision::bf16 && select().block != 16) {
     throw Error(Code::invalidConfig, "bf16 needs a processor with AVX-512; use precision fp32 here.");
   }

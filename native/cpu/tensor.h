@@ -24,8 +24,8 @@ struct Tensor {
 
 /** Where a parameter, its gradient and moments lie in the flat arrays; convolutions keep oneDNN's layout. */
 struct Stored {
-  size_t offset = 0, stored = 0;   // floats, padding included
-  Memory::desc layout, plain;      // empty unless the layouts differ
+  size_t offset = 0, stored = 0;  // floats, padding included
+  Memory::desc layout, plain;     // empty unless the layouts differ
 };
 
 /** Numbers buffers while a program is planned; the arena gives them addresses afterwards. */
@@ -125,7 +125,8 @@ struct Context {
   }
 };
 
-/** One or several fused layers. Planned in order, then run in order and in reverse. Times count forward steps, then backward steps. */
+/** One or several fused layers. Planned in order, then run in order and in reverse. Times count forward steps, then
+ * backward steps. */
 class Step {
  public:
   explicit Step(Context& context) : context(context) {}

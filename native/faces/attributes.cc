@@ -88,8 +88,8 @@ void changeWeight(Face& f, float t, float puff) {
 }
 
 void changeSmile(Face& f, float t) {
-  shift(f.smile, t, 0.95f);
-  if (t > 0) f.open += 0.5f * t * t;
+  shift(f.smile, t, 1.25f);
+  if (t > 0) f.open += 0.75f * t * t;
   if (t < 0) f.press -= 0.6f * t;
 }
 

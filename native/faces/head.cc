@@ -169,8 +169,8 @@ Landmarks findLandmarks(const Face& f) {
   m.noseWidth = 0.150f + f.noseWidth;
   const float smile = f.smile;
   m.mouthY = -0.705f * (1 + 0.8f * f.length) - 0.5f * f.noseLength + f.mouthY;
-  m.mouthWidth = 0.258f + f.mouthWidth + 0.070f * smile - 0.012f * f.open;
-  m.cornerLift = 0.075f * smile - 0.008f;
+  m.mouthWidth = 0.258f + f.mouthWidth + 0.085f * smile - 0.012f * f.open;
+  m.cornerLift = 0.095f * smile - 0.008f;
   m.gap = 0.100f * std::max(0.0f, f.open);
   const float thin = (1 - 0.22f * std::max(0.0f, smile)) * (1 - 0.5f * clamp01(f.press));
   m.lipUpper = std::max(0.018f, (0.066f + f.lipUpper + 0.006f * f.puff) * thin);

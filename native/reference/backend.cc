@@ -27,19 +27,32 @@ struct Loops {
 template <typename T>
 Loops<T> loopsOf(Op op) {
   switch (op) {
-    case Op::input: return {};
-    case Op::conv: return {Conv<T>::forward, Conv<T>::backward};
-    case Op::batchNorm: return {BatchNorm<T>::forward, BatchNorm<T>::backward};
-    case Op::relu: return {Relu<T>::forward, Relu<T>::backward};
-    case Op::add: return {Add<T>::forward, Add<T>::backward};
-    case Op::maxPool: return {MaxPool<T>::forward, MaxPool<T>::backward};
-    case Op::avgPool: return {AvgPool<T>::forward, AvgPool<T>::backward};
-    case Op::linear: return {Linear<T>::forward, Linear<T>::backward};
-    case Op::rows: return {Rows<T>::forward, Rows<T>::backward};
-    case Op::l2Normalize: return {L2Normalize<T>::forward, L2Normalize<T>::backward};
-    case Op::reluDifference: return {ReluDifference<T>::forward, ReluDifference<T>::backward};
-    case Op::infoNce: return {InfoNce<T>::forward, InfoNce<T>::backward};
-    case Op::squaredError: return {SquaredError<T>::forward, SquaredError<T>::backward};
+    case Op::input:
+      return {};
+    case Op::conv:
+      return {Conv<T>::forward, Conv<T>::backward};
+    case Op::batchNorm:
+      return {BatchNorm<T>::forward, BatchNorm<T>::backward};
+    case Op::relu:
+      return {Relu<T>::forward, Relu<T>::backward};
+    case Op::add:
+      return {Add<T>::forward, Add<T>::backward};
+    case Op::maxPool:
+      return {MaxPool<T>::forward, MaxPool<T>::backward};
+    case Op::avgPool:
+      return {AvgPool<T>::forward, AvgPool<T>::backward};
+    case Op::linear:
+      return {Linear<T>::forward, Linear<T>::backward};
+    case Op::rows:
+      return {Rows<T>::forward, Rows<T>::backward};
+    case Op::l2Normalize:
+      return {L2Normalize<T>::forward, L2Normalize<T>::backward};
+    case Op::reluDifference:
+      return {ReluDifference<T>::forward, ReluDifference<T>::backward};
+    case Op::infoNce:
+      return {InfoNce<T>::forward, InfoNce<T>::backward};
+    case Op::squaredError:
+      return {SquaredError<T>::forward, SquaredError<T>::backward};
   }
   throw Error(Code::invalidConfig, "Expected a known op but received " + std::to_string(static_cast<int>(op)) + ".");
 }

@@ -38,9 +38,8 @@ void BatchNorm<T>::forward(const Node<T>& node) {
     const T scale = 1 / std::sqrt(variance + static_cast<T>(node.layer->eps));
     node.saved[c] = mean;
     node.saved[shape.c + c] = scale;
-    forEachInChannel(shape, c, [&](size_t at) {
-      node.y[at] = node.weight[c] * ((node.x[at] - mean) * scale) + node.bias[c];
-    });
+    forEachInChannel(shape, c,
+                     [&](size_t at) { node.y[at] = node.weight[c] * ((node.x[at] - mean) * scale) + node.bias[c]; });
   }
 }
 

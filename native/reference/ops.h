@@ -38,22 +38,58 @@ inline size_t plane(const Shape& shape, int n, int c) {
 }
 
 // conv.cc
-template <typename T> struct Conv { static void forward(const Node<T>&), backward(const Node<T>&); };
+template <typename T>
+struct Conv {
+  static void forward(const Node<T>&), backward(const Node<T>&);
+};
 // norm.cc
-template <typename T> struct BatchNorm { static void forward(const Node<T>&), backward(const Node<T>&); };
+template <typename T>
+struct BatchNorm {
+  static void forward(const Node<T>&), backward(const Node<T>&);
+};
 // pool.cc
-template <typename T> struct MaxPool { static void forward(const Node<T>&), backward(const Node<T>&); };
-template <typename T> struct AvgPool { static void forward(const Node<T>&), backward(const Node<T>&); };
+template <typename T>
+struct MaxPool {
+  static void forward(const Node<T>&), backward(const Node<T>&);
+};
+template <typename T>
+struct AvgPool {
+  static void forward(const Node<T>&), backward(const Node<T>&);
+};
 // elementwise.cc
-template <typename T> struct Relu { static void forward(const Node<T>&), backward(const Node<T>&); };
-template <typename T> struct Add { static void forward(const Node<T>&), backward(const Node<T>&); };
+template <typename T>
+struct Relu {
+  static void forward(const Node<T>&), backward(const Node<T>&);
+};
+template <typename T>
+struct Add {
+  static void forward(const Node<T>&), backward(const Node<T>&);
+};
 // dense.cc
-template <typename T> struct Linear { static void forward(const Node<T>&), backward(const Node<T>&); };
-template <typename T> struct Rows { static void forward(const Node<T>&), backward(const Node<T>&); };
-template <typename T> struct L2Normalize { static void forward(const Node<T>&), backward(const Node<T>&); };
-template <typename T> struct ReluDifference { static void forward(const Node<T>&), backward(const Node<T>&); };
+template <typename T>
+struct Linear {
+  static void forward(const Node<T>&), backward(const Node<T>&);
+};
+template <typename T>
+struct Rows {
+  static void forward(const Node<T>&), backward(const Node<T>&);
+};
+template <typename T>
+struct L2Normalize {
+  static void forward(const Node<T>&), backward(const Node<T>&);
+};
+template <typename T>
+struct ReluDifference {
+  static void forward(const Node<T>&), backward(const Node<T>&);
+};
 // losses.cc
-template <typename T> struct InfoNce { static void forward(const Node<T>&), backward(const Node<T>&); };
-template <typename T> struct SquaredError { static void forward(const Node<T>&), backward(const Node<T>&); };
+template <typename T>
+struct InfoNce {
+  static void forward(const Node<T>&), backward(const Node<T>&);
+};
+template <typename T>
+struct SquaredError {
+  static void forward(const Node<T>&), backward(const Node<T>&);
+};
 
 }  // namespace comface::reference

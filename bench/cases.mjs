@@ -1,0 +1,242 @@
+// @ts-check
+// The table of cases. `prepare` makes one ready and checks that it computes the right thing; only then `run` is timed, again and again.
+import { strict as assert } from 'node:assert';
+import { Model } from '../dist/model.js';
+import { comfaceGraph } from '../dist/models/heads.js';
+import { backbone, embeddingWidth } from '../dist/models/resnet.js';
+import { chooseDevice, native } from '../dist/native.js';
+import { readState } from '../dist/train/state.js';
+import { drawSet, numbers, planner, shots } from './pictures.mjs';
+
+/**
+ * @typedef {{ threads: number, folder: string }} Setting threads: to compute with; folder: a temporary one.
+ * @typedef {object} Ready
+ * @property {() => Promise<unknown>} run What is timed.
+ * @property {number} items How many of the unit one run makes.
+ * @property {string} checked What was checked, in words.
+ * @property {() => Record<string, unknown>} [facts] Asked at the end; goes into the result as it is.
+ * @property {number} [threads] Where it is not the setting's.
+ * @typedef {object} Case
+ * @property {string} unit
+ * @property {(setting: Setting) => Promise<Ready>} prepare
+ * @property {number} [line] The rate to reach, on 2 cores with AVX-512 and bf16.
+ * @property {number} [iterations] At least, 10 if not given; more while timeMs lasts.
+ * @property {number} [timeMs] 3000 if not given.
+ */
+
+const kSettleSteps = 10;
+
+/** @param {import('../dist/config.js').TrainConfig} config */
+const adamOf = ({ learningRate, beta1, beta2, epsilon, weightDecay }, /** @type {number} */ step) => ({
+  learningRate,
+  beta1,
+  beta2,
+  epsilon,
+  weightDecay,
+  step,
+});
+
+/** @param {import('../dist/config.js').TrainConfig} config @param {'auto' | 'fp32'} wanted @param {number} threads */
+async function trainer(config, wanted, threads) {
+  const { library, precision } = chooseDevice('cpu', wanted);
+  const embedding = embeddingWidth(config.backbone);
+  const projection = { hidden: embedding, out: config.projection.out };
+  const layers = comfaceGraph(backbone(config.backbone, config), { ...config, embedding, projection });
+  const engine = await native().module.createEngine(library, { layers, batch: 3 * config.pairs, training: true, precision, threads });
+  await engine.initialize(1n);
+  return { engine, precision, facts: { precision, engine: engine.description, sizeBytes: engine.sizeBytes } };
+}
+
+/** @param {readonly number[]} actual @param {readonly number[]} expected @param {number} tolerance relative */
+function assertClose(actual, expected, tolerance) {
+  for (const [i, value] of expected.entries()) {
+    const difference = Math.abs(/** @type {number} */ (actual[i]) - value) / Math.max(1e-9, Math.abs(value));
+    assert(difference <= tolerance, `expected ${value} but received ${actual[i]} (relative difference ${difference.toExponential(1)})`);
+  }
+}
+
+const nearness = (/** @type {number} */ tolerance) => (tolerance === 0 ? 'equal to those of' : `within ${tolerance * 100} % of`);
+
+/**
+ * Whole steps as in training: files are read, decoded and augmented while the step before computes.
+ * @param {'resnet18' | 'resnet50'} name @param {number} size @param {number} pairs @param {'auto' | 'fp32'} wanted
+ * @returns {Case['prepare']}
+ */
+function training(name, size, pairs, wanted) {
+  return async ({ threads, folder }) => {
+    const manifest = await drawSet(folder, size);
+    const { config, planAt } = planner(manifest, { backbone: name, pairs });
+    const source = native().module.openFiles(manifest.files, size, config.loaderThreads, size);
+    const { engine, precision, facts } = await trainer(config, wanted, threads);
+    const other = await trainer(config, 'fp32', threads);
+    const first = await engine.step(source, planAt(1), null, config.augment, adamOf(config, 1));
+    const second = await other.engine.step(source, planAt(1), null, config.augment, adamOf(config, 1));
+    other.engine.dispose();
+    assert(first.broken.length === 0 && first.losses.every(Number.isFinite), `finite losses, no broken picture: ${first.losses}`);
+    const tolerance = precision === 'fp32' ? 0 : 0.05;
+    assertClose(first.losses, second.losses, tolerance);
+    let step = 1;
+    let settled = 0;
+    const run = async () => {
+      step++;
+      await engine.step(source, planAt(step), planAt(step + 1), config.augment, adamOf(config, step));
+      if (step === kSettleSteps) settled = process.memoryUsage().rss;
+    };
+    // Memory is planned before the first step, so the process must not grow while it trains.
+    const growth = () => (settled > 0 && step > 2 * kSettleSteps ? process.memoryUsage().rss - settled : null);
+    const more = () => ({ ...facts, loaderThreads: config.loaderThreads, rssGrowthBytes: growth() });
+    return { run, items: 3 * pairs, checked: `losses of step 1 ${nearness(tolerance)} a second engine in fp32`, facts: more };
+  };
+}
+
+/** The parts of a step on given numbers: no file, no augmentation. @type {Case['prepare']} */
+async function engineStep({ threads, folder }) {
+  const manifest = await drawSet(folder, 64);
+  const { config } = planner(manifest, { backbone: 'resnet18', pairs: 32 });
+  const { engine, precision, facts } = await trainer(config, 'auto', threads);
+  const input = numbers(96 * 3 * 64 * 64, 1);
+  const targets = numbers(32, 2).map(Math.abs);
+  const other = await trainer(config, 'fp32', threads);
+  const losses = await engine.forward(input, targets);
+  const tolerance = precision === 'fp32' ? 0 : 0.05;
+  assertClose(losses, await other.engine.forward(input, targets), tolerance);
+  other.engine.dispose();
+  let step = 0;
+  const run = async () => {
+    step++;
+    await engine.forward(input, targets);
+    await engine.backward();
+    await engine.update(adamOf(config, step));
+  };
+  return { run, items: 96, checked: `losses ${nearness(tolerance)} a second engine in fp32`, facts: () => facts };
+}
+
+/** The end of the projection head with the loss: the linear layer is there for its gradient, which can be read. @type {Case['prepare']} */
+async function infoNce({ threads }) {
+  const rows = 4096;
+  const width = 128;
+  /** @type {import('../dist/models/layers.js').LayerRecord[]} */
+  const layers = [
+    { op: 'input', name: 'images', channels: width, height: 1, width: 1 },
+    { op: 'linear', name: 'projection', input: 'images', out: width, bias: false },
+    { op: 'l2Normalize', name: 'z', input: 'projection' },
+    { op: 'infoNce', name: 'inter', input: 'z', temperature: 0.1, weight: 1 },
+  ];
+  const input = numbers(rows * width, 1);
+  const make = (/** @type {string} */ library) =>
+    native().module.createEngine(library, { layers, batch: rows, training: true, precision: 'fp32', threads });
+  const [engine, plain] = await Promise.all([make(chooseDevice('cpu', 'fp32').library), make('')]);
+  const results = [];
+  for (const each of [engine, plain]) {
+    await each.initialize(1n);
+    const losses = await each.forward(input, new Float32Array());
+    await each.backward();
+    results.push({ losses, gradient: await each.read('gradient', 'projection.weight') });
+  }
+  plain.dispose();
+  const [actual, expected] = /** @type {[typeof results[0], typeof results[0]]} */ (results);
+  assertClose(actual.losses, expected.losses, 1e-5);
+  const norm = (/** @type {Float32Array} */ v) => Math.sqrt(v.reduce((sum, x) => sum + x * x, 0));
+  const difference = norm(actual.gradient.map((v, i) => v - /** @type {number} */ (expected.gradient[i]))) / norm(expected.gradient);
+  assert(difference < 1e-5, `gradient differs by ${difference}`);
+  const run = async () => {
+    await engine.forward(input, new Float32Array());
+    await engine.backward();
+  };
+  return {
+    run,
+    items: rows,
+    checked: 'loss and gradient within 1e-5 of the plain loops',
+    facts: () => ({ precision: 'fp32', sizeBytes: engine.sizeBytes }),
+  };
+}
+
+/** Reads, decodes and augments with one thread. @param {number} size @returns {Case['prepare']} */
+function augmentation(size) {
+  return async ({ folder }) => {
+    const manifest = await drawSet(folder, size);
+    const pairs = size > 100 ? 8 : 32;
+    const { config, planAt } = planner(manifest, { backbone: 'resnet18', pairs });
+    const open = (/** @type {number} */ threads) => native().module.openFiles(manifest.files, size, threads, size);
+    const source = open(1);
+    const two = open(2);
+    const [a, b] = [await source.fill(planAt(1), config.augment), await two.fill(planAt(1), config.augment)];
+    two.dispose();
+    assert.equal(a.images.length, 3 * pairs * 3 * size * size);
+    assert(a.broken.length === 0 && a.images.every(Number.isFinite));
+    assert(Buffer.from(a.images.buffer).equals(Buffer.from(b.images.buffer)), 'one and two threads differ');
+    let step = 1;
+    const run = () => source.fill(planAt(++step), config.augment);
+    return { run, items: 3 * pairs, checked: 'size, finite, the same bytes with two threads', threads: 1 };
+  };
+}
+
+/** @param {number} size @returns {Case['prepare']} */
+function faces(size) {
+  return async () => {
+    const list = shots(size > 100 ? 4 : 16, size);
+    const count = list.subject.length;
+    const [a, b] = [await native().module.drawFaces(list, 1), await native().module.drawFaces(list, 2)];
+    assert.equal(a.length, count * size * size * 3);
+    assert(new Set(a).size > 50, 'a picture of few colors');
+    assert(Buffer.from(a.buffer).equals(Buffer.from(b.buffer)), 'one and two threads differ');
+    return {
+      run: () => native().module.drawFaces(list, 1),
+      items: count,
+      checked: 'size, colors, the same bytes with two threads',
+      threads: 1,
+    };
+  };
+}
+
+/** @type {Case['prepare']} */
+async function embed({ threads, folder }) {
+  const manifest = await drawSet(folder, 64);
+  const { config } = planner(manifest, { backbone: 'resnet18', pairs: 32 });
+  const model = await Model.from(config, { seed: 1 }, { threads });
+  const files = manifest.files.slice(0, 64);
+  const [all, one] = [await model.embed(files), await model.embed(files.slice(5, 6))];
+  assert.equal(all.length, 64 * model.width);
+  assertClose([...one], [...all.subarray(5 * model.width, 6 * model.width)], 0.02);
+  return {
+    run: () => model.embed(files),
+    items: 64,
+    checked: 'a picture alone gives what it gives among 64',
+    facts: () => ({ precision: chooseDevice('cpu', 'auto').precision }),
+  };
+}
+
+/** @type {Case['prepare']} */
+async function compare({ threads, folder }) {
+  const manifest = await drawSet(folder, 224);
+  const { config } = planner(manifest, { backbone: 'resnet50', pairs: 2 });
+  const { engine } = await trainer(config, 'auto', threads);
+  const { weights } = await readState(engine, 0);
+  engine.dispose();
+  const model = await Model.from(config, weights, { threads, batch: 2 });
+  const [x, y] = /** @type {[string, string]} */ ([manifest.files[0], manifest.files[10]]);
+  const [same, other] = [await model.compare(x, x), await model.compare(x, y)];
+  assertClose([same.change], [/** @type {NonNullable<typeof model.head>} */ (model.head).bias], 1e-6);
+  assert(Number.isFinite(other.change));
+  return {
+    run: () => model.compare(x, y),
+    items: 1,
+    checked: 'a picture against itself gives the bias',
+    facts: () => ({ precision: chooseDevice('cpu', 'auto').precision }),
+  };
+}
+
+/** @type {Record<string, Case>} */
+export const cases = {
+  'train/resnet18-64': { unit: 'views/s', line: 250, iterations: 25, timeMs: 8000, prepare: training('resnet18', 64, 32, 'auto') },
+  'train/resnet18-64-fp32': { unit: 'views/s', iterations: 12, prepare: training('resnet18', 64, 32, 'fp32') },
+  'train/resnet50-224': { unit: 'views/s', iterations: 3, timeMs: 0, prepare: training('resnet50', 224, 8, 'auto') },
+  'step/resnet18-64': { unit: 'views/s', prepare: engineStep },
+  'infonce/4096': { unit: 'rows/s', prepare: infoNce },
+  'augment/64': { unit: 'views/s', prepare: augmentation(64) },
+  'augment/224': { unit: 'views/s', prepare: augmentation(224) },
+  'faces/64': { unit: 'images/s', prepare: faces(64) },
+  'faces/224': { unit: 'images/s', prepare: faces(224) },
+  'embed/resnet18-64': { unit: 'images/s', prepare: embed },
+  'compare/resnet50-224': { unit: 'compares/s', prepare: compare },
+};

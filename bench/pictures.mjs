@@ -1,0 +1,45 @@
+// @ts-check
+// What the cases work on: generated faces as JPEG files in a temporary folder, plans over them, keyed numbers.
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { checkTrainOptions } from '../dist/config.js';
+import { PairSampler } from '../dist/data/pairs.js';
+import { generate } from '../dist/data/procedural.js';
+import { philox, unit } from '../dist/data/random.js';
+
+/** Draws 8 people x 1 attribute x 11 alphas, size x size. @param {string} folder @param {number} size */
+export function drawSet(folder, size) {
+  const out = join(folder, `faces-${size}`);
+  if (existsSync(out)) throw new Error(`${out} exists`);
+  return generate({ out, subjects: 8, attributes: ['smile'], alphas: 11, size });
+}
+
+/**
+ * The options of a training run with the paper's defaults, and its plans: `planAt(step)`, steps from 1.
+ * @param {import('../dist/data/manifest.js').Manifest} manifest @param {{ backbone: 'resnet18' | 'resnet50', pairs: number }} options
+ */
+export function planner(manifest, options) {
+  const config = checkTrainOptions({ data: manifest.folder, out: '-', size: manifest.size, validation: 0, ...options });
+  const sampler = new PairSampler(manifest, Uint32Array.from(new Set(manifest.subject)), { ...config, rangeAt: () => 10 });
+  return { config, planAt: (/** @type {number} */ step) => sampler.plan(step) };
+}
+
+/** Numbers uniform in [-1, 1), the same for the same seed. @param {number} count @param {number} seed */
+export function numbers(count, seed) {
+  const out = new Float32Array(count);
+  for (let i = 0; i < count; i++) out[i] = 2 * unit(philox(BigInt(seed), 7, i, 0, 0)[0]) - 1;
+  return out;
+}
+
+/** Shots of `count` people, smiling from -5 to 5. @param {number} count @param {number} size */
+export function shots(count, size) {
+  return {
+    seed: 1n,
+    subject: Uint32Array.from({ length: count }, (_, i) => i),
+    photo: new Uint32Array(count),
+    attribute: new Int32Array(count),
+    alpha: Float32Array.from({ length: count }, (_, i) => (10 * i) / (count - 1) - 5),
+    domain: 0,
+    size,
+  };
+}

@@ -1,0 +1,180 @@
+// @ts-check
+// Runs the cases of cases.mjs, each in a process of its own, so that none inherits another's memory or threads.
+//   npm run bench -- [NAME ...] [--threads N] [--json FILE] [--list]      a NAME that ends in / takes the whole group
+import { spawnSync } from 'node:child_process';
+import { appendFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpus, tmpdir, totalmem } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { Bench } from 'tinybench';
+import { native, threadCount } from '../dist/native.js';
+import { cases } from './cases.mjs';
+
+/**
+ * @typedef {object} Result One line of the JSON file.
+ * @property {string} name @property {string} unit @property {number} rate At the median.
+ * @property {number} medianMs @property {number} p75Ms @property {number} madPercent Median absolute deviation.
+ * @property {number} samples @property {number} items @property {number} peakRssBytes @property {number} threads
+ * @property {string} checked @property {number} [line] @property {boolean} [reached] @property {number | null} [rssGrowthBytes]
+ */
+
+const root = fileURLToPath(new URL('..', import.meta.url));
+const { values: options, positionals: names } = parseArgs({
+  allowPositionals: true,
+  options: {
+    case: { type: 'string' },
+    threads: { type: 'string', default: '0' },
+    json: { type: 'string' },
+    list: { type: 'boolean', default: false },
+  },
+});
+
+/** Steps from one word to the other. @param {string} a @param {string} b @returns {number} */
+function editDistance(a, b) {
+  let row = Array.from({ length: b.length + 1 }, (_, j) => j);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) {
+      next.push(
+        Math.min(
+          /** @type {number} */ (row[j]) + 1,
+          /** @type {number} */ (next[j - 1]) + 1,
+          /** @type {number} */ (row[j - 1]) + (a[i - 1] === b[j - 1] ? 0 : 1),
+        ),
+      );
+    }
+    row = next;
+  }
+  return /** @type {number} */ (row[b.length]);
+}
+
+/** @param {readonly string[]} wanted */
+function choose(wanted) {
+  const all = Object.keys(cases);
+  if (wanted.length === 0) return all;
+  return wanted.flatMap((name) => {
+    const found = all.filter((each) => each === name || (name.endsWith('/') && each.startsWith(name)));
+    if (found.length > 0) return found;
+    return unknown(name, all);
+  });
+}
+
+/** @param {string} name @param {readonly string[]} all @returns {never} */
+function unknown(name, all) {
+  const nearest = all.toSorted((a, b) => editDistance(name, a) - editDistance(name, b));
+  console.error(`There is no case '${name}'. There are, nearest first:\n  ${nearest.join('\n  ')}`);
+  process.exit(2);
+}
+
+/** @param {string[]} args */
+const git = (...args) => spawnSync('git', ['-C', root, ...args], { encoding: 'utf8' }).stdout?.trim() || undefined;
+
+function machine() {
+  const { version, devDependencies } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
+  return {
+    date: new Date().toISOString(),
+    commit: git('rev-parse', 'HEAD'),
+    isDirty: Boolean(git('status', '--porcelain')),
+    cpu: { model: cpus()[0]?.model.trim(), memoryBytes: totalmem(), ...native().module.cpu },
+    versions: { comface: version, node: process.versions.node, v8: process.versions.v8, tinybench: devDependencies.tinybench },
+  };
+}
+
+/** Bytes at the highest since the peak was last forgotten; resourceUsage() cannot forget. */
+const peakRss = () => Number(/VmHWM:\s*(\d+)/.exec(readFileSync('/proc/self/status', 'utf8'))?.[1]) * 1024;
+
+/** In the case's own process: prepare, check, time. @param {string} name @returns {Promise<Result>} */
+async function measure(name) {
+  const found = cases[name];
+  if (!found) throw new Error(`There is no case '${name}'`);
+  const threads = threadCount(Number(options.threads));
+  const folder = mkdtempSync(join(tmpdir(), 'comface-bench-'));
+  try {
+    const ready = await found.prepare({ threads, folder });
+    // Forget the peak: the check may have held a second engine, which is freed on its own thread.
+    await setTimeout(300);
+    writeFileSync('/proc/self/clear_refs', '5');
+    const { iterations = 10, timeMs = 3000, unit, line } = found;
+    const bench = new Bench({ iterations, time: timeMs, warmupIterations: timeMs > 0 ? 2 : 1, warmupTime: 0, throws: true });
+    bench.add(name, async () => void (await ready.run()));
+    const result = (await bench.run())[0]?.result;
+    if (result?.state !== 'completed') throw new Error(`not completed: ${result?.state}`);
+    const { p50, p75, mad, samplesCount } = result.latency;
+    const rate = (ready.items / p50) * 1000;
+    return {
+      name,
+      unit,
+      rate,
+      ...(line === undefined ? {} : { line, reached: rate >= line }),
+      medianMs: p50,
+      p75Ms: p75,
+      madPercent: (100 * mad) / p50,
+      samples: samplesCount,
+      items: ready.items,
+      peakRssBytes: peakRss(),
+      threads: ready.threads ?? threads,
+      checked: ready.checked,
+      ...ready.facts?.(),
+      ...machine(),
+    };
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+/** @param {string} name @returns {Result | undefined} */
+function runCase(name) {
+  const args = [fileURLToPath(import.meta.url), '--case', name, '--threads', options.threads];
+  const { status, stdout } = spawnSync(process.execPath, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] });
+  return status === 0 ? JSON.parse(/** @type {string} */ (stdout.trim().split('\n').at(-1))) : undefined;
+}
+
+/** @param {readonly Result[]} results */
+function table(results) {
+  const header = ['case', 'rate', 'unit', 'median ms', 'p75 ms', 'MAD', 'runs', 'peak MiB', 'threads', ''];
+  const rows = results.map((r) => [
+    r.name,
+    r.rate.toFixed(r.rate < 100 ? 1 : 0),
+    r.unit,
+    r.medianMs.toFixed(2),
+    r.p75Ms.toFixed(2),
+    `${r.madPercent.toFixed(1)} %`,
+    String(r.samples),
+    String(Math.round(r.peakRssBytes / 2 ** 20)),
+    String(r.threads),
+    r.line === undefined ? '' : `line ${r.line}: ${r.reached ? 'reached' : 'NOT reached'}`,
+  ]);
+  const widths = header.map((title, i) => Math.max(title.length, ...rows.map((row) => /** @type {string} */ (row[i]).length)));
+  const isText = new Set([0, 2, 9]);
+  const pad = (/** @type {string} */ cell, /** @type {number} */ i) =>
+    isText.has(i) ? cell.padEnd(widths[i] ?? 0) : cell.padStart(widths[i] ?? 0);
+  return [header, ...rows].map((row) => row.map(pad).join('  ').trimEnd()).join('\n');
+}
+
+function main() {
+  const chosen = choose(names);
+  if (options.list) return console.log(chosen.join('\n'));
+  console.log(`${chosen.length} of ${Object.keys(cases).length} cases: ${chosen.join(', ')}`);
+  if (options.json) writeFileSync(options.json, '');
+  /** @type {Result[]} */
+  const results = [];
+  for (const name of chosen) {
+    const result = runCase(name);
+    if (!result) {
+      console.log(`${name}: FAILED`);
+      process.exitCode = 1;
+      continue;
+    }
+    console.log(`${name}: ${result.rate.toFixed(1)} ${result.unit}; checked: ${result.checked}`);
+    if (options.json) appendFileSync(options.json, `${JSON.stringify(result)}\n`);
+    results.push(result);
+  }
+  const { cpu, versions, commit } = machine();
+  console.log(`\n${cpu.model} (${cpu.cores} cores, ${cpu.bf16 ? 'avx512 bf16' : cpu.avx512 ? 'avx512' : cpu.avx2 ? 'avx2' : 'baseline'})`);
+  console.log(`comface ${versions.comface}, node ${versions.node}, commit ${commit?.slice(0, 7) ?? 'unknown'}\n\n${table(results)}`);
+}
+
+if (options.case === undefined) main();
+else console.log(JSON.stringify(await measure(options.case)));

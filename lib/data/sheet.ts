@@ -1,0 +1,63 @@
+// A contact sheet to look at before a data set is made: one row a person, their pictures of each attribute and alpha side by side.
+import { invalid } from '../errors.js';
+import { native, threadCount } from '../native.js';
+import { attributeIndex } from './attributes.js';
+
+/** What to draw on a sheet. */
+export interface SheetOptions {
+  /** Number of rows, one a person. */
+  subjects: number;
+  /** Number of the first. @default 0 */
+  firstSubject?: number;
+  /** Groups of columns, in this order. */
+  attributes: readonly string[];
+  /** Columns of a group, each in [-5, 5]. */
+  alphas: readonly number[];
+  /** Edge of one picture in pixels, 32 to 512. @default 96 */
+  size?: number;
+  /** @default 1 */
+  seed?: number;
+  /** 0 or 1. @default 0 */
+  domain?: number;
+  /** One pose and light for the whole row, so that only the attribute changes. @default false */
+  samePhoto?: boolean;
+}
+
+const kGap = 4;
+
+/**
+ * Draws a contact sheet as one JPEG: subjects x (attributes x alphas) pictures.
+ * @throws ComFaceError INVALID_INPUT for an unknown attribute or a number out of range.
+ */
+export async function contactSheet(options: SheetOptions): Promise<Uint8Array> {
+  const { subjects, firstSubject = 0, attributes, alphas, size = 96, seed = 1, domain = 0, samePhoto = false } = options;
+  const columns = attributes.length * alphas.length;
+  if (!Number.isInteger(subjects) || subjects < 1 || columns < 1)
+    throw invalid('subjects', 'at least one row and one column', `${subjects} x ${columns}`);
+  const cells = Array.from({ length: subjects * columns }, (_, i) => ({ row: Math.floor(i / columns), column: i % columns }));
+  const { module } = native();
+  const pixels = await module.drawFaces(
+    {
+      seed: BigInt(seed),
+      subject: Uint32Array.from(cells, ({ row }) => firstSubject + row),
+      photo: Uint32Array.from(cells, ({ column }) => (samePhoto ? 0 : column)),
+      attribute: Int32Array.from(cells, ({ column }) => attributeIndex(attributes[Math.floor(column / alphas.length)]!)),
+      alpha: Float32Array.from(cells, ({ column }) => alphas[column % alphas.length]!),
+      domain,
+      size,
+    },
+    Math.min(64, threadCount(0)),
+  );
+  // A white gap between groups of columns, none inside.
+  const left = (column: number) => column * size + Math.floor(column / alphas.length) * kGap;
+  const width = left(columns - 1) + size;
+  const height = subjects * size + (subjects - 1) * kGap;
+  const sheet = new Uint8Array(width * height * 3).fill(255);
+  for (const [i, { row, column }] of cells.entries()) {
+    for (let y = 0; y < size; y++) {
+      const from = (i * size + y) * size * 3;
+      sheet.set(pixels.subarray(from, from + size * 3), ((row * (size + kGap) + y) * width + left(column)) * 3);
+    }
+  }
+  return module.encodeJpeg(sheet, width, height, 88);
+}

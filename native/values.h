@@ -1,0 +1,58 @@
+// JavaScript values to structs and back: the absolute checks of the native door. What does not fit throws invalidInput
+// naming the argument. This file with values.cc, and addon.cc, are the only ones that know Node.
+#pragma once
+#include <napi.h>
+
+#include <string>
+#include <vector>
+
+#include "augment.h"
+#include "backend.h"
+#include "faces/face.h"
+#include "graph.h"
+#include "source.h"
+
+namespace comface {
+
+/** Throws "Expected <rule> for `<name>`.". */
+[[noreturn]] void refuse(const std::string& name, const std::string& rule);
+
+double numberOf(const Napi::Value& value, const std::string& name, double low = -1e300, double high = 1e300);
+int integerOf(const Napi::Value& value, const std::string& name, int low, int high);
+std::string stringOf(const Napi::Value& value, const std::string& name);
+std::vector<std::string> stringsOf(const Napi::Value& value, const std::string& name);
+/** A bigint; only its lowest 64 bits count. */
+uint64_t seedOf(const Napi::Value& value);
+std::vector<float> floatsOf(const Napi::Value& value, const std::string& name);
+std::vector<uint32_t> wordsOf(const Napi::Value& value, const std::string& name);
+std::vector<uint8_t> bytesOf(const Napi::Value& value, const std::string& name);
+
+AugmentSettings settingsOf(const Napi::Value& value);
+Plan planOf(const Napi::Value& value, const AugmentSettings& settings);
+Adam adamOf(const Napi::Value& value);
+Slot slotOf(const Napi::Value& value);
+/** Layer records to a finished graph; also throws invalidConfig, as Graph::finish does. */
+Graph graphOf(const Napi::Value& value);
+
+/** Pictures to draw, size x size each. */
+struct Shots {
+  std::vector<faces::Shot> list;
+  int size;
+};
+Shots shotsOf(const Napi::Value& value);
+
+Napi::Float32Array toArray(Napi::Env env, const std::vector<float>& values);
+Napi::Uint8Array toBytes(Napi::Env env, const std::vector<uint8_t>& values);
+Napi::Array toBroken(Napi::Env env, const std::vector<Broken>& broken);
+/** Name and dims of each. */
+Napi::Array toTensors(Napi::Env env, const std::vector<Parameter>& list);
+
+/** Any list of numbers, as a plain array. */
+template <class T>
+Napi::Array toNumbers(Napi::Env env, const T& values) {
+  auto array = Napi::Array::New(env, values.size());
+  for (uint32_t i = 0; i < values.size(); ++i) array.Set(i, Napi::Number::New(env, static_cast<double>(values[i])));
+  return array;
+}
+
+}  // namespace comface

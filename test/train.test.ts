@@ -1,0 +1,261 @@
+// Whole small runs: the same seed gives the same bits, also after a stop at any step; events, log, locks; what a run refuses to go on with.
+import { createHash } from 'node:crypto';
+import { appendFile, readdir, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { beforeAll, describe, expect, test } from 'vitest';
+import type { TrainOptions } from '../lib/config.ts';
+import { native } from '../lib/native.ts';
+import { latestCheckpoint, loadCheckpoint, saveCheckpoint } from '../lib/train/checkpoint.ts';
+import { type TrainEvent, type TrainResult, train } from '../lib/train/train.ts';
+import { sharedFolder, smallFaces, smallRun } from './faces.ts';
+import { temporaryFolder } from './support.ts';
+
+const kSteps = 12;
+const folder = sharedFolder();
+let data = '';
+beforeAll(async () => {
+  data = await smallFaces(folder);
+});
+
+const optionsOf = (out: string, more: Partial<TrainOptions> = {}): TrainOptions => ({ ...smallRun, data, out, ...more });
+
+async function digest(checkpoint: string): Promise<string> {
+  const hash = createHash('sha256');
+  for (const name of ['weights.safetensors', 'optimizer.safetensors']) hash.update(await readFile(join(checkpoint, name)));
+  return hash.digest('hex');
+}
+
+async function whole(more: Partial<TrainOptions> = {}): Promise<string> {
+  const { path, step } = await train(optionsOf(join(temporaryFolder(), 'run'), more));
+  expect(step).toBe(smallRun.epochs * 4);
+  return digest(path);
+}
+
+/** Aborts once step `at` is done; 0: before the first. Resolves with the events. */
+async function stopAt(options: TrainOptions, at: number): Promise<TrainEvent[]> {
+  const controller = new AbortController();
+  const reason = new Error('stopped by the test');
+  const events: TrainEvent[] = [];
+  const watch = async () => {
+    for await (const event of train(options, { signal: controller.signal })) {
+      events.push(event);
+      if ((event.type === 'start' && at === event.step) || (event.type === 'step' && event.step === at)) controller.abort(reason);
+    }
+  };
+  await expect(watch()).rejects.toBe(reason);
+  return events;
+}
+
+describe('the same seed gives the same bits', () => {
+  let expected = '';
+  beforeAll(async () => {
+    expected = await digest((await train(optionsOf(join(folder, 'expected')))).path);
+  });
+
+  test('again, with 1 and with 2 loader threads, and however often it saves and logs', async () => {
+    expect(await whole({ loaderThreads: 1 })).toBe(expected);
+    expect(await whole({ loaderThreads: 2, checkpointEverySteps: 5, logEverySteps: 7 })).toBe(expected);
+  });
+
+  test('but not for another seed', async () => {
+    expect(await whole({ seed: 2 })).not.toBe(expected);
+  });
+
+  test.each(Array.from({ length: kSteps }, (_, step) => step))('after a stop at step %i and going on', async (step) => {
+    const out = join(temporaryFolder(), 'run');
+    const events = await stopAt(optionsOf(out), step);
+    expect(events.at(-1)).toMatchObject({ type: 'checkpoint', step });
+    const { path } = await train(optionsOf(out, { resume: true }));
+    expect(await digest(path)).toBe(expected);
+    const log = (await readFile(join(out, 'log.jsonl'), 'utf8'))
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line) as TrainEvent);
+    expect(log.filter(({ type }) => type === 'step').map((event) => 'step' in event && event.step)).toEqual(
+      Array.from({ length: kSteps }, (_, i) => i + 1),
+    );
+  });
+
+  test('after stops at every single step of one run', async () => {
+    const out = join(temporaryFolder(), 'run');
+    for (let step = 1; step < kSteps; step += 1) await stopAt(optionsOf(out, { resume: true }), step);
+    expect(await digest((await train(optionsOf(out, { resume: true }))).path)).toBe(expected);
+  });
+
+  test('after a run was left in the middle, from its last checkpoint', async () => {
+    const out = join(temporaryFolder(), 'run');
+    for await (const event of train(optionsOf(out, { checkpointEverySteps: 3 }))) if (event.type === 'step' && event.step === 8) break;
+    expect((await latestCheckpoint(out))?.step).toBeLessThanOrEqual(6);
+    expect(await digest((await train(optionsOf(out, { resume: true }))).path)).toBe(expected);
+  });
+
+  test.runIf(native().module.cpu.avx512)('in bf16 too, stopped or not', async () => {
+    const bf16 = { precision: 'bf16' } as const;
+    const one = await whole(bf16);
+    expect(one).not.toBe(expected);
+    for (const step of [2, 7]) {
+      const out = join(temporaryFolder(), 'run');
+      await stopAt(optionsOf(out, bf16), step);
+      expect(await digest((await train(optionsOf(out, { ...bf16, resume: true }))).path)).toBe(one);
+    }
+  });
+});
+
+describe('a run', () => {
+  test('tells what happens in order, and logs the same', async () => {
+    const out = join(temporaryFolder(), 'run');
+    const events: TrainEvent[] = [];
+    for await (const event of train(optionsOf(out, { checkpointEverySteps: 5 }))) events.push(event);
+    const order = events
+      .map((event) => `${event.type}${'step' in event ? ` ${event.step}` : ''}`)
+      .filter((text) => !text.startsWith('checkpoint'));
+    const steps = (from: number) => Array.from({ length: 4 }, (_, i) => `step ${from + i}`);
+    expect(order).toEqual(['start 0', 'stage 1', ...steps(1), 'stage 5', ...steps(5), 'stage 9', ...steps(9), 'end 12']);
+    expect(events.flatMap((event) => (event.type === 'checkpoint' ? [event.step] : []))).toEqual([5, 10, 12]);
+    expect(events.flatMap((event) => (event.type === 'stage' ? [[event.epoch, event.stage, event.range]] : []))).toEqual([
+      [1, 1, 10],
+      [2, 2, 5],
+      [3, 3, 10 / 3],
+    ]);
+    for (const event of events) {
+      if (event.type !== 'step') continue;
+      expect([event.steps, event.epoch, event.range]).toEqual([kSteps, Math.ceil(event.step / 4), 10 / Math.ceil(event.step / 4)]);
+      expect(event.loss).toBeCloseTo(event.inter + event.intra, 6);
+      expect(event.inter > 0 && event.intra >= 0 && event.pairsPerSecond > 0 && event.secondsLeft >= 0).toBe(true);
+    }
+    const log = (await readFile(join(out, 'log.jsonl'), 'utf8'))
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line) as unknown);
+    expect(log).toEqual(JSON.parse(JSON.stringify(events)));
+    expect(JSON.parse(await readFile(join(out, 'config.json'), 'utf8'))).toMatchObject({ temperature: 0.1, pairs: 4, out });
+    expect((await readdir(out)).sort()).toEqual(['checkpoints', 'config.json', 'log.jsonl']);
+  });
+
+  test('may be awaited without a look at its events, twice, and iterated first', async () => {
+    const run = train(optionsOf(join(temporaryFolder(), 'run'), { epochs: 1 }));
+    for await (const event of run) expect(event.type).toBeTypeOf('string');
+    const result: TrainResult = await run;
+    expect(result).toMatchObject({ step: 4, broken: 0 });
+    expect(await run).toBe(result);
+    expect((await loadCheckpoint(result.path)).step).toBe(4);
+  });
+
+  test('that is left early frees its folder and has no result', async () => {
+    const out = join(temporaryFolder(), 'run');
+    const run = train(optionsOf(out));
+    for await (const event of run) if (event.type === 'step') break;
+    await expect(run).rejects.toMatchObject({ code: 'DISPOSED' });
+    expect((await train(optionsOf(out, { epochs: 1 }))).step).toBe(4);
+  });
+
+  test('keeps another out of its folder: BUSY', async () => {
+    const out = join(temporaryFolder(), 'run');
+    let met = false;
+    for await (const event of train(optionsOf(out, { epochs: 1 }))) {
+      if (event.type !== 'step' || met) continue;
+      met = true;
+      await expect(train(optionsOf(out, { resume: true }))).rejects.toMatchObject({ code: 'BUSY' });
+    }
+    expect(met).toBe(true);
+  });
+
+  test('that is aborted before it starts makes nothing', async () => {
+    const parent = temporaryFolder();
+    const reason = new Error('early');
+    await expect(train(optionsOf(join(parent, 'run')), { signal: AbortSignal.abort(reason) })).rejects.toBe(reason);
+    expect(await readdir(parent)).toEqual([]);
+  });
+
+  test('without one of the two heads learns with the other', async () => {
+    for (const [left, other] of [
+      ['interPersonal', 'intra'],
+      ['intraPersonal', 'inter'],
+    ] as const) {
+      const result = await train(optionsOf(join(temporaryFolder(), 'run'), { [left]: 0, epochs: 1 }));
+      expect([Number.isFinite(result[other]), Number.isNaN(other === 'intra' ? result.inter : result.intra)]).toEqual([true, true]);
+    }
+    await expect(train(optionsOf(join(temporaryFolder(), 'run'), { interPersonal: 0, intraPersonal: 0 }))).rejects.toMatchObject({
+      code: 'INVALID_CONFIG',
+    });
+  });
+});
+
+describe('a finished or stopped run', () => {
+  test('is not started over, nor gone on with under other options or on other data', async () => {
+    const out = join(temporaryFolder(), 'run');
+    await stopAt(optionsOf(out), 2);
+    const before = await readFile(join(out, 'log.jsonl'));
+    await expect(train(optionsOf(out))).rejects.toMatchObject({
+      code: 'INVALID_CONFIG',
+      message: expect.stringContaining('step 2'),
+      hint: expect.stringContaining('resume'),
+    });
+    await expect(train(optionsOf(out, { resume: true, temperature: 0.5 }))).rejects.toMatchObject({
+      code: 'INVALID_CONFIG',
+      message: expect.stringMatching(/0\.1 for `temperature`.*0\.5/),
+    });
+    const other = temporaryFolder();
+    await smallFaces(other);
+    const manifest = join(other, 'data', 'manifest.jsonl');
+    await writeFile(manifest, (await readFile(manifest, 'utf8')).replace('"alpha":-5', '"alpha":-4.5'));
+    await expect(train(optionsOf(out, { resume: true, data: join(other, 'data') }))).rejects.toMatchObject({
+      code: 'INVALID_INPUT',
+      message: expect.stringMatching(/manifest has changed/),
+    });
+    expect(await readFile(join(out, 'log.jsonl'))).toEqual(before);
+  });
+
+  test('goes on in more epochs, other threads are warned of, and a finished one ends at once', async () => {
+    const out = join(temporaryFolder(), 'run');
+    await train(optionsOf(out, { epochs: 1 }));
+    const again = await train(optionsOf(out, { epochs: 1, resume: true }));
+    expect(again.step).toBe(4);
+    const events: TrainEvent[] = [];
+    for await (const event of train(optionsOf(out, { epochs: 2, threads: 2, resume: true }))) events.push(event);
+    expect(events[0]).toMatchObject({ type: 'warning', message: expect.stringContaining('threads') });
+    expect(events.at(-1)).toMatchObject({ type: 'end', step: 8 });
+  });
+
+  test('passes over a damaged checkpoint with a warning', async () => {
+    const out = join(temporaryFolder(), 'run');
+    const { path } = await train(optionsOf(out, { epochs: 1, checkpointEverySteps: 2 }));
+    await appendFile(join(path, 'weights.safetensors'), 'x');
+    const events: TrainEvent[] = [];
+    for await (const event of train(optionsOf(out, { epochs: 1, resume: true }))) events.push(event);
+    expect(events[0]).toMatchObject({ type: 'warning', message: expect.stringContaining('weights.safetensors') });
+    expect(events[1]).toMatchObject({ type: 'start', step: 2 });
+  });
+});
+
+test.each(['conv1.weight', 'projection.2.weight', 'change.weight'])(
+  'a run whose %s explodes ends with NOT_FINITE in the next step, and the checkpoint before loads',
+  async (name) => {
+    const out = join(temporaryFolder(), 'run');
+    const { path } = await train(optionsOf(out, { epochs: 1 }));
+    const good = await loadCheckpoint(path);
+    const weights = new Map(good.weights);
+    const tensor = weights.get(name)!;
+    if (tensor.dtype !== 'F32') throw new Error('weights are F32');
+    weights.set(name, { ...tensor, data: tensor.data.map((_, i) => (i % 2 === 0 ? 3e38 : -3e38)) });
+    await saveCheckpoint(out, { ...good, weights, step: good.step + 1 }, { keep: 3 });
+    await expect(train(optionsOf(out, { resume: true }))).rejects.toMatchObject({
+      code: 'NOT_FINITE',
+      message: expect.stringContaining(`step ${good.step + 2}`),
+    });
+    expect(await digest(path)).toBe(await digest((await train(optionsOf(join(temporaryFolder(), 'run'), { epochs: 1 }))).path));
+    expect((await loadCheckpoint(path)).step).toBe(good.step);
+    expect((await latestCheckpoint(out))?.step).toBe(good.step + 1);
+  },
+);
+
+test('memory stays as it is: 8 MiB at most from step 10 to step 120', async () => {
+  let [before, after] = [0, 0];
+  for await (const event of train(optionsOf(join(temporaryFolder(), 'run'), { epochs: 30, curriculum: null, logEverySteps: 1000 }))) {
+    if (event.type !== 'step') continue;
+    if (event.step === 10) before = process.memoryUsage().rss;
+    if (event.step === 120) after = process.memoryUsage().rss;
+  }
+  expect(after).toBeGreaterThan(0);
+  expect(after - before).toBeLessThanOrEqual(8 * 2 ** 20);
+});
