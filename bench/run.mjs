@@ -9,6 +9,7 @@ import { setTimeout } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { Bench } from 'tinybench';
+import { nearest } from '../dist/config.js';
 import { native, threadCount } from '../dist/native.js';
 import { cases } from './cases.mjs';
 
@@ -31,25 +32,6 @@ const { values: options, positionals: names } = parseArgs({
   },
 });
 
-/** Steps from one word to the other. @param {string} a @param {string} b @returns {number} */
-function editDistance(a, b) {
-  let row = Array.from({ length: b.length + 1 }, (_, j) => j);
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i];
-    for (let j = 1; j <= b.length; j++) {
-      next.push(
-        Math.min(
-          /** @type {number} */ (row[j]) + 1,
-          /** @type {number} */ (next[j - 1]) + 1,
-          /** @type {number} */ (row[j - 1]) + (a[i - 1] === b[j - 1] ? 0 : 1),
-        ),
-      );
-    }
-    row = next;
-  }
-  return /** @type {number} */ (row[b.length]);
-}
-
 /** @param {readonly string[]} wanted */
 function choose(wanted) {
   const all = Object.keys(cases);
@@ -63,8 +45,8 @@ function choose(wanted) {
 
 /** @param {string} name @param {readonly string[]} all @returns {never} */
 function unknown(name, all) {
-  const nearest = all.toSorted((a, b) => editDistance(name, a) - editDistance(name, b));
-  console.error(`There is no case '${name}'. There are, nearest first:\n  ${nearest.join('\n  ')}`);
+  const near = nearest(name, all);
+  console.error(`There is no case '${name}'.${near === undefined ? '' : ` Did you mean ${near}?`} There are:\n  ${all.join('\n  ')}`);
   process.exit(2);
 }
 

@@ -9,7 +9,7 @@ import { checkTrainOptions, mergeOptions, readConfigFile, type TrainOptions, tra
 import { attributes } from './data/attributes.js';
 import { generate } from './data/procedural.js';
 import { contactSheet, type SheetOptions } from './data/sheet.js';
-import { type DemoResult, demo } from './demo.js';
+import { type DemoResult, type DemoScale, demo, demoScales } from './demo.js';
 import { ComFaceError } from './errors.js';
 import { loadModel } from './model.js';
 import { duration, Progress } from './progress.js';
@@ -47,11 +47,15 @@ const program = new Command('comface')
 program
   .command('demo')
   .description('draw faces, pre-train a small network on them, compare faces of people it has never seen (about 5 minutes)')
-  .option('--out <folder>', 'where faces, run and report go', 'demo')
+  .option('--out <folder>', 'where faces, run and report go: new, empty, or of an earlier demo', 'demo')
+  .addOption(
+    new Option('--scale <name>', 'smoke: only show in seconds that all parts run').choices(Object.keys(demoScales)).default('full'),
+  )
   .addHelpText('after', '\nExample:\n  $ comface demo --out /tmp/comface-demo')
-  .action(async ({ out }: { out: string }) => {
+  .action(async ({ out, scale }: { out: string; scale: DemoScale }) => {
     const result = await demo({
       out,
+      scale,
       signal: stopSignal(),
       onEvent: (event) => {
         if (event.type === 'phase') progress.note(`${event.text}.`);

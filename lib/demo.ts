@@ -1,15 +1,16 @@
 // The demo: draw faces, pre-train a ResNet-18 on them, then compare faces of people it has never seen, beside three rivals.
 // Every rival gets the same pairs, folds and solver; what is printed is what was measured.
-import { mkdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { cpus } from 'node:os';
 import { join, resolve } from 'node:path';
 import type { TrainOptions } from './config.js';
 import { kManifestName, type Manifest } from './data/manifest.js';
-import { type GenerateProgress, generate } from './data/procedural.js';
+import { type GenerateOptions, type GenerateProgress, generate } from './data/procedural.js';
+import { invalid } from './errors.js';
 import { Model } from './model.js';
 import { native } from './native.js';
 import { type DemoReport, type DemoTask, demoReport } from './report/report.js';
-import { latestCheckpoint } from './train/checkpoint.js';
+import { latestCheckpoint, lockRun } from './train/checkpoint.js';
 import { type StepEvent, train } from './train/train.js';
 import { drawPairs, type Pairs, subjectFolds } from './transfer/folds.js';
 import { differenceFeatures, type Evaluation, evaluate, score } from './transfer/linear.js';
@@ -22,19 +23,17 @@ const kSize = 64;
 const kFolds = 4;
 const kTasks = ['smile', 'weight'] as const;
 
-/** Faces to learn from: camera family 0. */
-const training = { subjects: 1200, attributes: ['weight', 'smile'], alphas: 11, size: kSize, seed: kSeed, domain: 0, quality: 92 };
-/** Faces to be tested on: other people (their numbers do not meet), camera family 1. */
-const testing = {
-  subjects: 240,
-  firstSubject: 1_000_000,
-  attributes: [...kTasks],
-  alphas: 11,
-  size: kSize,
-  seed: kSeed,
-  domain: 1,
-  quality: 92,
-};
+/** How much work: `full` is the demo; `smoke` only shows in seconds that every part runs, and learns next to nothing. */
+export const demoScales = {
+  full: { people: 1200, testPeople: 240, pairsPerEpoch: 2720 },
+  smoke: { people: 16, testPeople: 12, pairsPerEpoch: 64 },
+} as const;
+
+/** Faces to learn from (camera family 0), and of other people, whose numbers do not meet theirs, to be tested on (camera family 1). */
+const pictures = { attributes: [...kTasks], alphas: 11, size: kSize, seed: kSeed, quality: 92 };
+const learned = (scale: DemoScale) => ({ ...pictures, subjects: demoScales[scale].people, domain: 0 });
+const tested = (scale: DemoScale) => ({ ...pictures, subjects: demoScales[scale].testPeople, firstSubject: 1_000_000, domain: 1 });
+type FaceSet = Omit<GenerateOptions, 'out' | 'alphas'> & { alphas: number };
 const kPairsPerSubject = 16;
 
 /**
@@ -47,7 +46,6 @@ const settings = {
   size: kSize,
   pairs: 32,
   epochs: 12,
-  pairsPerEpoch: 2720,
   learningRate: 6e-4,
   curriculum: { stageEnds: [8, 10, 11, 12] },
   validation: 0,
@@ -65,6 +63,9 @@ const settings = {
   keepCheckpoints: 2,
 } satisfies Partial<TrainOptions>;
 
+/** A name of {@link demoScales}. */
+export type DemoScale = keyof typeof demoScales;
+
 /** What the demo says while it works. */
 export type DemoEvent =
   | { type: 'phase'; text: string }
@@ -77,15 +78,45 @@ export type DemoResult = Omit<DemoReport, 'curves' | 'tasks'> & {
   files: { report: string; result: string; run: string };
 };
 
+/** How to run the demo. */
+export interface DemoOptions {
+  /** Folder for faces, run and report. */
+  out: string;
+  /** @default 'full' */
+  scale?: DemoScale;
+  signal?: AbortSignal;
+  onEvent?: (event: DemoEvent) => void;
+}
+
 /**
  * Runs the demo and writes `report.html` and `result.json` into `out`.
  *
  * Faces already drawn there by an earlier demo are used again; the run is made anew.
- * @throws ComFaceError as `generate` and `train` do; aborting rejects with `signal.reason`.
+ * @throws ComFaceError INVALID_INPUT for a folder with other content, BUSY for one where a demo runs; as `generate` and `train` do; aborting rejects with `signal.reason`.
  */
-export async function demo(options: { out: string; signal?: AbortSignal; onEvent?: (event: DemoEvent) => void }): Promise<DemoResult> {
-  const { onEvent = () => undefined, signal } = options;
+export async function demo(options: DemoOptions): Promise<DemoResult> {
   const out = resolve(options.out);
+  const lock = await lockRun(out);
+  try {
+    await claim(out);
+    return await work(out, options);
+  } finally {
+    await lock.release();
+  }
+}
+
+/** Marks a folder as the demo's, since the demo removes what an earlier one left in it; anybody else's folder is refused. */
+async function claim(out: string): Promise<void> {
+  const marker = join(out, '.comface-demo');
+  const entries = (await readdir(out)).filter((name) => name !== 'run.lock');
+  if (entries.length > 0 && !entries.includes('.comface-demo')) {
+    throw invalid('out', 'a folder that is new, empty or of an earlier demo', out, 'Name another folder: comface demo --out FOLDER');
+  }
+  await writeFile(marker, 'Made by comface demo, which may remove what is here.\n');
+}
+
+async function work(out: string, { onEvent = () => undefined, signal, scale = 'full' }: DemoOptions): Promise<DemoResult> {
+  const [training, testing] = [learned(scale), tested(scale)];
   const started = performance.now();
   const clock = { generate: 0, train: 0, evaluate: 0, total: 0 };
   const timed = async <T>(phase: keyof typeof clock, text: string, work: () => Promise<T>): Promise<T> => {
@@ -95,10 +126,8 @@ export async function demo(options: { out: string; signal?: AbortSignal; onEvent
     clock[phase] += (performance.now() - begun) / 1000;
     return result;
   };
-  await mkdir(out, { recursive: true });
-  const draw = (name: string, set: typeof training) =>
-    faces(join(out, name), set, signal, (progress) => onEvent({ type: 'generate', progress }));
-  const count = (set: typeof training) => set.subjects * set.attributes.length * set.alphas;
+  const draw = (name: string, set: FaceSet) => faces(join(out, name), set, signal, (progress) => onEvent({ type: 'generate', progress }));
+  const count = (set: FaceSet) => set.subjects * set.attributes.length * set.alphas;
   const data = await timed('generate', `Drawing ${count(training)} faces of ${training.subjects} people to learn from`, () =>
     draw('faces', training),
   );
@@ -110,7 +139,9 @@ export async function demo(options: { out: string; signal?: AbortSignal; onEvent
   const run = join(out, 'run');
   await rm(run, { recursive: true, force: true });
   const curves = await timed('train', 'Pre-training a ResNet-18 on them', () =>
-    pretrain(data.folder, run, signal, (step) => onEvent({ type: 'step', step })),
+    pretrain({ data: data.folder, out: run, pairsPerEpoch: demoScales[scale].pairsPerEpoch }, signal, (step) =>
+      onEvent({ type: 'step', step }),
+    ),
   );
   const tasks = await timed('evaluate', 'Comparing faces of people it has never seen (linear evaluation, 4 folds by subject)', () =>
     compareAll(test, run),
@@ -122,7 +153,7 @@ export async function demo(options: { out: string; signal?: AbortSignal; onEvent
   const report: DemoReport = {
     title: 'ComFace demo',
     machine: { cpu: cpus()[0]?.model ?? 'unknown', cores: native().module.cpu.cores, node: process.version },
-    settings: describeSettings(curves),
+    settings: describeSettings(curves, training, testing),
     seconds: clock,
     curves,
     tasks,
@@ -139,7 +170,7 @@ export async function demo(options: { out: string; signal?: AbortSignal; onEvent
 /** Draws a set, or takes the one that is there; what an interrupted demo left unfinished is drawn anew. */
 async function faces(
   folder: string,
-  set: typeof training,
+  set: FaceSet,
   signal: AbortSignal | undefined,
   onProgress: (progress: GenerateProgress) => void,
 ): Promise<Manifest> {
@@ -153,11 +184,15 @@ async function faces(
 
 type Curves = DemoReport['curves'] & { engine: string };
 
-async function pretrain(data: string, run: string, signal: AbortSignal | undefined, onStep: (step: StepEvent) => void): Promise<Curves> {
+async function pretrain(
+  own: Pick<TrainOptions, 'data' | 'out' | 'pairsPerEpoch'>,
+  signal: AbortSignal | undefined,
+  onStep: (step: StepEvent) => void,
+): Promise<Curves> {
   const steps: StepEvent[] = [];
   const stages: Curves['stages'] = [];
   let engine = '';
-  for await (const event of train({ ...settings, data, out: run }, signal ? { signal } : {})) {
+  for await (const event of train({ ...settings, ...own }, signal ? { signal } : {})) {
     if (event.type === 'start') engine = event.engine;
     if (event.type === 'stage') stages.push({ fromStep: event.step, range: event.range });
     if (event.type !== 'step') continue;
@@ -250,7 +285,7 @@ async function samplePairs(test: Manifest, pairs: Pairs, estimate: Float32Array)
   );
 }
 
-function describeSettings({ step, engine }: Curves): [string, string][] {
+function describeSettings({ step, engine }: Curves, training: FaceSet, testing: FaceSet): [string, string][] {
   return [
     ['Network', `${settings.backbone} at ${kSize} x ${kSize}, from random weights (seed ${kSeed})`],
     ['Engine', engine],

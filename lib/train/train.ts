@@ -223,7 +223,7 @@ async function* loop(
     const learningRate = learningRateAt(config, epoch);
     const { beta1, beta2, epsilon, weightDecay } = config;
     const adam = { learningRate, beta1, beta2, epsilon, weightDecay, step };
-    const result = await run.engine.step(run.source, plan, next ?? null, config.augment, adam);
+    const result = await run.engine.step(run.source, plan, next ?? null, config.augment, adam).catch((error) => refuse(run, error));
     run.done = step;
     for (const event of noteBroken(run, result)) yield event;
     const seconds = (performance.now() - started) / 1000;
@@ -268,6 +268,18 @@ function lossesOf(config: TrainConfig, { losses }: NativeStep): Pick<StepEvent, 
   const intra = config.intraPersonal > 0 ? left.shift()! : Number.NaN;
   const weighted = (weight: number, loss: number) => (weight > 0 ? weight * loss : 0);
   return { loss: weighted(config.interPersonal, inter) + weighted(config.intraPersonal, intra), inter, intra };
+}
+
+/** The engine knows a picture by its path; the reader also wants its line in the manifest. */
+function refuse({ manifest }: Run, error: unknown): never {
+  if (!(error instanceof ComFaceError) || error.code !== 'CORRUPT_FILE') throw error;
+  const sample = manifest.files.findIndex((file) => error.message.startsWith(`${file}:`));
+  if (sample < 0) throw error;
+  const hint = error.hint ?? 'Make the data set again.';
+  throw new ComFaceError('CORRUPT_FILE', `${manifest.folder}/manifest.jsonl:${manifest.lines[sample]}: ${error.message}`, {
+    hint,
+    cause: error,
+  });
 }
 
 /** Reports new broken pictures; too many of them end the run. */
