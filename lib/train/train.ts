@@ -93,10 +93,13 @@ export interface TrainRun extends AsyncIterable<TrainEvent>, PromiseLike<TrainRe
 export function train(options: TrainOptions, control: { signal?: AbortSignal } = {}): TrainRun {
   const events = runEvents(options, control.signal);
   let drained: Promise<TrainResult> | undefined;
-  const settled: { result?: TrainResult } = {};
+  const settled: { result?: TrainResult; failure?: unknown } = {};
   const iterator: AsyncIterator<TrainEvent> = {
     async next() {
-      const item = await events.next();
+      const item = await events.next().catch((failure: unknown) => {
+        settled.failure ??= failure;
+        throw failure;
+      });
       if (!item.done) return { done: false, value: item.value };
       settled.result ??= item.value;
       return { done: true, value: undefined };
@@ -108,6 +111,7 @@ export function train(options: TrainOptions, control: { signal?: AbortSignal } =
   };
   const drain = async (): Promise<TrainResult> => {
     while (!(await iterator.next()).done);
+    if (settled.failure !== undefined) throw settled.failure;
     if (!settled.result) throw new ComFaceError('DISPOSED', 'This run was left before its end and has no result');
     return settled.result;
   };
@@ -136,73 +140,77 @@ interface Run {
   saving: Promise<{ step: number; path: string }> | undefined;
 }
 
+/** What has to be closed again, whatever happens. */
+interface Open {
+  engine?: NativeEngine;
+  source?: NativeSource;
+  log?: Log;
+  saving?: Promise<unknown>;
+}
+
 async function* runEvents(options: TrainOptions, signal: AbortSignal | undefined): AsyncGenerator<TrainEvent, TrainResult> {
   const config = checkTrainOptions(options);
   signal?.throwIfAborted();
   const manifest = await readManifest(config.data);
   const lock = await lockRun(config.out);
-  const open: { engine?: NativeEngine; source?: NativeSource; log?: Log; saving?: Promise<unknown> } = {};
+  const open: Open = {};
   try {
-    const warnings: string[] = [];
-    const found = await findCheckpoint(config, warnings);
-    const { split, sampler } = plan(config, manifest);
-    const made = await makeEngine(config);
-    open.engine = made.engine;
-    open.source = native().module.openFiles(manifest.files, config.size, config.loaderThreads, manifest.size);
-    const info = { ...made.info, config, dataHash: manifest.hash, seed: config.seed, pictures: sampler.pictures };
-    if (found) {
-      checkSame(found, info, warnings);
-      await writeState(open.engine, found.weights, found.optimizer);
-    } else {
-      await open.engine.initialize(BigInt(config.seed));
-      await writeFile(join(config.out, 'config.json'), `${JSON.stringify(config, null, 2)}\n`);
-    }
-    const log = await openLog(config.out, { keepThroughStep: found?.step ?? 0 });
-    open.log = log;
-    const steps = config.epochs * sampler.stepsPerEpoch;
-    const run: Run = {
-      config,
-      manifest,
-      sampler,
-      log,
-      info,
-      steps,
-      done: found?.step ?? 0,
-      broken: new Set(),
-      saving: undefined,
-      engine: open.engine,
-      source: open.source,
-    };
-    for (const message of warnings) yield emit(run, { type: 'warning', message });
-    yield emit(run, {
-      type: 'start',
-      step: run.done,
-      steps,
-      stepsPerEpoch: sampler.stepsPerEpoch,
-      pictures: sampler.pictures,
-      subjects: split.training.length,
-      device: made.device,
-      precision: made.precision,
-      engine: made.engine.description,
-      memoryBytes: made.engine.sizeBytes,
-      parameters: made.engine.parameters.reduce((sum, { dims }) => sum + dims.reduce((a, b) => a * b, 1), 0),
-    });
+    const { run, events } = await begin(config, manifest, open);
+    for (const event of events) yield emit(run, event);
     return yield* loop(run, signal, open);
   } finally {
     await open.saving?.catch(() => undefined);
     open.engine?.dispose();
     open.source?.dispose();
-    await open.log?.close().finally(() => lock.release());
-    if (!open.log) await lock.release();
+    try {
+      await open.log?.close();
+    } finally {
+      await lock.release();
+    }
   }
 }
 
+/** Opens everything and loads the checkpoint or starts afresh; returns what to report first. */
+async function begin(config: TrainConfig, manifest: Manifest, open: Open): Promise<{ run: Run; events: TrainEvent[] }> {
+  const warnings: string[] = [];
+  const found = await findCheckpoint(config, warnings);
+  const { split, sampler } = plan(config, manifest);
+  const { engine, device, precision, info: environment } = await makeEngine(config);
+  open.engine = engine;
+  open.source = native().module.openFiles(manifest.files, config.size, config.loaderThreads, manifest.size);
+  const info = { ...environment, config, dataHash: manifest.hash, seed: config.seed, pictures: sampler.pictures };
+  if (found) {
+    checkSame(found, info, warnings);
+    await writeState(engine, found.weights, found.optimizer);
+  } else {
+    await engine.initialize(BigInt(config.seed));
+    await writeFile(join(config.out, 'config.json'), `${JSON.stringify(config, null, 2)}\n`);
+  }
+  const done = found?.step ?? 0;
+  open.log = await openLog(config.out, { keepThroughStep: done });
+  const steps = config.epochs * sampler.stepsPerEpoch;
+  const start: TrainEvent = {
+    type: 'start',
+    step: done,
+    steps,
+    stepsPerEpoch: sampler.stepsPerEpoch,
+    pictures: sampler.pictures,
+    subjects: split.training.length,
+    device,
+    precision,
+    engine: engine.description,
+    memoryBytes: engine.sizeBytes,
+    parameters: engine.parameters.reduce((sum, { dims }) => sum + dims.reduce((a, b) => a * b, 1), 0),
+  };
+  const { source, log } = open;
+  return {
+    run: { config, manifest, sampler, engine, source, log, info, steps, done, broken: new Set(), saving: undefined },
+    events: [...warnings.map((message): TrainEvent => ({ type: 'warning', message })), start],
+  };
+}
+
 /** The steps from `run.done` to the end. */
-async function* loop(
-  run: Run,
-  signal: AbortSignal | undefined,
-  open: { saving?: Promise<unknown> },
-): AsyncGenerator<TrainEvent, TrainResult> {
+async function* loop(run: Run, signal: AbortSignal | undefined, open: Open): AsyncGenerator<TrainEvent, TrainResult> {
   const { config, sampler, steps } = run;
   const started = performance.now();
   const first = run.done;
