@@ -132,6 +132,10 @@ training.action(async (flags: Record<string, unknown>) => {
     } else if (event.type === 'stage')
       progress.note(`Epoch ${event.epoch}: changes up to ${event.range.toFixed(2)} (stage ${event.stage}).`);
     else if (event.type === 'step') showStep(event);
+    else if (event.type === 'validation')
+      progress.note(
+        `Epoch ${event.epoch}, subjects kept out: mean error ${event.mae.toFixed(3)}, correlation ${event.correlation.toFixed(3)}.`,
+      );
     else if (event.type === 'broken')
       progress.note(`Skipped a broken picture (${event.count} so far), manifest line ${event.line}: ${event.reason}`);
     else if (event.type === 'warning') progress.note(`Warning: ${event.message}`);

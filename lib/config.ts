@@ -91,7 +91,7 @@ const fields = z.strictObject({
     .prefault({})
     .describe(`From far to near pairs; none: any pair, S = ${kMaxRange}, in every epoch (paper, section 3.3)`),
   augment: augment.prefault({}).describe('Random changes of a view (SimCLR without blur)'),
-  validation: number(0, 0.99).default(0.1).describe('Share of subjects kept out of training (paper: 0.1)'),
+  validation: number(0, 0.99).default(0.1).describe('Share of subjects kept out of training, to validate on after each epoch (paper: 0.1)'),
   precision: z.enum(['auto', 'fp32', 'bf16']).default('auto').describe('Number type of activations; weights are fp32'),
   device: z.enum(['auto', 'cpu', 'reference']).default('auto').describe('Where it runs; reference: plain loops, slow'),
   threads: integer(0, 1024).default(0).describe('Compute threads; 0: one for each core'),

@@ -121,11 +121,19 @@ export class Model {
    * @throws ComFaceError as {@link Model.embed}; INVALID_INPUT when the model was trained without the change head.
    */
   async compare(x: string, y: string): Promise<Comparison> {
-    if (!this.#head) throw invalid('model', 'a model with a change head', 'weights without one', 'Train with `intraPersonal` above 0.');
     const h = await this.embed([x, y]);
+    return { change: this.changeOf(h, h.subarray(this.width)) };
+  }
+
+  /**
+   * The same from embeddings: l(relu(h_y - h_x)), reading `width` numbers of each.
+   * @throws ComFaceError INVALID_INPUT when the model was trained without the change head.
+   */
+  changeOf(hx: Float32Array, hy: Float32Array): number {
+    if (!this.#head) throw invalid('model', 'a model with a change head', 'weights without one', 'Train with `intraPersonal` above 0.');
     let change = this.#head.bias;
-    for (let i = 0; i < this.width; i++) change += this.#head.weight[i]! * Math.max(0, h[this.width + i]! - h[i]!);
-    return { change };
+    for (let i = 0; i < this.width; i++) change += this.#head.weight[i]! * Math.max(0, hy[i]! - hx[i]!);
+    return change;
   }
 
   dispose(): void {

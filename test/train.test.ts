@@ -4,6 +4,8 @@ import { appendFile, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
 import type { TrainOptions } from '../lib/config.ts';
+import { splitSubjects } from '../lib/data/pairs.ts';
+import { generate } from '../lib/data/procedural.ts';
 import { native } from '../lib/native.ts';
 import { latestCheckpoint, loadCheckpoint, saveCheckpoint } from '../lib/train/checkpoint.ts';
 import { type TrainEvent, type TrainResult, train } from '../lib/train/train.ts';
@@ -109,7 +111,7 @@ describe('a run', () => {
     const order = events
       .map((event) => `${event.type}${'step' in event ? ` ${event.step}` : ''}`)
       .filter((text) => !text.startsWith('checkpoint'));
-    const steps = (from: number) => Array.from({ length: 4 }, (_, i) => `step ${from + i}`);
+    const steps = (from: number) => [...Array.from({ length: 4 }, (_, i) => `step ${from + i}`), `validation ${from + 3}`];
     expect(order).toEqual(['start 0', 'stage 1', ...steps(1), 'stage 5', ...steps(5), 'stage 9', ...steps(9), 'end 12']);
     expect(events.flatMap((event) => (event.type === 'checkpoint' ? [event.step] : []))).toEqual([5, 10, 12]);
     expect(events.flatMap((event) => (event.type === 'stage' ? [[event.epoch, event.stage, event.range]] : []))).toEqual([
@@ -130,6 +132,28 @@ describe('a run', () => {
     expect(log).toEqual(JSON.parse(JSON.stringify(events)));
     expect(JSON.parse(await readFile(join(out, 'config.json'), 'utf8'))).toMatchObject({ temperature: 0.1, pairs: 4, out });
     expect((await readdir(out)).sort()).toEqual(['checkpoints', 'config.json', 'log.jsonl']);
+  });
+
+  test('validates on the subjects kept out, without touching what is trained and without stopping at a broken picture', async () => {
+    const folder = temporaryFolder();
+    const data = join(folder, 'faces');
+    const made = await generate({ out: data, subjects: 20, attributes: ['smile'], alphas: 5, size: 32 });
+    const { validation } = splitSubjects(made, 0.1, 1);
+    const run = async (name: string): Promise<TrainEvent[]> => {
+      const events: TrainEvent[] = [];
+      for await (const event of train(optionsOf(join(folder, name), { data, epochs: 1, seed: 1, validation: 0.1 }))) events.push(event);
+      return events;
+    };
+    const whole = await run('whole');
+    const broken = made.files[made.subject.indexOf(validation[0]!)]!;
+    await writeFile(broken, (await readFile(broken)).subarray(0, 300));
+    const torn = await run('torn');
+    const figures = [whole, torn].map((events) => events.flatMap((event) => (event.type === 'validation' ? [event] : [])));
+    expect(figures[0]![0]).toMatchObject({ epoch: 1, pairs: 10 });
+    expect(figures[1]![0]!.pairs).toBeLessThan(10);
+    expect(figures.flat().every(({ mae, correlation }) => mae > 0 && Math.abs(correlation) <= 1)).toBe(true);
+    const losses = [whole, torn].map((events) => events.flatMap((event) => (event.type === 'step' ? [event.loss] : [])));
+    expect(losses[1]).toEqual(losses[0]);
   });
 
   test('may be awaited without a look at its events, twice, and iterated first', async () => {

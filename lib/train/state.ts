@@ -10,25 +10,31 @@ const moments = [
   ['secondMoment', '.exp_avg_sq'],
 ] as const;
 
-/** Copies weights, running statistics and Adam's moments out of an engine. `step` is the number of updates done. */
-export async function readState(engine: NativeEngine, step: number): Promise<Pick<CheckpointState, 'weights' | 'optimizer'>> {
+const readTensor = async (engine: NativeEngine, slot: Slot, { name, dims }: NativeTensorInfo): Promise<Tensor> => ({
+  dtype: 'F32',
+  shape: dims,
+  data: await engine.read(slot, name),
+});
+
+/** Copies weights and running statistics out of an engine. `step` is the number of updates done. */
+export async function readWeights(engine: NativeEngine, step: number): Promise<Map<string, Tensor>> {
   const weights = new Map<string, Tensor>();
-  const optimizer = new Map<string, Tensor>();
-  const read = async (slot: Slot, { name, dims }: NativeTensorInfo): Promise<Tensor> => ({
-    dtype: 'F32',
-    shape: dims,
-    data: await engine.read(slot, name),
-  });
-  for (const info of engine.parameters) {
-    weights.set(info.name, await read('parameter', info));
-    for (const [slot, suffix] of moments) optimizer.set(info.name + suffix, await read(slot, info));
-  }
+  for (const info of engine.parameters) weights.set(info.name, await readTensor(engine, 'parameter', info));
   for (const info of engine.statistics) {
-    weights.set(info.name, await read('statistic', info));
+    weights.set(info.name, await readTensor(engine, 'statistic', info));
     const counter = info.name.replace(/\.running_(mean|var)$/, kCounter);
     weights.set(counter, { dtype: 'I64', shape: [], data: BigInt64Array.of(BigInt(step)) });
   }
-  return { weights, optimizer };
+  return weights;
+}
+
+/** {@link readWeights} and Adam's moments: everything that changes in a step. */
+export async function readState(engine: NativeEngine, step: number): Promise<Pick<CheckpointState, 'weights' | 'optimizer'>> {
+  const optimizer = new Map<string, Tensor>();
+  for (const info of engine.parameters) {
+    for (const [slot, suffix] of moments) optimizer.set(info.name + suffix, await readTensor(engine, slot, info));
+  }
+  return { weights: await readWeights(engine, step), optimizer };
 }
 
 /**

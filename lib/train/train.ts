@@ -15,7 +15,8 @@ import { stageAt } from './curriculum.js';
 import { lockRun } from './lock.js';
 import { type Log, openLog } from './log.js';
 import { learningRateAt, positionAt } from './schedule.js';
-import { readState, writeState } from './state.js';
+import { readState, readWeights, writeState } from './state.js';
+import { validate, validationPairs } from './validate.js';
 
 /** What happens in a run, in order; also the lines of `log.jsonl`. */
 export type TrainEvent =
@@ -37,6 +38,8 @@ export type TrainEvent =
     }
   | { type: 'stage'; step: number; epoch: number; stage: number; range: number }
   | StepEvent
+  /** After each epoch, on the subjects kept out; `mae` in steps of alpha. */
+  | { type: 'validation'; step: number; epoch: number; pairs: number; mae: number; correlation: number }
   | { type: 'broken'; step: number; file: string; line: number; reason: string; count: number }
   | { type: 'checkpoint'; step: number; path: string }
   | { type: 'warning'; message: string }
@@ -137,6 +140,8 @@ interface Run {
   done: number;
   info: Record<string, unknown>;
   broken: Set<number>;
+  /** Pairs of the subjects kept out. */
+  heldOut: NativePlan | undefined;
   saving: Promise<{ step: number; path: string }> | undefined;
 }
 
@@ -203,8 +208,9 @@ async function begin(config: TrainConfig, manifest: Manifest, open: Open): Promi
     parameters: engine.parameters.reduce((sum, { dims }) => sum + dims.reduce((a, b) => a * b, 1), 0),
   };
   const { source, log } = open;
+  const heldOut = validationPairs(config, manifest, split.validation);
   return {
-    run: { config, manifest, sampler, engine, source, log, info, steps, done, broken: new Set(), saving: undefined },
+    run: { config, manifest, sampler, engine, source, log, info, steps, done, broken: new Set(), heldOut, saving: undefined },
     events: [...warnings.map((message): TrainEvent => ({ type: 'warning', message })), start],
   };
 }
@@ -251,6 +257,10 @@ async function* loop(run: Run, signal: AbortSignal | undefined, open: Open): Asy
     };
     if (step % config.logEverySteps === 0 || step === steps) run.log.write(last);
     yield last;
+    if (run.heldOut && step % sampler.stepsPerEpoch === 0) {
+      const figures = await validate(config, run.manifest, run.heldOut, await readWeights(run.engine, step));
+      if (figures) yield emit(run, { type: 'validation', step, epoch, ...figures });
+    }
     if (step % config.checkpointEverySteps === 0 && step < steps) {
       yield* saved(run);
       await beginSave(run);

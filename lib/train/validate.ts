@@ -1,0 +1,76 @@
+// How well the change is told on the subjects kept out of training (the paper's 10 %, section 4.1), after each epoch.
+// The pairs are drawn once over the whole range of alpha, so that the figures of different stages can be compared. Training is not touched by it.
+import type { TrainConfig } from '../config.js';
+import type { Manifest } from '../data/manifest.js';
+import { PairSampler } from '../data/pairs.js';
+import { ComFaceError } from '../errors.js';
+import { Model } from '../model.js';
+import type { NativePlan } from '../native.js';
+import { mae, pearson } from '../transfer/metrics.js';
+import type { Tensor } from '../weights/safetensors.js';
+import { stageAt } from './curriculum.js';
+
+const kPairs = 256;
+
+/** Result on the held-out pairs; `mae` in steps of alpha. */
+export interface Validation {
+  pairs: number;
+  mae: number;
+  correlation: number;
+}
+
+/** The pairs to validate on; undefined when there is no change head or no two pictures to compare among these subjects. */
+export function validationPairs(config: TrainConfig, manifest: Manifest, subjects: Uint32Array): NativePlan | undefined {
+  const heldOut = new Set(subjects);
+  const pictures = manifest.subject.reduce((count, subject) => count + (heldOut.has(subject) ? 1 : 0), 0);
+  if (config.intraPersonal === 0 || pictures < 2) return undefined;
+  const { range } = stageAt(config.curriculum, 1);
+  const { seed, target } = config;
+  try {
+    return new PairSampler(manifest, subjects, { seed, target, pairs: Math.min(kPairs, pictures), rangeAt: () => range }).plan(1);
+  } catch (error) {
+    if (error instanceof ComFaceError && error.code === 'INVALID_INPUT') return undefined;
+    throw error;
+  }
+}
+
+/**
+ * Estimates the change of each pair with the given weights (running statistics, no augmentation). Pairs with a broken picture are left out;
+ * undefined when none remains.
+ */
+export async function validate(
+  config: TrainConfig,
+  manifest: Manifest,
+  plan: NativePlan,
+  weights: ReadonlyMap<string, Tensor>,
+): Promise<Validation | undefined> {
+  await using model = await Model.from(config, weights, config);
+  const embeddings = await embedUsable(model, manifest, [...plan.x.subarray(0, plan.pairs), ...plan.y.subarray(0, plan.pairs)]);
+  const estimate: number[] = [];
+  const truth: number[] = [];
+  for (let i = 0; i < plan.pairs; i++) {
+    const [hx, hy] = [embeddings[i], embeddings[plan.pairs + i]];
+    if (!hx || !hy) continue;
+    estimate.push(model.changeOf(hx, hy));
+    truth.push(plan.target[i]!);
+  }
+  if (truth.length === 0) return undefined;
+  return { pairs: truth.length, mae: mae(estimate, truth), correlation: pearson(estimate, truth) };
+}
+
+/** The embedding of each sample, undefined for a picture that cannot be used; all at once if none is broken, else one by one. */
+async function embedUsable(model: Model, { files }: Manifest, samples: readonly number[]): Promise<(Float32Array | undefined)[]> {
+  const embed = async (some: readonly number[]): Promise<Float32Array | undefined> => {
+    try {
+      return await model.embed(some.map((sample) => files[sample]!));
+    } catch (error) {
+      if (error instanceof ComFaceError && (error.code === 'CORRUPT_FILE' || error.code === 'IO')) return undefined;
+      throw error;
+    }
+  };
+  const all = await embed(samples);
+  if (all) return samples.map((_, i) => all.subarray(i * model.width, (i + 1) * model.width));
+  const each: (Float32Array | undefined)[] = [];
+  for (const sample of samples) each.push(await embed([sample]));
+  return each;
+}
