@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 // The command line. It only reads flags, shows progress (standard error) and prints results (standard output); the work is in the library.
-// Exit codes: 0 done (or stopped by Ctrl+C after saving), 1 an error, 2 a wrong option.
+// Exit codes: 0 done (or stopped by Ctrl+C after saving), 1 an error, 2 a wrong option or input.
 import { readFileSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { relative } from 'node:path';
@@ -16,6 +16,9 @@ import { duration, Progress } from './progress.js';
 import { type StepEvent, train } from './train/train.js';
 
 const progress = new Progress();
+// A reader that has seen enough (`| head`) closes the pipe: results stop there, progress goes unseen, work goes on.
+process.stdout.on('error', ({ code }: NodeJS.ErrnoException) => process.exit(code === 'EPIPE' ? 0 : 1));
+process.stderr.on('error', () => undefined);
 const version = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')).version as string;
 
 /** Aborted by the first Ctrl+C or SIGTERM; the second leaves at once. */
@@ -33,7 +36,8 @@ function stopSignal(): AbortSignal {
   return controller.signal;
 }
 
-const integer = (text: string): number => Number(text);
+/** What is no number stays text, for the library to refuse by name. */
+const integer = (text: string): number => (text.trim() === '' || Number.isNaN(Number(text)) ? (text as unknown as number) : Number(text));
 const list = (text: string): string[] => text.split(',').map((item) => item.trim());
 const path = (file: string): string => relative(process.cwd(), file) || '.';
 
@@ -105,7 +109,13 @@ program
   .option('--same-photo', 'one pose and light for each person')
   .addHelpText('after', '\nExample:\n  $ comface sheet --out sheet.jpg --attributes smile,weight --alphas -5,-2.5,0,2.5,5')
   .action(async (options: SheetOptions & { out: string }) => {
-    await writeFile(options.out, await contactSheet(options));
+    const sheet = await contactSheet(options);
+    await writeFile(options.out, sheet).catch((cause) => {
+      throw new ComFaceError('IO', `Cannot write ${options.out}: ${cause.message}`, {
+        hint: 'Check the folder and its permissions.',
+        cause,
+      });
+    });
     console.log(path(options.out));
   });
 
@@ -194,11 +204,11 @@ try {
   await program.parseAsync();
 } catch (error) {
   if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? 0 : 2;
-  else if (error instanceof Stopped) progress.note('Stopped; what was reached is saved.');
+  else if (error instanceof Stopped) progress.note('Stopped; what was reached is saved: the same command (train: with --resume) goes on.');
   else {
     const isOurs = error instanceof ComFaceError;
     const text = isOurs ? `${error.message}${error.hint === undefined ? '' : `\n  ${error.hint}`}` : (error as Error)?.stack;
     progress.note(`comface: ${text}`);
-    process.exitCode = isOurs && error.code === 'INVALID_CONFIG' ? 2 : 1;
+    process.exitCode = isOurs && (error.code === 'INVALID_CONFIG' || error.code === 'INVALID_INPUT') ? 2 : 1;
   }
 }

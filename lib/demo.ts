@@ -6,7 +6,7 @@ import { join, resolve } from 'node:path';
 import type { TrainOptions } from './config.js';
 import { kManifestName, type Manifest } from './data/manifest.js';
 import { type GenerateOptions, type GenerateProgress, generate } from './data/procedural.js';
-import { invalid } from './errors.js';
+import { ComFaceError, invalid } from './errors.js';
 import { Model } from './model.js';
 import { native } from './native.js';
 import { type DemoReport, type DemoTask, demoReport } from './report/report.js';
@@ -178,8 +178,16 @@ async function faces(
     () => true,
     () => false,
   );
-  if (!finished) await rm(folder, { recursive: true, force: true });
-  return generate({ ...set, out: folder, onProgress, ...(signal && { signal }) });
+  const draw = () => generate({ ...set, out: folder, onProgress, ...(signal && { signal }) });
+  if (finished) {
+    try {
+      return await draw(); // the same set is only read
+    } catch (error) {
+      if (!(error instanceof ComFaceError) || error.code !== 'INVALID_INPUT') throw error; // another scale's or version's
+    }
+  }
+  await rm(folder, { recursive: true, force: true });
+  return draw();
 }
 
 type Curves = DemoReport['curves'] & { engine: string };

@@ -54,35 +54,60 @@ export async function loadModel(folder: string, options: ModelOptions = {}): Pro
   return Model.from(design, state.weights, options);
 }
 
+/** Graphs are compiled for a fixed number of pictures; one or two need not pay for a whole batch. */
+const kSmallBatch = 2;
+
+type Weights = ReadonlyMap<string, Tensor> | { seed: number };
+
 /** A network for inference. Dispose of it, or hold it with `await using`. */
 export class Model {
   /** Width of an embedding. */
   readonly width: number;
   readonly design: ModelDesign;
-  readonly #engine: NativeEngine;
-  readonly #head: { weight: Float32Array; bias: number } | undefined;
+  readonly #options: ModelOptions;
+  readonly #engines = new Map<number, Promise<NativeEngine>>();
+  #weights: Weights;
+  #isDisposed = false;
 
-  private constructor(design: ModelDesign, engine: NativeEngine, head: Model['head']) {
+  private constructor(design: ModelDesign, weights: Weights, options: ModelOptions) {
     this.design = design;
     this.width = embeddingWidth(design.backbone as BackboneName, design.width);
-    this.#engine = engine;
-    this.#head = head;
+    this.#weights = weights;
+    this.#options = options;
   }
 
-  /** The linear layer l of the change head, if the weights have one. */
-  get head(): { weight: Float32Array; bias: number } | undefined {
-    return this.#head;
+  /**
+   * Makes a model from weights, or an untrained one from a seed.
+   * @throws ComFaceError INVALID_INPUT for weights of another network, DEVICE_UNAVAILABLE.
+   */
+  static async from(design: ModelDesign, weights: Weights, options: ModelOptions = {}): Promise<Model> {
+    const model = new Model(design, weights, options);
+    try {
+      await model.#engineFor(options.batch ?? 32);
+      return model;
+    } catch (error) {
+      model.dispose();
+      throw error;
+    }
   }
 
-  /** Makes a model from weights, or an untrained one from a seed. */
-  static async from(
-    design: ModelDesign,
-    weights: ReadonlyMap<string, Tensor> | { seed: number },
-    options: ModelOptions = {},
-  ): Promise<Model> {
-    const { library, precision } = chooseDevice(options.device ?? 'auto', options.precision ?? 'auto');
-    const { batch = 32, threads = 0 } = options;
-    const layers = backbone(design.backbone as BackboneName, design);
+  /** Takes other weights of the same network, without compiling again. */
+  async load(weights: ReadonlyMap<string, Tensor>): Promise<void> {
+    this.#weights = weights;
+    for (const engine of this.#engines.values()) await writeState(await engine, weights);
+  }
+
+  #engineFor(batch: number): Promise<NativeEngine> {
+    if (this.#isDisposed) throw new ComFaceError('DISPOSED', 'This model is disposed', { hint: 'Load it again.' });
+    const made = this.#engines.get(batch) ?? this.#compile(batch);
+    this.#engines.set(batch, made);
+    return made;
+  }
+
+  async #compile(batch: number): Promise<NativeEngine> {
+    const { device = 'auto', precision: wanted = 'auto', threads = 0 } = this.#options;
+    const { library, precision } = chooseDevice(device, wanted);
+    const layers = backbone(this.design.backbone as BackboneName, this.design);
     const engine = await native().module.createEngine(library, {
       layers,
       batch,
@@ -90,15 +115,14 @@ export class Model {
       precision,
       threads: threadCount(threads),
     });
-    if ('seed' in weights) {
-      await engine.initialize(BigInt(weights.seed));
-      return new Model(design, engine, undefined);
+    try {
+      if ('seed' in this.#weights) await engine.initialize(BigInt(this.#weights.seed));
+      else await writeState(engine, this.#weights);
+      return engine;
+    } catch (error) {
+      engine.dispose();
+      throw error;
     }
-    await writeState(engine, weights);
-    const weight = weights.get('change.weight');
-    const bias = weights.get('change.bias');
-    const head = weight?.dtype === 'F32' && bias?.dtype === 'F32' ? { weight: weight.data, bias: bias.data[0]! } : undefined;
-    return new Model(design, engine, head);
   }
 
   /**
@@ -106,11 +130,12 @@ export class Model {
    * @throws ComFaceError CORRUPT_FILE or IO naming the first picture that cannot be read, DISPOSED.
    */
   async embed(files: readonly string[], { threads = 2 }: { threads?: number } = {}): Promise<Float32Array> {
+    const engine = await this.#engineFor(files.length <= kSmallBatch ? kSmallBatch : (this.#options.batch ?? 32));
     if (files.length === 0) return new Float32Array();
     const source = native().module.openFiles(files, this.design.size, threads, 0);
     try {
       const samples = Uint32Array.from(files, (_, i) => i);
-      return await this.#engine.embed(source, samples, 'avgpool', this.design.augment as NativeAugment);
+      return await engine.embed(source, samples, 'avgpool', this.design.augment as NativeAugment);
     } finally {
       source.dispose();
     }
@@ -130,14 +155,25 @@ export class Model {
    * @throws ComFaceError INVALID_INPUT when the model was trained without the change head.
    */
   changeOf(hx: Float32Array, hy: Float32Array): number {
-    if (!this.#head) throw invalid('model', 'a model with a change head', 'weights without one', 'Train with `intraPersonal` above 0.');
-    let change = this.#head.bias;
-    for (let i = 0; i < this.width; i++) change += this.#head.weight[i]! * Math.max(0, hy[i]! - hx[i]!);
+    const weights = this.#weights;
+    const [weight, bias] = 'seed' in weights ? [] : [weights.get('change.weight'), weights.get('change.bias')];
+    if (weight?.dtype !== 'F32' || bias?.dtype !== 'F32') {
+      throw invalid('model', 'a model with a change head', 'weights without one', 'Train with `intraPersonal` above 0.');
+    }
+    let change = bias.data[0]!;
+    for (let i = 0; i < this.width; i++) change += weight.data[i]! * Math.max(0, hy[i]! - hx[i]!);
     return change;
   }
 
   dispose(): void {
-    this.#engine.dispose();
+    this.#isDisposed = true;
+    for (const engine of this.#engines.values()) {
+      engine.then(
+        (made) => made.dispose(),
+        () => undefined, // it was never made
+      );
+    }
+    this.#engines.clear();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -1,7 +1,7 @@
 // Finds, loads and types the binary. This is the whole surface between TypeScript and C++: plain numbers, strings and typed arrays.
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { dirname, join } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { ComFaceError, type ErrorCode } from './errors.js';
 import type { LayerRecord } from './models/layers.js';
@@ -128,7 +128,7 @@ const hints: Partial<Record<ErrorCode, string>> = {
   CORRUPT_FILE: 'Replace the picture, or make the data set again.',
   IO: 'Check the path, its permissions and the free space.',
   NOT_FINITE: 'Go on from the last checkpoint with a lower learning rate.',
-  OUT_OF_MEMORY: 'Take fewer pairs, smaller pictures or a narrower network.',
+  OUT_OF_MEMORY: 'Ask for less at once: fewer pairs or pictures, smaller pictures, a narrower network.',
   DEVICE_UNAVAILABLE: 'Build again: npm run build:native',
 };
 
@@ -151,9 +151,11 @@ let loaded: { module: NativeModule; folder: string } | undefined;
  */
 export function native(): { module: NativeModule; folder: string } {
   if (loaded) return loaded;
+  const chosen = process.env.COMFACE_NATIVE;
   try {
-    const file = process.env.COMFACE_NATIVE ?? (require('node-gyp-build') as { resolve(folder: string): string }).resolve(root);
+    const file = chosen ? resolve(chosen) : (require('node-gyp-build') as { resolve(folder: string): string }).resolve(root);
     const module = require(file) as NativeModule;
+    if (typeof module.setErrorClass !== 'function') throw new Error(`${file} is not a comface add-on`);
     module.setErrorClass(NativeError);
     loaded = { module, folder: dirname(file) };
     return loaded;
@@ -163,7 +165,9 @@ export function native(): { module: NativeModule; folder: string } {
       'DEVICE_UNAVAILABLE',
       `No comface binary works here (${process.platform}-${process.arch}, node ${process.versions.node}): ${reason}`,
       {
-        hint: 'Prebuilt: linux-x64 with glibc 2.36 or newer. In a clone of the repository run: node scripts/bootstrap.mjs',
+        hint: chosen
+          ? `COMFACE_NATIVE is ${chosen}: correct it, or unset it.`
+          : 'In a clone of the repository run: node scripts/bootstrap.mjs. Elsewhere build it (Linux, C++20, CMake, oneDNN, libjpeg-turbo): npm install cmake-js@8 node-addon-api@8, then node node_modules/comface/native/build.mjs',
         cause,
       },
     );

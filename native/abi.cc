@@ -5,7 +5,6 @@
 #include <dlfcn.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
 #include <new>
 
@@ -166,9 +165,6 @@ ComfaceBackend exportBackend(Compile compile) {
 }
 
 std::unique_ptr<Program> compileWith(const std::string& libraryPath, const Graph& graph) {
-  // libgomp reads this when it is loaded. Its threads otherwise spin for milliseconds at every barrier, and where
-  // another program wants the cores too a step then takes ten times as long.
-  setenv("GOMP_SPINCOUNT", "10000", 0);
   // Never closed: oneDNN and OpenMP keep threads and thread-local data that must not outlive their code.
   void* library = dlopen(libraryPath.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (!library) throw Error(Code::deviceUnavailable, std::string("Cannot load the backend: ") + dlerror());

@@ -4,7 +4,9 @@
 #include <napi.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <functional>
+#include <system_error>
 #include <vector>
 
 #include "engine.h"
@@ -26,6 +28,23 @@ struct EngineHost;
 
 /** Marks sources: an argument may be any object. (What a method is called on, V8 checks.) */
 constexpr napi_type_tag kSourceTag = {0x9a1c6f0e5b7d4c21, 0x8e43d2f7a6b0c915};
+
+/** The exception being handled, as an error of ours. Node's own exceptions must have been let through before. */
+Error currentError() {
+  try {
+    throw;
+  } catch (const Error& e) {
+    return e;
+  } catch (const std::bad_alloc&) {
+    return Error(Code::outOfMemory, "Out of memory.");
+  } catch (const std::system_error& e) {  // no more threads
+    return Error(Code::outOfMemory, std::string("The system refused a resource: ") + e.what());
+  } catch (const std::exception& e) {
+    return Error(Code::deviceFailed, e.what());
+  } catch (...) {
+    return Error(Code::deviceFailed, "An unknown native failure.");
+  }
+}
 
 /** One promise under way: made and destroyed on the JavaScript thread, worked on in between. */
 struct Call {
@@ -62,14 +81,8 @@ class Environment {
     worker.post([this, call, work = std::move(work)] {
       try {
         call->convert = work();
-      } catch (const Error& e) {
-        call->error = std::make_unique<Error>(e);
-      } catch (const std::bad_alloc&) {
-        call->error = std::make_unique<Error>(Code::outOfMemory, "Out of memory.");
-      } catch (const std::exception& e) {
-        call->error = std::make_unique<Error>(Code::deviceFailed, e.what());
       } catch (...) {
-        call->error = std::make_unique<Error>(Code::deviceFailed, "An unknown native failure.");
+        call->error = std::make_unique<Error>(currentError());
       }
       deliver_.BlockingCall(call, [this](Napi::Env env, Napi::Function, Call* finished) { settle(env, finished); });
     });
@@ -127,8 +140,10 @@ template <class F>
 auto guarded(Napi::Env env, const F& body) {
   try {
     return body();
-  } catch (const Error& e) {
-    throw Napi::Error(env, Environment::of(env).makeError(env, e));
+  } catch (const Napi::Error&) {
+    throw;
+  } catch (...) {
+    throw Napi::Error(env, Environment::of(env).makeError(env, currentError()));
   }
 }
 
@@ -323,21 +338,21 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
       return enqueue(info,
                      [input = floatsOf(info[0], "input"), targets = floatsOf(info[1], "targets")](Engine& engine) {
                        auto losses = std::make_shared<std::vector<double>>(engine.graph().losses.size());
-                       engine.program().forward(input, targets, *losses);
+                       engine.forward(input, targets, *losses);
                        return [losses](Napi::Env env) -> Napi::Value { return toNumbers(env, *losses); };
                      });
     });
   }
   Napi::Value backward(const Napi::CallbackInfo& info) {
     return enqueue(info, [](Engine& engine) {
-      engine.program().backward();
+      engine.backward();
       return nothing();
     });
   }
   Napi::Value update(const Napi::CallbackInfo& info) {
     return guarded(info.Env(), [&] {
       return enqueue(info, [adam = adamOf(info[0])](Engine& engine) {
-        engine.program().update(adam);
+        engine.update(adam);
         return nothing();
       });
     });
@@ -465,6 +480,9 @@ Napi::Value openSource(const Napi::CallbackInfo& info) {
 }
 
 Napi::Object initialize(Napi::Env env, Napi::Object exports) {
+  // libgomp reads this when the CPU backend loads it. Its threads otherwise spin for milliseconds at every barrier, and
+  // where another program wants the cores too a step then takes ten times as long.
+  setenv("GOMP_SPINCOUNT", "10000", 0);
   auto* environment = new Environment(env);
   env.SetInstanceData(environment);
   environment->engineClass = Napi::Persistent(EngineObject::define(env));

@@ -29,14 +29,15 @@ struct Adam {
   int64_t step = 1;  // counted from 1
 };
 
-/** A compiled graph with its parameters and every buffer it will ever use. One thread at a time. */
+/** A compiled graph with its parameters and every buffer it will ever use. One thread at a time; Engine sees to the
+ * order of calls. */
 class Program {
  public:
   virtual ~Program() = default;
   /** Copies a tensor out or in. `count` must be its size. Throws invalidInput for an unknown name. */
   virtual void read(Slot slot, const std::string& name, std::span<float> out) = 0;
   virtual void write(Slot slot, const std::string& name, std::span<const float> in) = 0;
-  /** input: the input layer's shape, N C H W. targets: one per row of the squaredError's input, or empty. Fills losses
+  /** input: the input layer's shape, N C H W. targets: graph.targetCount of them. Fills losses
    * (unweighted) in layer order. */
   virtual void forward(std::span<const float> input, std::span<const float> targets, std::span<double> losses) = 0;
   /** Gradients of the weighted sum of the losses, or of <seed, last layer>. After forward(), training programs only. */

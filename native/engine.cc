@@ -2,9 +2,13 @@
 // the batch of step n + 1.
 #include "engine.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <cstdio>
+#include <cstdlib>
 
 #include "abi.h"
 #include "reference/backend.h"
@@ -15,6 +19,23 @@ namespace {
 
 double secondsSince(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+std::atomic<int> jobsRunning = 0;
+
+/**
+ * process.exit() runs no environment cleanup on Node's main thread, only the destructors of libraries. With a step
+ * under way those would pull oneDNN's code from under its threads, so then the process leaves without them. Registered
+ * after a backend is loaded, hence run before its own.
+ */
+void leaveSafelyAtExit() {
+  on_exit(
+      [](int status, void*) {
+        if (jobsRunning == 0) return;
+        std::fflush(nullptr);
+        _exit(status);
+      },
+      nullptr);
 }
 
 }  // namespace
@@ -30,7 +51,9 @@ Worker::Worker()
             job = std::move(jobs_.front());
             jobs_.pop_front();
           }
+          ++jobsRunning;
           job();
+          --jobsRunning;
         }
       }) {}
 
@@ -58,6 +81,7 @@ void Worker::stop() {
 Engine::Engine(const std::string& library, const Graph& graph) : graph_(graph) {
   graph_.finish();
   program_ = library.empty() ? compileReference(graph_) : compileWith(library, graph_);
+  leaveSafelyAtExit();
 }
 
 Engine::~Engine() { discardPrefetch(); }
@@ -92,6 +116,27 @@ void Engine::initialize(uint64_t seed) {
   }
 }
 
+void Engine::forward(std::span<const float> input, std::span<const float> targets, std::span<double> losses) {
+  phase_ = Phase::idle;
+  program_->forward(input, targets, losses);
+  phase_ = Phase::forwarded;
+}
+
+void Engine::backward() {
+  if (!graph_.training) throw Error(Code::invalidInput, "This engine is for inference and has no gradients.");
+  if (phase_ == Phase::idle)
+    throw Error(Code::invalidInput, "Expected forward() of a training program before backward().");
+  program_->backward();
+  phase_ = Phase::differentiated;
+}
+
+void Engine::update(const Adam& adam) {
+  if (!graph_.training) throw Error(Code::invalidInput, "This engine is for inference and cannot be updated.");
+  if (phase_ != Phase::differentiated) throw Error(Code::invalidInput, "Expected backward() before update().");
+  program_->update(adam);
+  phase_ = Phase::idle;
+}
+
 void Engine::prefetch(const std::shared_ptr<Source>& source, const Plan& plan) {
   pendingPlan_ = plan, pendingSource_ = source;
   auto done = std::make_shared<std::promise<void>>();
@@ -109,6 +154,7 @@ void Engine::prefetch(const std::shared_ptr<Source>& source, const Plan& plan) {
 void Engine::discardPrefetch() {
   if (pending_.valid()) pending_.wait();
   pending_ = {};
+  pendingSource_.reset();
 }
 
 Batch& Engine::take(const std::shared_ptr<Source>& source, const Plan& plan) {
@@ -116,6 +162,7 @@ Batch& Engine::take(const std::shared_ptr<Source>& source, const Plan& plan) {
     std::future<void> filled = std::move(pending_);
     filled.wait();
     current_ = 1 - current_;
+    pendingSource_.reset();
     filled.get();
   } else {
     discardPrefetch();
@@ -133,14 +180,14 @@ StepResult Engine::step(const std::shared_ptr<Source>& source, const Plan& plan,
   if (next) prefetch(source, *next);
   const auto loaded = std::chrono::steady_clock::now();
   result.losses.resize(graph_.losses.size());
-  program_->forward(batch.images, batch.targets, result.losses);
+  forward(batch.images, {batch.targets.data(), graph_.targetCount > 0 ? batch.targets.size() : 0}, result.losses);
   for (size_t i = 0; i < result.losses.size(); ++i) {
     if (std::isfinite(result.losses[i])) continue;
     throw Error(Code::notFinite, "The loss `" + graph_.layers[graph_.losses[i]].name + "` is not finite at step " +
                                      std::to_string(plan.step) + ".");
   }
-  program_->backward();
-  program_->update(adam);
+  backward();
+  update(adam);
   result.computeSeconds = secondsSince(loaded);
   return result;
 }
@@ -160,7 +207,7 @@ std::vector<float> Engine::embed(Source& source, std::vector<uint32_t> samples, 
     plan.x.assign(samples.begin() + first, samples.begin() + first + used);
     plan.x.resize(batchSize, plan.x[0]);  // the last chunk is filled up with copies that are dropped again
     source.fill(plan, batches_[current_]);
-    program_->forward(batches_[current_].images, {}, {});
+    forward(batches_[current_].images, {}, {});
     program_->read(Slot::value, layer, chunk);
     std::copy_n(chunk.begin(), used * width, result.begin() + first * width);
   }

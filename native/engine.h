@@ -54,6 +54,10 @@ class Engine {
   /** Value of `layer` for each sample, in chunks of the graph's batch. */
   std::vector<float> embed(Source& source, std::vector<uint32_t> samples, const std::string& layer,
                            const AugmentSettings& settings);
+  /** The parts of a step, in this order; another order throws invalidInput, on every device. */
+  void forward(std::span<const float> input, std::span<const float> targets, std::span<double> losses);
+  void backward();
+  void update(const Adam& adam);
   Program& program() { return *program_; }
   const Graph& graph() const { return graph_; }
 
@@ -62,7 +66,10 @@ class Engine {
   void prefetch(const std::shared_ptr<Source>& source, const Plan& plan);
   void discardPrefetch();
 
+  enum class Phase { idle, forwarded, differentiated };
+
   Graph graph_;
+  Phase phase_ = Phase::idle;
   std::unique_ptr<Program> program_;
   Batch batches_[2];
   int current_ = 0;

@@ -2,6 +2,7 @@
 #include "graph.h"
 
 #include <algorithm>
+#include <cmath>
 #include <set>
 
 namespace comface {
@@ -69,6 +70,9 @@ void checkNumbers(const Layer& layer, const Shape& in) {
     refuse(layer, "InfoNCE needs an even number of rows, at least 4, but has " + std::to_string(in.n));
   }
   if (layer.op == Op::infoNce && !(layer.temperature > 0)) refuse(layer, "expected temperature > 0");
+  if (!(layer.eps > 0) || !(layer.momentum >= 0 && layer.momentum <= 1))
+    refuse(layer, "expected eps > 0 and momentum from 0 to 1");
+  if (!(std::isfinite(layer.weight) && layer.weight >= 0)) refuse(layer, "expected a weight of at least 0");
   if (layer.op == Op::squaredError && in.c != 1) refuse(layer, "expected one value per row");
   const bool needsVector = layer.op == Op::linear || layer.op == Op::rows || layer.op == Op::l2Normalize ||
                            layer.op == Op::reluDifference || isLoss(layer.op);
@@ -94,6 +98,7 @@ void Graph::finish() {
     countOf(layers[0], {s.n, s.c, s.h, s.w});
   }
   parameters.clear(), statistics.clear(), losses.clear();
+  targetCount = 0;
   users.assign(layers.size(), {});
   std::set<std::string> names;
   for (int i = 0; i < static_cast<int>(layers.size()); ++i) {
@@ -104,6 +109,7 @@ void Graph::finish() {
     const bool two = layer.op == Op::add || layer.op == Op::reluDifference;
     for (int k = 0; k < (two ? 2 : 1); ++k) {
       if (layer.inputs[k] < 0 || layer.inputs[k] >= i) refuse(layer, "its inputs must be earlier layers");
+      if (isLoss(layers[layer.inputs[k]].op)) refuse(layer, "a loss has no result to read");
       users[layer.inputs[k]].push_back(i);
     }
     const Shape& in = layers[layer.inputs[0]].shape;
@@ -124,6 +130,14 @@ void Graph::finish() {
       parameter(statistics, ".running_var", {in.c});
     }
     if (isLoss(layer.op)) losses.push_back(i);
+    if (layer.op == Op::squaredError) {
+      if (targetCount > 0 && targetCount != in.n)
+        refuse(layer, "all squared errors share the targets, so they need one number of rows");
+      targetCount = in.n;
+    }
+    if (layer.op == Op::batchNorm && training && static_cast<size_t>(in.n) * in.h * in.w < 2) {
+      refuse(layer, "batch statistics need at least two values per channel");
+    }
   }
 }
 

@@ -55,6 +55,7 @@ struct Graph {
   // Derived by finish().
   std::vector<Parameter> parameters;
   std::vector<Parameter> statistics;    // running_mean and running_var of each batchNorm
+  int targetCount = 0;                  // rows of the squared errors, 0 without one
   std::vector<int> losses;              // layer indices
   std::vector<std::vector<int>> users;  // layers that read a layer's result
 

@@ -110,13 +110,15 @@ describe('the commands', () => {
     expect([again.status, again.errors.includes('--resume')]).toEqual([2, true]);
   }, 20_000);
 
-  test('what goes wrong while working ends with code 1, a message and what to do, and no stack', () => {
-    for (const [args, text] of [
-      [['compare', 'none.jpg', 'none.jpg', '--model', 'no-run'], 'comface train'],
-      [['train', '--data', 'nowhere', '--out', 'never'], 'comface generate'],
+  test('what goes wrong ends with its code, a message and what to do, and no stack', () => {
+    for (const [args, text, code] of [
+      [['compare', 'none.jpg', 'none.jpg', '--model', 'no-run'], 'comface train', 2],
+      [['train', '--data', 'nowhere', '--out', 'never'], 'comface generate', 1],
+      [['generate', '--out', 'never', '--subjects', 'many'], 'received "many"', 2],
+      [['sheet', '--out', '/nowhere/sheet.jpg', '--subjects', '1'], 'permissions', 1],
     ] as const) {
       const { status, out, errors } = comface(...args);
-      expect([status, out, errors.includes(text), errors.includes('    at ')]).toEqual([1, '', true, false]);
+      expect([status, out, errors.includes(text), errors.includes('    at ')]).toEqual([code, '', true, false]);
     }
   });
 

@@ -5,6 +5,7 @@ import { Worker } from 'node:worker_threads';
 import { beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { ComFaceError } from '../lib/errors.ts';
 import type { LayerRecord } from '../lib/models/layers.ts';
+import { backbone } from '../lib/models/resnet.ts';
 import { chooseDevice, type NativeEngine, type NativeGraphOptions, type NativeSource, native } from '../lib/native.ts';
 import { plainAugment, planOf, sharedFolder, writePicture } from './faces.ts';
 import { adamAt, engineFor, numbers } from './support.ts';
@@ -441,6 +442,21 @@ test.each([
   const child = runChild(`train(${JSON.stringify(files)}, 1e9); setTimeout(() => { ${code} }, 60);`);
   expect([child.status, child.signal]).toEqual([status, null]);
 });
+
+test('a process that ends in the middle of a big step on two threads ends with its code, at any moment', () => {
+  // oneDNN's own exit handlers free the code that its threads are running: only leaving before them is safe.
+  for (let moment = 0; moment < 8; moment++) {
+    const child = runChild(`
+      const layers = ${JSON.stringify(backbone('resnet18', { size: 64 }))};
+      const precision = module.cpu.bf16 ? 'bf16' : 'fp32';
+      module.createEngine(library, { layers, batch: 64, training: true, precision, threads: 2 }).then(async (engine) => {
+        await engine.initialize(1n);
+        setTimeout(() => process.exit(7), ${40 + moment * 23});
+        for (;;) { await engine.forward(new Float32Array(64 * 3 * 64 * 64), new Float32Array()); await engine.write('valueGradient', 'avgpool', new Float32Array(64 * 512)); await engine.backward(); }
+      });`);
+    expect([child.status, child.signal]).toEqual([7, null]);
+  }
+}, 60_000);
 
 test('a process ends by itself when its last call is answered', () => {
   const child = runChild(`train(${JSON.stringify(files)}, 2).then(() => console.log('done'));`);

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { Manifest } from '../lib/data/manifest.ts';
-import { kSpares, type PairOptions, PairSampler, splitSubjects } from '../lib/data/pairs.ts';
+import { type PairOptions, PairSampler, sparesOf, splitSubjects } from '../lib/data/pairs.ts';
 import { ComFaceError } from '../lib/errors.ts';
 import { stageAt } from '../lib/train/curriculum.ts';
 
@@ -36,7 +36,7 @@ describe('the pairs of a step', () => {
         const sampler = new PairSampler(data, [0, 1, 2, 3, 4, 9], { ...common, seed });
         const plan = sampler.plan(step);
         const range = common.rangeAt(Math.ceil(step / sampler.stepsPerEpoch));
-        for (let i = 0; i < 4 + kSpares; i++) checkPair(data, plan.x[i]!, plan.y[i]!, plan.target[i]!, range);
+        for (let i = 0; i < 4 + sparesOf({ pairs: 4 }); i++) checkPair(data, plan.x[i]!, plan.y[i]!, plan.target[i]!, range);
       }),
     );
   });
@@ -78,7 +78,7 @@ describe('the pairs of a step', () => {
 
   it('depend on seed and step, and carry both', () => {
     const plan = new PairSampler(grid, everyone, common).plan(3);
-    expect([plan.seed, plan.step, plan.pairs, plan.x.length]).toEqual([1n, 3, 4, 4 + kSpares]);
+    expect([plan.seed, plan.step, plan.pairs, plan.x.length]).toEqual([1n, 3, 4, 4 + sparesOf({ pairs: 4 })]);
     expect(new PairSampler(grid, everyone, { ...common, seed: 2 }).plan(3).x).not.toEqual(plan.x);
     expect(new PairSampler(grid, everyone, common).plan(4).x).not.toEqual(plan.x);
   });
@@ -221,3 +221,7 @@ function errorOf(call: () => unknown): ComFaceError {
   }
   throw new Error('no error');
 }
+
+it('has spares in a batch enough for a set that is as broken as allowed', () => {
+  expect([32, 512, 1024].map((pairs) => sparesOf({ pairs, brokenShare: 0.01 }))).toEqual([10, 29, 49]);
+});

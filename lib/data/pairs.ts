@@ -6,14 +6,20 @@ import type { NativePlan } from '../native.js';
 import type { Manifest } from './manifest.js';
 import { below, keyedPermutation, Purpose, philox } from './random.js';
 
-/** Pairs in a plan beyond the batch, to stand in for pairs with a broken picture. */
-export const kSpares = 8;
+/** Pairs in a plan beyond the batch, to stand in for those with a broken picture: 8, and four times what a set as broken as allowed would need. */
+export function sparesOf({ pairs, brokenShare = 0 }: Pick<PairOptions, 'pairs' | 'brokenShare'>): number {
+  return 8 + Math.ceil(4 * brokenShare * pairs);
+}
 
 /** Alphas are floats: two that differ by less are the same, and S may be passed by as much. */
 const kTolerance = 1e-6;
 
 /** Options of the sampler, as in the training configuration. */
 export interface PairOptions extends Pick<TrainConfig, 'seed' | 'pairs' | 'pairsPerEpoch' | 'target'> {
+  /** As in the training configuration; more broken pictures need more spares. @default 0 */
+  brokenShare?: number;
+  /** Last epoch; the narrowest range is that of this one. @default all stages are reached */
+  epochs?: number;
   /** S of an epoch, never growing: `(epoch) => stageAt(config.curriculum, epoch).range`. */
   rangeAt: (epoch: number) => number;
 }
@@ -64,10 +70,10 @@ export class PairSampler {
     this.#seed = BigInt(options.seed);
     this.#groups = group(manifest, new Set(subjects));
     this.pictures = this.#groups.samples.length;
-    const range = options.rangeAt(Number.POSITIVE_INFINITY);
+    const range = options.rangeAt(options.epochs ?? Number.POSITIVE_INFINITY);
     if (!this.#groups.samples.some((_, place) => partners(this.#groups, place, range).count > 0)) {
       const rule = `two pictures of one subject and attribute whose alphas differ by at most ${range}`;
-      const hint = 'Pairs need at least two alphas of each subject and attribute.';
+      const hint = `The last stage of the curriculum compares alphas at most ${range} apart; for data with larger steps pass --curriculum none.`;
       throw new ComFaceError('INVALID_INPUT', `Expected ${rule} in ${manifest.folder} but found none among ${this.pictures}`, { hint });
     }
     const rule = `at most ${this.pictures}, the number of training pictures,`;
@@ -76,7 +82,7 @@ export class PairSampler {
   }
 
   /**
-   * The pairs of a global step, counted from 1: `pairs` rows and {@link kSpares} spares.
+   * The pairs of a global step, counted from 1: `pairs` rows and {@link sparesOf} spares.
    *
    * In an epoch each picture is x once (in as many batches as `stepsPerEpoch`). A picture without a partner within S is replaced by the
    * next one, by (subject, attribute, alpha), that has one. y is uniform over the pictures of the same subject and attribute with
@@ -88,14 +94,15 @@ export class PairSampler {
     const epochsBefore = Math.floor((step - 1) / this.stepsPerEpoch);
     const first = (step - 1 - epochsBefore * this.stepsPerEpoch) * pairs;
     const range = this.#options.rangeAt(epochsBefore + 1);
-    const rows = pairs + kSpares;
+    const spares = sparesOf(this.#options);
+    const rows = pairs + spares;
     const plan = { seed: this.#seed, step, pairs, x: new Uint32Array(rows), y: new Uint32Array(rows), target: new Float32Array(rows) };
     const order = this.#orderOf(epochsBefore + 1);
     for (let i = 0; i < pairs; i++) {
       const word = philox(this.#seed, Purpose.pair, step, i, 0)[0];
       this.#pair(plan, i, order(first + i), word, range);
     }
-    for (let i = 0; i < kSpares; i++) {
+    for (let i = 0; i < spares; i++) {
       const words = philox(this.#seed, Purpose.spare, step, i, 0);
       this.#pair(plan, pairs + i, below(words[0], this.pictures), words[1], range);
     }

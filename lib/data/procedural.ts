@@ -1,7 +1,7 @@
 // Makes a data folder of drawn faces: subject x attribute x alpha, a JPEG each, the manifest last (a folder without one is not finished).
 // Every picture has its own photo number: pose, light, camera and background vary apart from alpha, so that they cannot give it away.
 import { createHash } from 'node:crypto';
-import { mkdir, readdir } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { ComFaceError, invalid } from '../errors.js';
 import { type NativeShots, native, threadCount } from '../native.js';
@@ -16,7 +16,10 @@ import {
   writeManifest,
 } from './manifest.js';
 
-const kChunk = 256;
+/** Pixels between two looks at the signal: about a second of drawing. */
+const kChunkPixels = 256 * 64 * 64;
+/** Says what an unfinished folder is to become, so that the same command may finish it. */
+const kPlanName = 'generate.json';
 const kThreads = 64;
 const kMaxAlpha = 5;
 
@@ -59,17 +62,20 @@ export interface GenerateOptions {
  * Draws a data set. A folder that holds it already is read and returned.
  *
  * @throws ComFaceError INVALID_INPUT for an option out of range or a folder with other content, IO. Aborted: rejects with `signal.reason`
- * and leaves the pictures made so far.
+ * and leaves the pictures made so far; the same call again finishes the set.
  */
 export async function generate(options: GenerateOptions): Promise<Manifest> {
   const set = plan(options);
   const out = resolve(options.out);
   options.signal?.throwIfAborted();
+  native(); // without it nothing may be left behind
   if (await isMade(out, set)) return readManifest(out);
+  await begin(out, set);
   const started = performance.now();
   for (let done = 0; done < set.header.count; ) {
     options.signal?.throwIfAborted();
-    const count = Math.min(kChunk, set.header.count - done);
+    const chunk = Math.max(8, Math.floor(kChunkPixels / set.header.size ** 2));
+    const count = Math.min(chunk, set.header.count - done);
     await write(out, set, done, count);
     done += count;
     const secondsLeft = ((performance.now() - started) / 1000 / done) * (set.header.count - done);
@@ -77,6 +83,7 @@ export async function generate(options: GenerateOptions): Promise<Manifest> {
   }
   options.signal?.throwIfAborted();
   await writeManifest(out, set.header, rowsOf(set));
+  await rm(join(out, kPlanName), { force: true });
   return readManifest(out);
 }
 
@@ -161,6 +168,21 @@ async function write(out: string, set: Plan, from: number, count: number): Promi
   await native().module.writeFaces(shots, paths, set.header.quality, Math.min(kThreads, threadCount(set.threads)));
 }
 
+/** Everything that decides the set, as text. */
+function planText({ header, seed, firstSubject, alphas }: Plan): string {
+  return `${JSON.stringify({ ...header, seed: String(seed), firstSubject, alphas })}\n`;
+}
+
+async function begin(out: string, set: Plan): Promise<void> {
+  try {
+    await mkdir(out, { recursive: true });
+    await writeFile(join(out, kPlanName), planText(set));
+  } catch (cause) {
+    const hint = 'Check the free space and the permissions of the folder.';
+    throw new ComFaceError('IO', `Cannot write in ${out}: ${cause instanceof Error ? cause.message : String(cause)}`, { hint, cause });
+  }
+}
+
 /** Whether the folder holds this very set; false for none or an empty one, an error for anything else. */
 async function isMade(out: string, set: Plan): Promise<boolean> {
   const entries = await readdir(out).catch((cause: NodeJS.ErrnoException): string[] => {
@@ -168,6 +190,8 @@ async function isMade(out: string, set: Plan): Promise<boolean> {
     throw new ComFaceError('IO', `Cannot use ${out}: ${cause.message}`, { hint: 'Name a folder that is new or empty.', cause });
   });
   if (entries.length === 0) return false;
+  const unfinished = await readFile(join(out, kPlanName), 'utf8').catch(() => undefined);
+  if (unfinished === planText(set)) return false; // drawn again, to the same bytes
   const hint = 'Name a folder that is new or empty, or remove this one.';
   if (!entries.includes(kManifestName)) {
     throw new ComFaceError(

@@ -1,7 +1,7 @@
 // The training run: events out, checkpoints on disk. A run's whole random and data state is its step, so it may stop and go on anywhere.
 // Everything that computes happens on the engine's thread; between two steps this file only plans, logs and saves.
 import { readFile, writeFile } from 'node:fs/promises';
-import { arch, cpus, platform } from 'node:os';
+import { arch, availableParallelism, cpus, platform } from 'node:os';
 import { join } from 'node:path';
 import { checkTrainOptions, type TrainConfig, type TrainOptions } from '../config.js';
 import { type Manifest, readManifest } from '../data/manifest.js';
@@ -16,7 +16,7 @@ import { lockRun } from './lock.js';
 import { type Log, openLog } from './log.js';
 import { learningRateAt, positionAt } from './schedule.js';
 import { readState, readWeights, writeState } from './state.js';
-import { validate, validationPairs } from './validate.js';
+import { Validator } from './validate.js';
 
 /** What happens in a run, in order; also the lines of `log.jsonl`. */
 export type TrainEvent =
@@ -140,8 +140,8 @@ interface Run {
   done: number;
   info: Record<string, unknown>;
   broken: Set<number>;
-  /** Pairs of the subjects kept out. */
-  heldOut: NativePlan | undefined;
+  lastBroken: string;
+  validator: Validator | undefined;
   saving: Promise<{ step: number; path: string }> | undefined;
 }
 
@@ -149,6 +149,7 @@ interface Run {
 interface Open {
   engine?: NativeEngine;
   source?: NativeSource;
+  validator?: Validator;
   log?: Log;
   saving?: Promise<unknown>;
 }
@@ -167,6 +168,7 @@ async function* runEvents(options: TrainOptions, signal: AbortSignal | undefined
     await open.saving?.catch(() => undefined);
     open.engine?.dispose();
     open.source?.dispose();
+    open.validator?.dispose();
     try {
       await open.log?.close();
     } finally {
@@ -194,6 +196,9 @@ async function begin(config: TrainConfig, manifest: Manifest, open: Open): Promi
   const done = found?.step ?? 0;
   open.log = await openLog(config.out, { keepThroughStep: done });
   const steps = config.epochs * sampler.stepsPerEpoch;
+  if (config.threads > availableParallelism()) {
+    warnings.push(`${config.threads} threads on ${availableParallelism()} cores get in each other's way: expect it to be slow.`);
+  }
   const start: TrainEvent = {
     type: 'start',
     step: done,
@@ -208,9 +213,24 @@ async function begin(config: TrainConfig, manifest: Manifest, open: Open): Promi
     parameters: engine.parameters.reduce((sum, { dims }) => sum + dims.reduce((a, b) => a * b, 1), 0),
   };
   const { source, log } = open;
-  const heldOut = validationPairs(config, manifest, split.validation);
+  const validator = await Validator.create(config, manifest, split.validation, await readWeights(engine, done));
+  if (validator) open.validator = validator;
   return {
-    run: { config, manifest, sampler, engine, source, log, info, steps, done, broken: new Set(), heldOut, saving: undefined },
+    run: {
+      config,
+      manifest,
+      sampler,
+      engine,
+      source,
+      log,
+      info,
+      steps,
+      done,
+      broken: new Set(),
+      lastBroken: '',
+      validator,
+      saving: undefined,
+    },
     events: [...warnings.map((message): TrainEvent => ({ type: 'warning', message })), start],
   };
 }
@@ -240,6 +260,7 @@ async function* loop(run: Run, signal: AbortSignal | undefined, open: Open): Asy
     const result = await run.engine.step(run.source, plan, next ?? null, config.augment, adam).catch((error) => refuse(run, error));
     run.done = step;
     for (const event of noteBroken(run, result)) yield event;
+    if (run.broken.size > config.brokenShare * sampler.pictures) yield* refuseBroken(run);
     const seconds = (performance.now() - started) / 1000;
     const secondsLeft = (seconds / (step - first)) * (steps - step);
     const pairsPerSecond = ((step - first) * config.pairs) / seconds;
@@ -257,8 +278,8 @@ async function* loop(run: Run, signal: AbortSignal | undefined, open: Open): Asy
     };
     if (step % config.logEverySteps === 0 || step === steps) run.log.write(last);
     yield last;
-    if (run.heldOut && step % sampler.stepsPerEpoch === 0) {
-      const figures = await validate(config, run.manifest, run.heldOut, await readWeights(run.engine, step));
+    if (run.validator && step % sampler.stepsPerEpoch === 0 && !signal?.aborted) {
+      const figures = await run.validator.run(await readWeights(run.engine, step));
       if (figures) yield emit(run, { type: 'validation', step, epoch, ...figures });
     }
     if (step % config.checkpointEverySteps === 0 && step < steps) {
@@ -300,21 +321,30 @@ function refuse({ manifest }: Run, error: unknown): never {
   });
 }
 
-/** Reports new broken pictures; too many of them end the run. */
+/** Reports new broken pictures. */
 function* noteBroken(run: Run, { broken }: NativeStep): Generator<TrainEvent> {
   for (const { sample, reason } of broken) {
     if (run.broken.has(sample)) continue;
     run.broken.add(sample);
     const line = run.manifest.lines[sample]!;
     yield emit(run, { type: 'broken', step: run.done, file: run.manifest.files[sample]!, line, reason, count: run.broken.size });
-    if (run.broken.size <= run.config.brokenShare * run.sampler.pictures) continue;
-    const share = `${run.broken.size} of ${run.sampler.pictures} pictures`;
-    throw new ComFaceError(
-      'CORRUPT_FILE',
-      `More than ${run.config.brokenShare * 100} % of the pictures are broken (${share}); the last is ${run.manifest.folder}/manifest.jsonl:${line}: ${reason}`,
-      { hint: 'Make the data set again, or allow more with `brokenShare`.' },
-    );
+    run.lastBroken = `${run.manifest.folder}/manifest.jsonl:${line}: ${reason}`;
   }
+}
+
+/** Too many broken pictures: what was learned is kept, the run ends. */
+async function* refuseBroken(run: Run): AsyncGenerator<TrainEvent, never> {
+  yield* saved(run);
+  yield emit(run, { type: 'checkpoint', step: run.done, path: await saveNow(run) });
+  const { broken, sampler, config, lastBroken } = run;
+  const share = `${broken.size} of ${sampler.pictures}`;
+  throw new ComFaceError(
+    'CORRUPT_FILE',
+    `More than ${config.brokenShare * 100} % of the pictures are broken (${share}); the last is ${lastBroken}`,
+    {
+      hint: 'Make the data set again, or allow more with `brokenShare` (--broken-share) and go on with --resume.',
+    },
+  );
 }
 
 /** Copies the state out; the disk is written while the next steps run. */

@@ -19,8 +19,7 @@ export interface Validation {
   correlation: number;
 }
 
-/** The pairs to validate on; undefined when there is no change head or no two pictures to compare among these subjects. */
-export function validationPairs(config: TrainConfig, manifest: Manifest, subjects: Uint32Array): NativePlan | undefined {
+function validationPairs(config: TrainConfig, manifest: Manifest, subjects: Uint32Array): NativePlan | undefined {
   const heldOut = new Set(subjects);
   const pictures = manifest.subject.reduce((count, subject) => count + (heldOut.has(subject) ? 1 : 0), 0);
   if (config.intraPersonal === 0 || pictures < 2) return undefined;
@@ -34,28 +33,53 @@ export function validationPairs(config: TrainConfig, manifest: Manifest, subject
   }
 }
 
-/**
- * Estimates the change of each pair with the given weights (running statistics, no augmentation). Pairs with a broken picture are left out;
- * undefined when none remains.
- */
-export async function validate(
-  config: TrainConfig,
-  manifest: Manifest,
-  plan: NativePlan,
-  weights: ReadonlyMap<string, Tensor>,
-): Promise<Validation | undefined> {
-  await using model = await Model.from(config, weights, config);
-  const embeddings = await embedUsable(model, manifest, [...plan.x.subarray(0, plan.pairs), ...plan.y.subarray(0, plan.pairs)]);
-  const estimate: number[] = [];
-  const truth: number[] = [];
-  for (let i = 0; i < plan.pairs; i++) {
-    const [hx, hy] = [embeddings[i], embeddings[plan.pairs + i]];
-    if (!hx || !hy) continue;
-    estimate.push(model.changeOf(hx, hy));
-    truth.push(plan.target[i]!);
+/** Holds one inference network for the whole run, compiled and run once before the first step, so that memory stays flat afterwards. */
+export class Validator {
+  readonly #manifest: Manifest;
+  readonly #plan: NativePlan;
+  readonly #model: Model;
+
+  private constructor(manifest: Manifest, plan: NativePlan, model: Model) {
+    this.#manifest = manifest;
+    this.#plan = plan;
+    this.#model = model;
   }
-  if (truth.length === 0) return undefined;
-  return { pairs: truth.length, mae: mae(estimate, truth), correlation: pearson(estimate, truth) };
+
+  /** Undefined when there is nothing to validate on: no change head, or no two pictures to compare among these subjects. */
+  static async create(
+    config: TrainConfig,
+    manifest: Manifest,
+    subjects: Uint32Array,
+    weights: ReadonlyMap<string, Tensor>,
+  ): Promise<Validator | undefined> {
+    const plan = validationPairs(config, manifest, subjects);
+    if (!plan) return undefined;
+    const validator = new Validator(manifest, plan, await Model.from(config, weights, config));
+    await validator.run(weights);
+    return validator;
+  }
+
+  /** Estimates the change of each pair (running statistics, no augmentation). Pairs with a broken picture are left out;
+   * undefined when none remains, or when the estimates are not finite (the next step's loss says so). */
+  async run(weights: ReadonlyMap<string, Tensor>): Promise<Validation | undefined> {
+    const { x, y, target, pairs } = this.#plan;
+    await this.#model.load(weights);
+    const embeddings = await embedUsable(this.#model, this.#manifest, [...x.subarray(0, pairs), ...y.subarray(0, pairs)]);
+    const estimate: number[] = [];
+    const truth: number[] = [];
+    for (let i = 0; i < pairs; i++) {
+      const [hx, hy] = [embeddings[i], embeddings[pairs + i]];
+      if (!hx || !hy) continue;
+      estimate.push(this.#model.changeOf(hx, hy));
+      truth.push(target[i]!);
+    }
+    if (truth.length === 0 || !estimate.every(Number.isFinite)) return undefined;
+    return { pairs: truth.length, mae: mae(estimate, truth), correlation: pearson(estimate, truth) };
+  }
+
+  dispose(): void {
+    this.#model.dispose();
+  }
 }
 
 /** The embedding of each sample, undefined for a picture that cannot be used; all at once if none is broken, else one by one. */

@@ -254,8 +254,8 @@ void adam(const AdamArgs& a) {
 #pragma omp parallel for simd schedule(static)
   for (size_t i = 0; i < a.count; ++i) {
     const float g = a.grad[i] + a.weightDecay * a.value[i];
-    const float m = a.first[i] = a.beta1 * a.first[i] + (1 - a.beta1) * g;
-    const float v = a.second[i] = a.beta2 * a.second[i] + (1 - a.beta2) * g * g;
+    const float m = a.first[i] = a.beta1 * a.first[i] + a.fresh1 * g;
+    const float v = a.second[i] = a.beta2 * a.second[i] + a.fresh2 * g * g;
     a.value[i] -= rate * m / (std::sqrt(v) * root + a.epsilon);
   }
 }

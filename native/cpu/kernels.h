@@ -56,6 +56,7 @@ struct AdamArgs {
   float *value, *grad, *first, *second;
   size_t count;
   float learningRate, beta1, beta2, epsilon, weightDecay;
+  float fresh1, fresh2;            // 1 - beta, from doubles: a float beta2 near 1 has few digits left
   float correction1, correction2;  // 1 - beta1^t, 1 - beta2^t
 };
 

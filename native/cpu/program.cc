@@ -55,10 +55,15 @@ void assignForms(Context& c) {
         t.image = t.image || isImageOp(g.layers[user].op);
         onlyConv = onlyConv && g.layers[user].op == Op::conv;
       }
-      t.plain = t.image && onlyConv && l.shape.c <= 4;  // oneDNN's first-layer kernels read plain N C H W
+      t.plain = t.image && onlyConv && g.users[i].size() == 1 &&
+                l.shape.c <= 4;  // oneDNN's first-layer kernels read plain N C H W
     } else {
       t.image = l.op == Op::avgPool ? false : inputImage;
       const bool needsImage = isImageOp(l.op), needsVector = !needsImage && l.op != Op::relu && l.op != Op::add;
+      if (l.op == Op::add && c.tensors[l.inputs[1]].image != inputImage) {
+        throw Error(Code::invalidConfig,
+                    "Layer `" + l.name + "`: the CPU backend adds two images or two vectors, not one of each.");
+      }
       if ((needsImage && !inputImage) || (needsVector && inputImage)) {
         throw Error(Code::invalidConfig, "Layer `" + l.name + "`: the CPU backend needs " +
                                              (needsImage ? "an image" : "a vector (after avgPool)") + " here.");
@@ -126,25 +131,23 @@ class CpuProgram : public Program {
   }
 
   void backward() override {
-    if (!graph_.training)
-      throw Error(Code::invalidInput, "This program was compiled for inference and has no gradients.");
     omp_set_num_threads(graph_.threads);
     for (const Tensor& t : context_.tensors) {
       if (t.gradient >= 0) std::fill_n(context_.buffers.at<float>(t.gradient), t.shape.count(), 0.0f);
     }
     for (Step* step : backwardSteps_) step->backward();
+    inputSum_.run(context_);
     context_.stream.wait();
   }
 
   void update(const Adam& a) override {
-    if (!graph_.training)
-      throw Error(Code::invalidInput, "This program was compiled for inference and cannot be updated.");
     omp_set_num_threads(graph_.threads);
     const double t = static_cast<double>(a.step);
     context_.kernels.adam({context_.values.data(), context_.gradients.data(), context_.firstMoments.data(),
                            context_.secondMoments.data(), context_.values.size(), static_cast<float>(a.learningRate),
                            static_cast<float>(a.beta1), static_cast<float>(a.beta2), static_cast<float>(a.epsilon),
-                           static_cast<float>(a.weightDecay), static_cast<float>(1 - std::pow(a.beta1, t)),
+                           static_cast<float>(a.weightDecay), static_cast<float>(1 - a.beta1),
+                           static_cast<float>(1 - a.beta2), static_cast<float>(1 - std::pow(a.beta1, t)),
                            static_cast<float>(1 - std::pow(a.beta2, t))});
     context_.weightsChanged = true;
   }
@@ -283,10 +286,7 @@ class CpuProgram : public Program {
   void checkInput(std::span<const float> input, std::span<const float> targets, std::span<double> losses) const {
     checkCount("input", graph_.layers[0].shape.count(), input.size());
     if (losses.size() != graph_.losses.size()) throw Error(Code::invalidInput, "The number of losses is wrong.");
-    for (const int loss : graph_.losses) {
-      const Layer& l = graph_.layers[loss];
-      if (l.op == Op::squaredError) checkCount("targets", graph_.layers[l.inputs[0]].shape.n, targets.size());
-    }
+    checkCount("targets", graph_.targetCount, targets.size());
   }
 
   static void checkCount(const std::string& name, size_t expected, size_t received) {
@@ -314,7 +314,6 @@ class CpuProgram : public Program {
                            ? (t.image && !isLast ? -1 : t.buffer)
                            : (t.image ? (layer == 0 && !t.parts.empty() ? t.parts[0] : -1) : t.gradient);
     if (buffer < 0) throw Error(Code::invalidInput, "The CPU backend does not keep this tensor of `" + name + "`.");
-    if (slot == Slot::valueGradient && layer == 0) inputSum_.run(context_);
     if (t.image) {
       reorder(context_.imageDesc(t), context_.buffers.at(buffer), Context::plainDesc(t.shape), out.data());
     } else {

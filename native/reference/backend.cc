@@ -106,7 +106,6 @@ class PlainLoops final : public Program {
   struct Trained {
     std::span<T> value, gradient, firstMoment, secondMoment, rounded;
   };
-  enum class State { idle, forwarded, differentiated };
 
   std::span<T> allocate(size_t count, T initial = 0);
   std::span<T> allocate(Slot slot, const std::string& name, size_t count, T initial = 0);
@@ -121,16 +120,11 @@ class PlainLoops final : public Program {
   std::vector<Trained> trained_;  // like graph_.parameters
   std::vector<Node<T>> nodes_;    // like graph_.layers
   std::span<T> targets_, seed_;
-  State state_ = State::idle;
 };
 
 template <typename T>
 PlainLoops<T>::PlainLoops(const Graph& graph) : graph_(graph), nodes_(graph.layers.size()) {
-  for (const Layer& layer : graph_.layers) {
-    const size_t count = layer.op == Op::squaredError ? graph_.layers[layer.inputs[0]].shape.count() : 0;
-    if (targets_.empty() && count > 0) targets_ = allocate(count);
-    if (count > 0) checkCount("targets of " + layer.name, targets_.size(), count);
-  }
+  targets_ = allocate(graph_.targetCount);
   if (graph_.training && graph_.losses.empty()) seed_ = allocate(graph_.layers.back().shape.count());
   allocateParameters();
   const std::vector<bool> bf16 = bf16Layers(graph_);
@@ -248,14 +242,10 @@ void PlainLoops<T>::forward(std::span<const float> input, std::span<const float>
     if (node.bf16) roundToBf16<T>({node.y, node.layer->shape.count()}, node.y);
   }
   for (size_t i = 0; i < losses.size(); ++i) losses[i] = nodes_[graph_.losses[i]].y[0];
-  state_ = State::forwarded;
 }
 
 template <typename T>
 void PlainLoops<T>::backward() {
-  if (!graph_.training || state_ == State::idle) {
-    throw Error(Code::invalidInput, "Expected forward() of a training program before backward().");
-  }
   for (const Trained& p : trained_) std::fill(p.gradient.begin(), p.gradient.end(), T(0));
   for (const Node<T>& node : nodes_) std::fill_n(node.dy, node.layer->shape.count(), T(0));
   std::copy(seed_.begin(), seed_.end(), nodes_.back().dy);
@@ -265,13 +255,11 @@ void PlainLoops<T>::backward() {
     if (node.bf16) roundToBf16<T>({node.dy, node.layer->shape.count()}, node.dy);
     if (node.layer->op != Op::input) loopsOf<T>(node.layer->op).backward(node);
   }
-  state_ = State::differentiated;
 }
 
 /** Kingma and Ba, 2015, algorithm 1, with epsilon where torch.optim.Adam adds it: to the root of the corrected v. */
 template <typename T>
 void PlainLoops<T>::update(const Adam& adam) {
-  if (state_ != State::differentiated) throw Error(Code::invalidInput, "Expected backward() before update().");
   if (adam.step < 1) {
     throw Error(Code::invalidInput, "Expected >= 1 for `step` but received " + std::to_string(adam.step) + ".");
   }
@@ -289,7 +277,6 @@ void PlainLoops<T>::update(const Adam& adam) {
       p.value[i] -= rate * m / (std::sqrt(v) / correction + epsilon);
     }
   }
-  state_ = State::idle;
 }
 
 template <typename T>
