@@ -320,6 +320,32 @@ describe('hostile arguments', () => {
       ['stride 0', { layers: [layers[0], { ...conv, stride: 0 }] }],
       ['too large a kernel', { layers: [layers[0], { ...conv, kernel: 99, pad: 0 }] }],
       ['no rows', { layers: [...layers.slice(0, 5), { op: 'rows', name: 'r', input: 'avgpool', from: 0, to: 1, of: 3 }], batch: 2 }],
+      ['a loss that is read', { layers: [...layers, { op: 'relu', name: 'r', input: 'inter' }] }],
+      [
+        'targets of two sizes',
+        {
+          layers: [
+            ...layers,
+            { op: 'linear', name: 'l', input: 'avgpool', out: 1, bias: true },
+            { op: 'squaredError', name: 'e', input: 'l', weight: 1 },
+          ],
+        },
+      ],
+      [
+        'statistics of one value',
+        {
+          layers: [
+            { op: 'input', name: 'images', channels: 4, height: 1, width: 1 },
+            { op: 'batchNorm', name: 'n', input: 'images' },
+          ],
+          batch: 1,
+        },
+      ],
+      ['momentum 2', { layers: [layers[0], conv, { op: 'batchNorm', name: 'n', input: 'conv', momentum: 2 }] }],
+      [
+        'a negative weight',
+        { layers: [...layers.slice(0, 7), { op: 'infoNce', name: 'inter', input: 'z', temperature: 0.5, weight: -1 }] },
+      ],
       ['unknown op', { layers: [layers[0], { op: 'dropout', name: 'd', input: 'images' }] }],
       ['precision', { precision: 'fp8' }],
       ['threads', { threads: 0 }],
