@@ -1,6 +1,7 @@
 // The options of a training run, described once: types, defaults, YAML, CLI flags and the texts of --help come from `trainSchema`.
 // A new option is one line there; its rule in messages is read from the schema, so keep to the kinds that `ruleOf` knows.
 import { readFile, stat } from 'node:fs/promises';
+import { resolve } from 'node:path';
 import { type Document, isAlias, isMap, isScalar, isSeq, LineCounter, parseDocument } from 'yaml';
 import { z } from 'zod';
 import { ComFaceError, show } from './errors.js';
@@ -109,7 +110,8 @@ const fields = z.strictObject({
 
 /** Options of a training run. */
 export const trainSchema = fields
-  .superRefine(({ pairs, pairsPerEpoch }, context) => {
+  .superRefine(({ pairs, pairsPerEpoch, data, out }, context) => {
+    if (resolve(data) === resolve(out)) fail(context, 'out', 'a folder other than data');
     if (pairsPerEpoch !== undefined && pairsPerEpoch < pairs) fail(context, 'pairsPerEpoch', `at least pairs (${pairs})`);
   })
   .describe('Options of a training run');

@@ -126,7 +126,8 @@ export class Model {
   }
 
   /**
-   * Embeddings h of JPEG pictures, pictures x width, row after row. Each is resized to the model's size.
+   * Embeddings h of JPEG pictures, pictures x width, row after row. Each is resized to the model's size: crop
+   * to the face and to a square first, and turn it upright (EXIF is not read).
    * @throws ComFaceError CORRUPT_FILE or IO naming the first picture that cannot be read, DISPOSED.
    */
   async embed(files: readonly string[], { threads = 2 }: { threads?: number } = {}): Promise<Float32Array> {

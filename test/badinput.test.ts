@@ -2,6 +2,7 @@
 import { readFile, rm, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
+import { checkTrainOptions } from '../lib/config.ts';
 import { type TrainEvent, train } from '../lib/train/train.ts';
 import { sharedFolder, smallFaces, smallRun, writePicture } from './faces.ts';
 import { temporaryFolder } from './support.ts';
@@ -133,6 +134,10 @@ describe('a data folder', () => {
     expect([error.code, events.some(({ type }) => type === 'step')]).toEqual(['CORRUPT_FILE', false]);
     expect(lines.some((line) => error.message.includes(line))).toBe(true);
   });
+});
+
+test('a run folder that is the data folder is refused', () => {
+  expect(() => checkTrainOptions({ data: 'faces', out: './faces/' })).toThrow('Expected a folder other than data for `out`');
 });
 
 test('a run folder that cannot be made is named', async () => {

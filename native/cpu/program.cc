@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 
 #include <cmath>
+#include <shared_mutex>
 
 #include "abi.h"
 #include "cpu/tensor.h"
@@ -16,6 +17,28 @@ namespace {
   if (e.status == dnnl_out_of_memory) throw Error(Code::outOfMemory, "oneDNN ran out of memory.");
   throw Error(Code::deviceFailed, std::string("oneDNN: ") + e.what());
 }
+
+/**
+ * Engines of several threads take turns. Two teams on the same cores wait for each other inside oneDNN's barriers,
+ * which spin: measured, two trainings at once took eight times as long as one after the other. Engines of one thread
+ * have no barriers and run side by side.
+ */
+class Turn {
+ public:
+  explicit Turn(int threads) : isShared_(threads == 1) {
+    omp_set_num_threads(threads);
+    isShared_ ? cores().lock_shared() : cores().lock();
+  }
+  ~Turn() { isShared_ ? cores().unlock_shared() : cores().unlock(); }
+  Turn(const Turn&) = delete;
+
+ private:
+  static std::shared_mutex& cores() {
+    static std::shared_mutex mutex;
+    return mutex;
+  }
+  bool isShared_;
+};
 
 /** One mapping, huge pages where the kernel gives them: first touch is what makes allocation slow. */
 class Arena {
@@ -122,7 +145,7 @@ class CpuProgram : public Program {
 
   void forward(std::span<const float> input, std::span<const float> targets, std::span<double> losses) override {
     checkInput(input, targets, losses);
-    omp_set_num_threads(graph_.threads);
+    const Turn turn(graph_.threads);
     context_.input = input.data(), context_.targets = targets.data();
     for (auto& step : steps_) step->forward();
     context_.stream.wait();
@@ -131,7 +154,7 @@ class CpuProgram : public Program {
   }
 
   void backward() override {
-    omp_set_num_threads(graph_.threads);
+    const Turn turn(graph_.threads);
     for (const Tensor& t : context_.tensors) {
       if (t.gradient >= 0) std::fill_n(context_.buffers.at<float>(t.gradient), t.shape.count(), 0.0f);
     }
@@ -141,7 +164,7 @@ class CpuProgram : public Program {
   }
 
   void update(const Adam& a) override {
-    omp_set_num_threads(graph_.threads);
+    const Turn turn(graph_.threads);
     const double t = static_cast<double>(a.step);
     context_.kernels.adam({context_.values.data(), context_.gradients.data(), context_.firstMoments.data(),
                            context_.secondMoments.data(), context_.values.size(), static_cast<float>(a.learningRate),
