@@ -21,13 +21,21 @@ process.stdout.on('error', ({ code }: NodeJS.ErrnoException) => process.exit(cod
 process.stderr.on('error', () => undefined);
 const version = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')).version as string;
 
+const kSameSignalMs = 300;
+
 /** Aborted by the first Ctrl+C or SIGTERM; the second leaves at once. */
 class Stopped extends Error {}
 
 function stopSignal(): AbortSignal {
   const controller = new AbortController();
+  let firstAt = 0;
   const stop = () => {
-    if (controller.signal.aborted) process.exit(130);
+    if (controller.signal.aborted) {
+      // npm passes a Ctrl+C on to us that the terminal has sent us as well: those two are one.
+      if (performance.now() - firstAt < kSameSignalMs) return;
+      process.exit(130);
+    }
+    firstAt = performance.now();
     progress.note('Stopping after this step; once more to stop at once.');
     controller.abort(new Stopped());
   };
