@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <functional>
 #include <system_error>
+#include <unordered_map>
 #include <vector>
 
 #include "engine.h"
@@ -26,8 +27,14 @@ using Convert = std::function<Napi::Value(Napi::Env)>;  // runs on the JavaScrip
 
 struct EngineHost;
 
-/** Marks sources: an argument may be any object. (What a method is called on, V8 checks.) */
+/** Mark our objects: an argument may be any object, and so may what an accessor is called on. V8 checks methods only.
+ */
 constexpr napi_type_tag kSourceTag = {0x9a1c6f0e5b7d4c21, 0x8e43d2f7a6b0c915};
+constexpr napi_type_tag kEngineTag = {0x3f5e92c1d8a74b06, 0xb17a60e4c9d2385f};
+
+bool isTagged(const Napi::Value& value, const napi_type_tag& tag) {
+  return value.IsObject() && value.As<Napi::Object>().CheckTypeTag(&tag);
+}
 
 /** The exception being handled, as an error of ours. Node's own exceptions must have been let through before. */
 Error currentError() {
@@ -59,12 +66,14 @@ struct Call {
   std::unique_ptr<Error> error;
 };
 
+class Environment;
+void deliver(Napi::Env env, Napi::Function, Environment* environment, Call* finished);
+
 /** What one environment (main thread or worker thread) owns. */
 class Environment {
  public:
   explicit Environment(Napi::Env env)
-      : deliver_(Napi::ThreadSafeFunction::New(env, Napi::Function(), "comface", 0, 1)),
-        utility_(std::make_unique<Worker>()) {
+      : deliver_(Delivery::New(env, "comface", 0, 1, this)), utility_(std::make_unique<Worker>()) {
     deliver_.Unref(env);
     // Registered after the thread-safe function, so it runs before that one goes: all threads are joined first.
     env.AddCleanupHook([this] { stop(); });
@@ -74,26 +83,29 @@ class Environment {
   /** Posts `work` to a worker and returns its promise. `work` returns how to make the JavaScript value. */
   Napi::Promise run(Napi::Env env, Worker& worker, Napi::Value owner, std::function<Convert()> work,
                     std::shared_ptr<EngineHost> host = nullptr, std::shared_ptr<int> underway = nullptr) {
-    Call* call = new Call(env, owner);
+    auto owned = std::make_unique<Call>(env, owner);
+    Call* call = owned.get();
     call->host = std::move(host), call->underway = std::move(underway);
-    if (pending_++ == 0) deliver_.Ref(env);  // a pending promise keeps the process alive
     const Napi::Promise promise = call->deferred.Promise();
+    if (calls_.empty()) deliver_.Ref(env);  // a pending promise keeps the process alive
+    calls_.emplace(call, std::move(owned));
+    if (call->underway) ++*call->underway;
     worker.post([this, call, work = std::move(work)] {
       try {
         call->convert = work();
       } catch (...) {
         call->error = std::make_unique<Error>(currentError());
       }
-      deliver_.BlockingCall(call, [this](Napi::Env env, Napi::Function, Call* finished) { settle(env, finished); });
+      deliver_.BlockingCall(call);
     });
     return promise;
   }
 
   Napi::Value makeError(Napi::Env env, const Error& e) {
     const auto code = Napi::String::New(env, kCodeNames[static_cast<int>(e.code)]);
-    const auto message = Napi::String::New(env, e.message);
+    const auto message = Napi::String::New(env, e.message.substr(0, kMessageBytes));
     if (!errorClass.IsEmpty()) return errorClass.New({code, message});
-    Napi::Error plain = Napi::Error::New(env, e.message);
+    Napi::Error plain = Napi::Error::New(env, message.Utf8Value());
     plain.Set("code", code);
     return plain.Value();
   }
@@ -105,35 +117,49 @@ class Environment {
   }
 
   Napi::FunctionReference errorClass, engineClass, sourceClass;
+  std::shared_ptr<EngineHost> making;  // what the next engine object is to hold; only set while one is being made
 
- private:
+  /** Answers a call on the JavaScript thread, if stop() has not dropped it. */
   void settle(Napi::Env env, Call* finished) {
-    const std::unique_ptr<Call> call(finished);
-    if (--pending_ == 0) deliver_.Unref(env);
+    const auto node = calls_.extract(finished);
+    if (node.empty()) return;
+    const std::unique_ptr<Call>& call = node.mapped();
+    if (calls_.empty()) deliver_.Unref(env);
     if (call->underway) --*call->underway;
     const Napi::HandleScope scope(env);
-    if (call->error) {
-      call->deferred.Reject(makeError(env, *call->error));
-      return;
-    }
     try {
-      call->deferred.Resolve(call->convert(env));
+      if (call->error)
+        call->deferred.Reject(makeError(env, *call->error));
+      else
+        call->deferred.Resolve(call->convert(env));
     } catch (const Napi::Error& e) {
       call->deferred.Reject(e.Value());
     }
   }
+
+ private:
+  using Delivery = Napi::TypedThreadSafeFunction<Environment, Call, deliver>;
+  static constexpr size_t kMessageBytes = 16384;  // a name in it may be as long as a string can get
+
+  /** No promise can be settled from here on, so what is still under way is dropped. */
   void stop() {
     for (const auto& worker : workers_) {
       if (const auto alive = worker.lock()) alive->stop();
     }
     utility_->stop();
+    calls_.clear();
   }
 
-  Napi::ThreadSafeFunction deliver_;
+  Delivery deliver_;
   std::unique_ptr<Worker> utility_;
   std::vector<std::weak_ptr<Worker>> workers_;
-  size_t pending_ = 0;
+  std::unordered_map<Call*, std::unique_ptr<Call>> calls_;  // under way or answered and not yet delivered
 };
+
+/** An environment that has ended delivers what is left without a Napi::Env; stop() has freed that. */
+void deliver(Napi::Env env, Napi::Function, Environment* environment, Call* finished) {
+  if (env != nullptr) environment->settle(env, finished);
+}
 
 /** Runs a method body; a comface::Error becomes a thrown ComFaceError. */
 template <class F>
@@ -165,8 +191,13 @@ class SourceObject : public Napi::ObjectWrap<SourceObject> {
     });
   }
   static SourceObject& from(const Napi::Value& value) {
-    if (!value.IsObject() || !value.As<Napi::Object>().CheckTypeTag(&kSourceTag)) refuse("source", "a NativeSource");
-    return *Unwrap(value.As<Napi::Object>());
+    if (!isTagged(value, kSourceTag)) refuse("source", "a NativeSource");
+    return *ObjectWrap::Unwrap(value.As<Napi::Object>());
+  }
+  /** What node-addon-api takes `this` from. */
+  static SourceObject* Unwrap(const Napi::Object& self) {
+    if (!isTagged(self, kSourceTag)) throw Napi::TypeError::New(self.Env(), "Illegal invocation");
+    return ObjectWrap::Unwrap(self);
   }
   const std::shared_ptr<Source>& get() const {
     if (!source_) throw Error(Code::disposed, "This source is disposed.");
@@ -238,19 +269,22 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
         raw->description = raw->engine->program().describe();
         raw->sizeBytes = raw->engine->program().sizeBytes();
         return [at](Napi::Env env) -> Napi::Value {
-          return Environment::of(env).engineClass.New(
-              {Napi::External<std::shared_ptr<EngineHost>>::New(env, new std::shared_ptr(at.lock()))});
+          Environment::of(env).making = at.lock();
+          return Environment::of(env).engineClass.New({});
         };
       };
       return environment.run(env, *host->worker, env.Undefined(), make, host);
     });
   }
   explicit EngineObject(const Napi::CallbackInfo& info) : ObjectWrap(info) {
-    if (!info[0].IsExternal()) throw Napi::TypeError::New(info.Env(), "Engines are made by createEngine().");
-    const std::unique_ptr<std::shared_ptr<EngineHost>> handle(
-        info[0].As<Napi::External<std::shared_ptr<EngineHost>>>().Data());
-    host_ = *handle;
+    host_ = std::move(Environment::of(info.Env()).making);
+    if (!host_) throw Napi::TypeError::New(info.Env(), "Engines are made by createEngine().");
+    info.This().As<Napi::Object>().TypeTag(&kEngineTag);
     Napi::MemoryManagement::AdjustExternalMemory(info.Env(), static_cast<int64_t>(host_->sizeBytes));
+  }
+  static EngineObject* Unwrap(const Napi::Object& self) {
+    if (!isTagged(self, kEngineTag)) throw Napi::TypeError::New(self.Env(), "Illegal invocation");
+    return ObjectWrap::Unwrap(self);
   }
   void Finalize(Napi::BasicEnv env) override {
     if (!host_->disposed) Napi::MemoryManagement::AdjustExternalMemory(env, -static_cast<int64_t>(host_->sizeBytes));
@@ -278,7 +312,6 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
   /** Enqueues one command. A disposed or failed engine answers every command with that. */
   template <class Work>
   Napi::Value enqueue(const Napi::CallbackInfo& info, Work work) {
-    ++*underway_;
     const auto answer = [host = host_.get(), work]() -> Convert {
       if (host->disposed) throw Error(Code::disposed, "This engine is disposed.");
       if (host->failed) throw Error(Code::deviceFailed, "This engine failed earlier; make a new one.");
@@ -344,9 +377,11 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
     });
   }
   Napi::Value backward(const Napi::CallbackInfo& info) {
-    return enqueue(info, [](Engine& engine) {
-      engine.backward();
-      return nothing();
+    return guarded(info.Env(), [&] {
+      return enqueue(info, [](Engine& engine) {
+        engine.backward();
+        return nothing();
+      });
     });
   }
   Napi::Value update(const Napi::CallbackInfo& info) {
@@ -495,7 +530,10 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
       method("encodeJpeg", encode);
   method("philox", philox);
   exports.Set("setErrorClass", Napi::Function::New(env, [](const Napi::CallbackInfo& info) {
-                Environment::of(info.Env()).errorClass = Napi::Persistent(info[0].As<Napi::Function>());
+                guarded(info.Env(), [&] {
+                  if (!info[0].IsFunction()) refuse("errorClass", "a class");
+                  Environment::of(info.Env()).errorClass = Napi::Persistent(info[0].As<Napi::Function>());
+                });
               }));
   auto names = Napi::Array::New(env, faces::kAttributeCount);
   for (uint32_t i = 0; i < faces::kAttributeCount; ++i) names.Set(i, faces::kAttributeNames[i]);

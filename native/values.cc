@@ -22,6 +22,8 @@ std::vector<T> arrayOf(const Napi::Value& value, const std::string& name, napi_t
   if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != type)
     refuse(name, "a typed array of the right kind");
   const Array array = value.As<Array>();
+  // Another thread could change it while it is copied.
+  if (!Napi::Value(array.ArrayBuffer()).IsArrayBuffer()) refuse(name, "memory that is not shared");
   return std::vector<T>(array.Data(), array.Data() + array.ElementLength());
 }
 template <size_t N>
@@ -30,7 +32,7 @@ int nameOf(const Napi::Value& value, const std::string& what, const char* const 
   for (size_t i = 0; i < N; ++i) {
     if (name == names[i]) return static_cast<int>(i);
   }
-  refuse(what, "a known name, not \"" + name + "\",");
+  refuse(what, "a known name, not \"" + name.substr(0, 80) + "\",");
 }
 
 }  // namespace
@@ -52,7 +54,10 @@ int integerOf(const Napi::Value& value, const std::string& name, int low, int hi
 }
 std::string stringOf(const Napi::Value& value, const std::string& name) {
   if (!value.IsString()) refuse(name, "a string");
-  return value.As<Napi::String>();
+  std::string text = value.As<Napi::String>();
+  // A path or name would end there in the calls that it is handed to.
+  if (text.find('\0') != std::string::npos) refuse(name, "a string without NUL");
+  return text;
 }
 uint64_t seedOf(const Napi::Value& value) {
   if (!value.IsBigInt()) refuse("seed", "a bigint");
@@ -71,9 +76,9 @@ std::vector<uint8_t> bytesOf(const Napi::Value& value, const std::string& name) 
 std::vector<std::string> stringsOf(const Napi::Value& value, const std::string& name) {
   if (!value.IsArray()) refuse(name, "an array of strings");
   const auto array = value.As<Napi::Array>();
-  std::vector<std::string> strings;
-  strings.reserve(array.Length());
-  for (uint32_t i = 0; i < array.Length(); ++i) strings.push_back(stringOf(array.Get(i), name));
+  std::vector<std::string> strings;       // not reserved: a sparse array claims any length
+  const uint32_t count = array.Length();  // once: reading an element may make it longer
+  for (uint32_t i = 0; i < count; ++i) strings.push_back(stringOf(array.Get(i), name));
   return strings;
 }
 
@@ -164,10 +169,11 @@ Graph graphOf(const Napi::Value& value) {
   graph.training = o.Get("training").ToBoolean();
   graph.precision = static_cast<Precision>(nameOf(o.Get("precision"), "precision", kPrecisions));
   graph.threads = integerOf(o.Get("threads"), "threads", 1, 1024);
-  if (!o.Get("layers").IsArray()) refuse("layers", "an array of layer records");
-  const auto layers = o.Get("layers").As<Napi::Array>();
-  for (uint32_t i = 0; i < layers.Length(); ++i)
-    graph.layers.push_back(layerOf(objectOf(layers.Get(i), "layers"), graph, batch));
+  const Napi::Value records = o.Get("layers");
+  if (!records.IsArray()) refuse("layers", "an array of layer records");
+  const auto layers = records.As<Napi::Array>();
+  const uint32_t count = layers.Length();
+  for (uint32_t i = 0; i < count; ++i) graph.layers.push_back(layerOf(objectOf(layers.Get(i), "layers"), graph, batch));
   graph.finish();
   return graph;
 }
