@@ -1,5 +1,5 @@
 // @ts-check
-// Formats native/ with clang-format (.clang-format at the top). Versions differ in details: 14, Debian 12's, is the one that counts.
+// Formats native/ and test/native/ with clang-format (.clang-format at the top). Versions differ in details: 14, Debian 12's, is the one that counts.
 //   node scripts/format.mjs [--check]
 import { spawnSync } from 'node:child_process';
 import { readdirSync } from 'node:fs';
@@ -25,9 +25,9 @@ if (tool === undefined) {
 }
 if (versionOf(tool) !== kVersion) console.error(`format: this is clang-format ${versionOf(tool)}; ${kVersion} decides, others may differ`);
 
-const files = readdirSync(`${root}/native`, { recursive: true, encoding: 'utf8' })
-  .filter((file) => /\.(cc|cu|cuh|h)$/.test(file) && !file.startsWith('build'))
-  .map((file) => `native/${file}`)
+const files = ['native', 'test/native']
+  .flatMap((folder) => readdirSync(`${root}/${folder}`, { recursive: true, encoding: 'utf8' }).map((file) => `${folder}/${file}`))
+  .filter((file) => /\.(cc|cu|cuh|h)$/.test(file) && !file.startsWith('native/build'))
   .sort();
 const { status } = spawnSync(tool, [...(isCheck ? ['--dry-run', '-Werror'] : ['-i']), ...files], { cwd: root, stdio: 'inherit' });
 if (status !== 0) console.error(isCheck ? 'format: run node scripts/format.mjs' : 'format: clang-format failed');
