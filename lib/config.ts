@@ -4,6 +4,7 @@ import { readFile, stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { type Document, isAlias, isMap, isScalar, isSeq, LineCounter, parseDocument } from 'yaml';
 import { z } from 'zod';
+import { checkText } from './check.js';
 import { ComFaceError, show } from './errors.js';
 
 /** S_max of the paper (section 4.1): alpha runs from -5 to 5. */
@@ -15,7 +16,11 @@ const kAliases = 50;
 const integer = (low: number, high: number) => z.int().min(low).max(high);
 const number = (low: number, high: number) => z.number().min(low).max(high);
 const share = () => number(0, 1);
-const path = () => z.string().min(1);
+const path = () =>
+  z
+    .string()
+    .min(1)
+    .regex(/^[^\0]*$/); // NUL ends it for the system
 const channels = (low: number, high: number) => z.tuple([number(low, high), number(low, high), number(low, high)]);
 
 const projection = z.strictObject({
@@ -144,6 +149,7 @@ export function checkTrainOptions(options: unknown): TrainConfig {
  * @throws ComFaceError IO when the file cannot be read, INVALID_CONFIG with `path:line` for what is wrong in it.
  */
 export async function readConfigFile(path: string): Promise<Partial<TrainOptions>> {
+  checkText('path', path);
   const lines = new LineCounter();
   const document = parseDocument(await readText(path), { lineCounter: lines, version: '1.2', strict: true, prettyErrors: false });
   const wrong = document.errors[0] ?? document.warnings[0];

@@ -21,9 +21,10 @@ export class ComFaceError extends Error {
   readonly hint: string | undefined;
 
   constructor(code: ErrorCode, message: string, options: { hint?: string; cause?: unknown } = {}) {
-    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    const { hint, cause } = options ?? {};
+    super(typeof message === 'string' ? message : show(message), cause === undefined ? undefined : { cause });
     this.code = code;
-    this.hint = options.hint;
+    this.hint = hint;
   }
 }
 
@@ -36,17 +37,25 @@ export function invalid(name: string, rule: string, value: unknown, hint?: strin
   );
 }
 
-/** A value as it may stand in a message: short, on one line. */
+/** A value as it may stand in a message: short, on one line. Never throws, whatever the value's own code does. */
 export function show(value: unknown): string {
   const text =
-    typeof value === 'string' ? JSON.stringify(value) : typeof value === 'object' && value !== null ? describe(value) : String(value);
+    typeof value === 'string'
+      ? JSON.stringify(value.slice(0, 80))
+      : typeof value === 'object' && value !== null
+        ? describe(value)
+        : typeof value === 'function'
+          ? 'a function'
+          : String(value);
   return text.length > 80 ? `${text.slice(0, 77)}...` : text;
 }
 
 function describe(value: object): string {
   try {
-    return JSON.stringify(value) ?? Object.prototype.toString.call(value);
+    // A list may claim any length and a buffer may be large: their beginning is enough.
+    if (ArrayBuffer.isView(value)) return Object.prototype.toString.call(value);
+    return JSON.stringify(Array.isArray(value) ? value.slice(0, 40) : value) ?? Object.prototype.toString.call(value);
   } catch {
-    return Object.prototype.toString.call(value);
+    return 'an object'; // its own code threw, and might again
   }
 }

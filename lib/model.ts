@@ -1,9 +1,10 @@
 // A trained network ready to use: embeddings of pictures and the change between two. Inference only, running statistics.
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { checkInteger, checkObject, checkOneOf, checkText, textsOf } from './check.js';
 import type { TrainConfig } from './config.js';
 import { ComFaceError, invalid } from './errors.js';
-import { type BackboneName, backbone, embeddingWidth } from './models/resnet.js';
+import { backbone, backboneNames, embeddingWidth } from './models/resnet.js';
 import { chooseDevice, type Device, type NativeAugment, type NativeEngine, native, type PrecisionChoice, threadCount } from './native.js';
 import { type CheckpointState, latestCheckpoint, loadCheckpoint } from './train/checkpoint.js';
 import { writeState } from './train/state.js';
@@ -39,6 +40,7 @@ export interface Comparison {
  * const { change } = await model.compare('before.jpg', 'after.jpg');
  */
 export async function loadModel(folder: string, options: ModelOptions = {}): Promise<Model> {
+  checkText('folder', folder);
   const isCheckpoint = await stat(join(folder, 'manifest.json')).then(
     () => true,
     () => false,
@@ -59,21 +61,44 @@ const kSmallBatch = 2;
 
 type Weights = ReadonlyMap<string, Tensor> | { seed: number };
 
+function checkedWeights(weights: Weights): Weights {
+  if (weights instanceof Map) return weights;
+  checkObject('weights', weights);
+  const { seed } = weights as { seed?: number };
+  checkInteger('weights.seed', seed, 0, Number.MAX_SAFE_INTEGER);
+  return { seed };
+}
+
+function checkedOptions(options: ModelOptions): Required<ModelOptions> {
+  checkObject('options', options);
+  const { device = 'auto', precision = 'auto', threads = 0, batch = 32 } = options;
+  checkOneOf('device', device, ['auto', 'cpu', 'reference']);
+  checkOneOf('precision', precision, ['auto', 'fp32', 'bf16']);
+  checkInteger('threads', threads, 0, 1024);
+  checkInteger('batch', batch, 1, 2 ** 16);
+  return { device, precision, threads, batch };
+}
+
 /** A network for inference. Dispose of it, or hold it with `await using`. */
 export class Model {
   /** Width of an embedding. */
   readonly width: number;
   readonly design: ModelDesign;
-  readonly #options: ModelOptions;
+  readonly #options: Required<ModelOptions>;
   readonly #engines = new Map<number, Promise<NativeEngine>>();
   #weights: Weights;
   #isDisposed = false;
 
   private constructor(design: ModelDesign, weights: Weights, options: ModelOptions) {
-    this.design = design;
-    this.width = embeddingWidth(design.backbone as BackboneName, design.width);
-    this.#weights = weights;
-    this.#options = options;
+    checkObject('design', design);
+    const { backbone, width, size, augment } = design;
+    checkOneOf('backbone', backbone, backboneNames);
+    checkInteger('width', width, 16, 128);
+    checkInteger('size', size, 16, 512);
+    this.design = { backbone, width, size, augment };
+    this.width = embeddingWidth(backbone, width);
+    this.#weights = checkedWeights(weights);
+    this.#options = checkedOptions(options);
   }
 
   /**
@@ -83,7 +108,7 @@ export class Model {
   static async from(design: ModelDesign, weights: Weights, options: ModelOptions = {}): Promise<Model> {
     const model = new Model(design, weights, options);
     try {
-      await model.#engineFor(options.batch ?? 32);
+      await model.#engineFor(model.#options.batch);
       return model;
     } catch (error) {
       model.dispose();
@@ -93,21 +118,30 @@ export class Model {
 
   /** Takes other weights of the same network, without compiling again. */
   async load(weights: ReadonlyMap<string, Tensor>): Promise<void> {
-    this.#weights = weights;
+    this.#checkOpen();
+    if (!(weights instanceof Map)) throw invalid('weights', 'a Map of tensors', weights);
     for (const engine of this.#engines.values()) await writeState(await engine, weights);
+    this.#weights = weights;
+  }
+
+  #checkOpen(): void {
+    if (this.#isDisposed) throw new ComFaceError('DISPOSED', 'This model is disposed', { hint: 'Load it again.' });
   }
 
   #engineFor(batch: number): Promise<NativeEngine> {
-    if (this.#isDisposed) throw new ComFaceError('DISPOSED', 'This model is disposed', { hint: 'Load it again.' });
-    const made = this.#engines.get(batch) ?? this.#compile(batch);
+    this.#checkOpen();
+    const known = this.#engines.get(batch);
+    if (known) return known;
+    const made = this.#compile(batch);
     this.#engines.set(batch, made);
+    made.catch(() => this.#engines.delete(batch)); // the next call tries again
     return made;
   }
 
   async #compile(batch: number): Promise<NativeEngine> {
-    const { device = 'auto', precision: wanted = 'auto', threads = 0 } = this.#options;
+    const { device, precision: wanted, threads } = this.#options;
     const { library, precision } = chooseDevice(device, wanted);
-    const layers = backbone(this.design.backbone as BackboneName, this.design);
+    const layers = backbone(this.design.backbone, this.design);
     const engine = await native().module.createEngine(library, {
       layers,
       batch,
@@ -130,12 +164,17 @@ export class Model {
    * to the face and to a square first, and turn it upright (EXIF is not read).
    * @throws ComFaceError CORRUPT_FILE or IO naming the first picture that cannot be read, DISPOSED.
    */
-  async embed(files: readonly string[], { threads = 2 }: { threads?: number } = {}): Promise<Float32Array> {
-    const engine = await this.#engineFor(files.length <= kSmallBatch ? kSmallBatch : (this.#options.batch ?? 32));
-    if (files.length === 0) return new Float32Array();
-    const source = native().module.openFiles(files, this.design.size, threads, 0);
+  async embed(files: readonly string[], options: { threads?: number } = {}): Promise<Float32Array> {
+    this.#checkOpen();
+    const paths = textsOf('files', files);
+    checkObject('options', options);
+    const { threads = 2 } = options;
+    checkInteger('threads', threads, 1, 64);
+    const engine = await this.#engineFor(paths.length <= kSmallBatch ? kSmallBatch : this.#options.batch);
+    if (paths.length === 0) return new Float32Array();
+    const source = native().module.openFiles(paths, this.design.size, threads, 0);
     try {
-      const samples = Uint32Array.from(files, (_, i) => i);
+      const samples = Uint32Array.from(paths, (_, i) => i);
       return await engine.embed(source, samples, 'avgpool', this.design.augment as NativeAugment);
     } finally {
       source.dispose();
@@ -153,12 +192,17 @@ export class Model {
 
   /**
    * The same from embeddings: l(relu(h_y - h_x)), reading `width` numbers of each.
+   * Needs no engine, so it also works on a disposed model.
    * @throws ComFaceError INVALID_INPUT when the model was trained without the change head.
    */
   changeOf(hx: Float32Array, hy: Float32Array): number {
+    for (const [name, h] of Object.entries({ hx, hy })) {
+      if (!ArrayBuffer.isView(h) || !(h instanceof Float32Array) || h.length < this.width) throw invalid(name, `a Float32Array of ${this.width} numbers`, h);
+    }
     const weights = this.#weights;
     const [weight, bias] = 'seed' in weights ? [] : [weights.get('change.weight'), weights.get('change.bias')];
-    if (weight?.dtype !== 'F32' || bias?.dtype !== 'F32') {
+    const fits = weight?.dtype === 'F32' && weight.data?.length === this.width && bias?.dtype === 'F32' && bias.data?.length === 1;
+    if (!fits) {
       throw invalid('model', 'a model with a change head', 'weights without one', 'Train with `intraPersonal` above 0.');
     }
     let change = bias.data[0]!;

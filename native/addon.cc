@@ -278,7 +278,9 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
   }
   explicit EngineObject(const Napi::CallbackInfo& info) : ObjectWrap(info) {
     host_ = std::move(Environment::of(info.Env()).making);
-    if (!host_) throw Napi::TypeError::New(info.Env(), "Engines are made by createEngine().");
+    guarded(info.Env(), [&] {
+      if (!host_) throw Error(Code::invalidInput, "Engines are made by createEngine().");
+    });
     info.This().As<Napi::Object>().TypeTag(&kEngineTag);
     Napi::MemoryManagement::AdjustExternalMemory(info.Env(), static_cast<int64_t>(host_->sizeBytes));
   }

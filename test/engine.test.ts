@@ -371,7 +371,7 @@ describe('hostile arguments', () => {
         code: 'INVALID_INPUT',
       });
     }
-    await expect((async () => new (engine.constructor as new () => unknown)())()).rejects.toBeInstanceOf(TypeError);
+    await expect((async () => new (engine.constructor as new () => unknown)())()).rejects.toMatchObject({ code: 'INVALID_INPUT' });
   });
 
   test('methods out of order answer with an error of ours or do nothing harmful', async () => {

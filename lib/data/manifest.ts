@@ -4,6 +4,7 @@ import { createHash, randomUUID } from 'node:crypto';
 import { createReadStream, type Stats } from 'node:fs';
 import { lstat, open, readdir, realpath, rename, rm, stat } from 'node:fs/promises';
 import { join, resolve, sep } from 'node:path';
+import { checkText } from '../check.js';
 import { nearest } from '../config.js';
 import { ComFaceError, show } from '../errors.js';
 
@@ -63,6 +64,7 @@ export interface ManifestRow {
  * @throws ComFaceError CORRUPT_FILE with `path:line` for a line that is wrong, IO for a folder, manifest or picture that is missing.
  */
 export async function readManifest(folder: string): Promise<Manifest> {
+  checkText('folder', folder);
   const root = resolve(folder);
   const path = join(root, kManifestName);
   const sizeBytes = await sizeOf(root, path);

@@ -3,6 +3,7 @@
 import { createHash } from 'node:crypto';
 import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
+import { checkFunction, checkInteger, checkObject, checkSignal, checkText, numbersOf, textsOf } from '../check.js';
 import { ComFaceError, invalid } from '../errors.js';
 import { type NativeShots, native, threadCount } from '../native.js';
 import { attributeIndex } from './attributes.js';
@@ -65,23 +66,28 @@ export interface GenerateOptions {
  * and leaves the pictures made so far; the same call again finishes the set.
  */
 export async function generate(options: GenerateOptions): Promise<Manifest> {
+  checkObject('options', options);
+  const { out: folder, signal, onProgress } = options;
   const set = plan(options);
-  const out = resolve(options.out);
-  options.signal?.throwIfAborted();
+  checkText('out', folder);
+  checkSignal(signal);
+  checkFunction('onProgress', onProgress);
+  const out = resolve(folder);
+  signal?.throwIfAborted();
   native(); // without it nothing may be left behind
   if (await isMade(out, set)) return readManifest(out);
   await begin(out, set);
   const started = performance.now();
   for (let done = 0; done < set.header.count; ) {
-    options.signal?.throwIfAborted();
+    signal?.throwIfAborted();
     const chunk = Math.max(8, Math.floor(kChunkPixels / set.header.size ** 2));
     const count = Math.min(chunk, set.header.count - done);
     await write(out, set, done, count);
     done += count;
     const secondsLeft = ((performance.now() - started) / 1000 / done) * (set.header.count - done);
-    options.onProgress?.({ done, total: set.header.count, secondsLeft });
+    onProgress?.({ done, total: set.header.count, secondsLeft });
   }
-  options.signal?.throwIfAborted();
+  signal?.throwIfAborted();
   await writeManifest(out, set.header, rowsOf(set));
   await rm(join(out, kPlanName), { force: true });
   return readManifest(out);
@@ -96,7 +102,7 @@ interface Plan {
 }
 
 function plan(options: GenerateOptions): Plan {
-  const { subjects, attributes, size, firstSubject = 0, seed = 1, domain = 0, quality = 90, threads = 0 } = options;
+  const { subjects, size, firstSubject = 0, seed = 1, domain = 0, quality = 90, threads = 0 } = options;
   checkInteger('subjects', subjects, 1, 2 ** 32);
   checkInteger('firstSubject', firstSubject, 0, 2 ** 32 - subjects);
   checkInteger('size', size, 32, 512);
@@ -104,6 +110,7 @@ function plan(options: GenerateOptions): Plan {
   checkInteger('domain', domain, 0, 1);
   checkInteger('quality', quality, 1, 100);
   checkInteger('threads', threads, 0, kThreads);
+  const attributes = textsOf('attributes', options.attributes);
   if (attributes.length === 0) throw invalid('attributes', 'at least one name', attributes);
   for (const name of attributes) attributeIndex(name);
   if (new Set(attributes).size < attributes.length) throw invalid('attributes', 'each name once', attributes);
@@ -114,19 +121,16 @@ function plan(options: GenerateOptions): Plan {
   return { header, seed: BigInt(seed), firstSubject, alphas, threads };
 }
 
-function alphasOf(alphas: number | readonly number[]): readonly number[] {
-  if (typeof alphas === 'number') {
+function alphasOf(given: number | readonly number[]): readonly number[] {
+  if (typeof given === 'number') {
+    const alphas = given;
     checkInteger('alphas', alphas, 2, 10_001);
     // Rounded, so that the manifest says -4.9 and not -4.8999999999999995.
     return Array.from({ length: alphas }, (_, i) => Math.round((-kMaxAlpha + (2 * kMaxAlpha * i) / (alphas - 1)) * 1e6) / 1e6);
   }
-  const fits = alphas.length > 0 && alphas.every((alpha) => Math.abs(alpha) <= kMaxAlpha) && new Set(alphas).size === alphas.length;
-  if (!fits) throw invalid('alphas', 'different numbers from -5 to 5', alphas);
+  const alphas = numbersOf('alphas', given, -kMaxAlpha, kMaxAlpha);
+  if (alphas.length === 0 || new Set(alphas).size < alphas.length) throw invalid('alphas', 'different numbers from -5 to 5', alphas);
   return alphas;
-}
-
-function checkInteger(name: string, value: number, low: number, high: number): void {
-  if (!Number.isInteger(value) || value < low || value > high) throw invalid(name, `an integer from ${low} to ${high}`, value);
 }
 
 /** Picture `index` of the set: alpha changes fastest, then the attribute, then the subject. */

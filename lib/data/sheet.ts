@@ -1,4 +1,5 @@
 // A contact sheet to look at before a data set is made: one row a person, their pictures of each attribute and alpha side by side.
+import { checkInteger, checkObject, numbersOf, textsOf } from '../check.js';
 import { invalid } from '../errors.js';
 import { native, threadCount } from '../native.js';
 import { attributeIndex } from './attributes.js';
@@ -24,16 +25,26 @@ export interface SheetOptions {
 }
 
 const kGap = 4;
+/** A JPEG has at most 65,500; the gaps need some of them. */
+const kMaxEdge = 60_000;
 
 /**
  * Draws a contact sheet as one JPEG: subjects x (attributes x alphas) pictures.
  * @throws ComFaceError INVALID_INPUT for an unknown attribute or a number out of range.
  */
 export async function contactSheet(options: SheetOptions): Promise<Uint8Array> {
-  const { subjects, firstSubject = 0, attributes, alphas, size = 96, seed = 1, domain = 0, samePhoto = false } = options;
+  checkObject('options', options);
+  const { subjects, firstSubject = 0, size = 96, seed = 1, domain = 0, samePhoto = false } = options;
+  const attributes = textsOf('attributes', options.attributes);
+  const alphas = numbersOf('alphas', options.alphas, -5, 5);
   const columns = attributes.length * alphas.length;
-  if (!Number.isInteger(subjects) || subjects < 1 || columns < 1)
-    throw invalid('subjects', 'at least one row and one column', `${subjects} x ${columns}`);
+  checkInteger('size', size, 32, 512);
+  checkInteger('subjects', subjects, 1, kMaxEdge / size);
+  if (columns < 1 || columns > kMaxEdge / size)
+    throw invalid('alphas', `1 to ${Math.floor(kMaxEdge / size)} columns of ${size} pixels`, columns);
+  checkInteger('firstSubject', firstSubject, 0, 2 ** 32 - subjects);
+  checkInteger('seed', seed, 0, Number.MAX_SAFE_INTEGER);
+  checkInteger('domain', domain, 0, 1);
   const cells = Array.from({ length: subjects * columns }, (_, i) => ({ row: Math.floor(i / columns), column: i % columns }));
   const { module } = native();
   const pixels = await module.drawFaces(

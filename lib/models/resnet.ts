@@ -1,5 +1,6 @@
 // ResNet-18, 34, 50 and 101 as layer records (He et al., 2016; stride on the 3x3 convolution as torchvision has it, "v1.5").
 // Names are torchvision's, so weights load there; the fully connected layer is left out. The last record is the embedding, `avgpool`.
+import { checkInteger, checkOneOf } from '../check.js';
 import type { LayerRecord } from './layers.js';
 
 /** What a backbone needs to know of its input. */
@@ -31,8 +32,13 @@ export type BackboneName = keyof typeof designs;
 /** Every backbone name, smallest first. */
 export const backboneNames = Object.keys(designs) as BackboneName[];
 
-/** Width of the embedding: 512 or 2048 at the default width. */
+/**
+ * Width of the embedding: 512 or 2048 at the default width.
+ * @throws ComFaceError INVALID_INPUT for another name or a width that is not a whole number.
+ */
 export function embeddingWidth(name: BackboneName, width = 64): number {
+  checkOneOf('name', name, backboneNames);
+  checkInteger('width', width, 1, 2 ** 16);
   return width * 8 * (designs[name].bottleneck ? 4 : 1);
 }
 

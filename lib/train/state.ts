@@ -1,5 +1,5 @@
 // Between an engine and a checkpoint: every tensor that a run needs to go on, under torchvision's names.
-import { ComFaceError } from '../errors.js';
+import { ComFaceError, show } from '../errors.js';
 import type { NativeEngine, NativeTensorInfo, Slot } from '../native.js';
 import type { Tensor } from '../weights/safetensors.js';
 import type { CheckpointState } from './checkpoint.js';
@@ -47,13 +47,14 @@ export async function writeState(
   optimizer?: ReadonlyMap<string, Tensor>,
 ): Promise<void> {
   const write = async (slot: Slot, { name, dims }: NativeTensorInfo, tensor: Tensor | undefined): Promise<void> => {
-    if (tensor?.dtype !== 'F32' || tensor.shape.join() !== dims.join()) {
-      const found = tensor === undefined ? 'nothing' : `${tensor.dtype} [${tensor.shape.join(', ')}]`;
+    const { dtype, shape, data } = tensor ?? {};
+    if (dtype !== 'F32' || !Array.isArray(shape) || shape.length !== dims.length || dims.some((size, i) => size !== shape[i])) {
+      const found = tensor === undefined ? 'nothing' : `${show(dtype)} ${show(shape)}`;
       throw new ComFaceError('INVALID_INPUT', `Expected F32 [${dims.join(', ')}] for \`${name}\` but received ${found}`, {
         hint: 'These weights are of another network: compare backbone, width and heads.',
       });
     }
-    await engine.write(slot, name, tensor.data);
+    await engine.write(slot, name, data as Float32Array);
   };
   for (const info of engine.parameters) {
     await write('parameter', info, weights.get(info.name));

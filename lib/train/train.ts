@@ -3,6 +3,7 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { arch, availableParallelism, cpus, platform } from 'node:os';
 import { join } from 'node:path';
+import { checkObject, checkSignal } from '../check.js';
 import { checkTrainOptions, type TrainConfig, type TrainOptions } from '../config.js';
 import { type Manifest, readManifest } from '../data/manifest.js';
 import { PairSampler, splitSubjects } from '../data/pairs.js';
@@ -94,7 +95,7 @@ export interface TrainRun extends AsyncIterable<TrainEvent>, PromiseLike<TrainRe
  * }
  */
 export function train(options: TrainOptions, control: { signal?: AbortSignal } = {}): TrainRun {
-  const events = runEvents(options, control.signal);
+  const events = runEvents(options, control);
   let drained: Promise<TrainResult> | undefined;
   const settled: { result?: TrainResult; failure?: unknown } = {};
   const iterator: AsyncIterator<TrainEvent> = {
@@ -154,8 +155,11 @@ interface Open {
   saving?: Promise<unknown>;
 }
 
-async function* runEvents(options: TrainOptions, signal: AbortSignal | undefined): AsyncGenerator<TrainEvent, TrainResult> {
+async function* runEvents(options: TrainOptions, control: { signal?: AbortSignal }): AsyncGenerator<TrainEvent, TrainResult> {
   const config = checkTrainOptions(options);
+  checkObject('control', control);
+  const { signal } = control;
+  checkSignal(signal);
   signal?.throwIfAborted();
   const manifest = await readManifest(config.data);
   const lock = await lockRun(config.out);

@@ -1,0 +1,56 @@
+// Checks of what a caller passes. A list comes back as a copy that was read once: what was checked is what is used, whatever its getters do.
+import { invalid } from './errors.js';
+
+/** An object of options. */
+export function checkObject(name: string, value: unknown): asserts value is object {
+  if (typeof value !== 'object' || value === null) throw invalid(name, 'an object', value);
+}
+
+/** A path or name: not empty, and without NUL, where it would end for the system. */
+export function checkText(name: string, value: unknown): asserts value is string {
+  if (typeof value !== 'string' || value === '' || value.includes('\0')) throw invalid(name, 'a text that is not empty', value);
+}
+
+export function checkNumber(name: string, value: unknown, low: number, high: number): asserts value is number {
+  if (!(typeof value === 'number' && value >= low && value <= high)) throw invalid(name, `a number from ${low} to ${high}`, value);
+}
+
+export function checkInteger(name: string, value: unknown, low: number, high: number): asserts value is number {
+  if (!Number.isInteger(value) || (value as number) < low || (value as number) > high)
+    throw invalid(name, `an integer from ${low} to ${high}`, value);
+}
+
+export function checkOneOf<T extends string>(name: string, value: unknown, names: readonly T[]): asserts value is T {
+  if (!(names as readonly unknown[]).includes(value)) throw invalid(name, `one of ${names.join(', ')}`, value);
+}
+
+function copyOf<T>(name: string, value: unknown, check: (name: string, element: unknown) => asserts element is T): T[] {
+  if (!Array.isArray(value)) throw invalid(name, 'a list', value);
+  const copy: T[] = [];
+  const count = value.length; // a sparse one ends at its first hole, whatever it claims
+  for (let i = 0; i < count; i++) {
+    const element: unknown = value[i];
+    check(`${name}[${i}]`, element);
+    copy.push(element);
+  }
+  return copy;
+}
+
+export function textsOf(name: string, value: unknown): string[] {
+  return copyOf<string>(name, value, checkText);
+}
+
+export function numbersOf(name: string, value: unknown, low: number, high: number): number[] {
+  return copyOf<number>(name, value, (place, element) => checkNumber(place, element, low, high));
+}
+
+/** An AbortSignal of any realm, or none. */
+export function checkSignal(value: unknown): asserts value is AbortSignal | undefined {
+  if (value === undefined) return;
+  const { aborted, throwIfAborted } = (typeof value === 'object' && value !== null ? value : {}) as Partial<AbortSignal>;
+  if (typeof aborted !== 'boolean' || typeof throwIfAborted !== 'function') throw invalid('signal', 'an AbortSignal', value);
+}
+
+export function checkFunction(name: string, value: unknown): void {
+  if (value !== undefined && typeof value !== 'function') throw invalid(name, 'a function', value);
+}

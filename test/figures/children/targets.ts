@@ -1,0 +1,278 @@
+// Every function, method and accessor that comface gives away, with right arguments: what the hostile calls are made of.
+import { join } from 'node:path';
+import * as comface from '../../../lib/index.ts';
+import { chooseDevice, type NativeAugment, type NativeEngine, type NativeSource, native } from '../../../lib/native.ts';
+import { latestCheckpoint } from '../../../lib/train/checkpoint.ts';
+
+const { module } = native();
+const everything: Record<string, unknown> = { ...comface };
+/** The class of native errors, to put back after a hostile one. */
+const errorClass = (() => {
+  try {
+    module.philox(1n, -1, 0, 0, 0);
+  } catch (error) {
+    return (error as Error).constructor;
+  }
+  throw new Error('philox takes everything');
+})();
+
+export interface Target {
+  name: string;
+  /** How often, against the others. */
+  weight: number;
+  /** What it is called on; none for a function. */
+  self?: () => unknown;
+  call: (...args: unknown[]) => unknown;
+  args: () => unknown[];
+  isClass?: boolean;
+}
+
+const size = 8;
+const batch = 6;
+const input = { op: 'input', name: 'images', channels: 3, height: size, width: size };
+const layers = [
+  input,
+  { op: 'conv', name: 'conv', input: 'images', out: 4, kernel: 3, stride: 2, pad: 1, bias: true },
+  { op: 'batchNorm', name: 'norm', input: 'conv', eps: 1e-5, momentum: 0.1 },
+  { op: 'relu', name: 'relu', input: 'norm' },
+  { op: 'maxPool', name: 'max', input: 'relu', kernel: 2, stride: 2, pad: 0 },
+  { op: 'avgPool', name: 'pool', input: 'max' },
+];
+const heads = [
+  { op: 'rows', name: 'views', input: 'pool', from: 0, to: 2, of: 3 },
+  { op: 'l2Normalize', name: 'z', input: 'views' },
+  { op: 'infoNce', name: 'inter', input: 'z', temperature: 0.5, weight: 1 },
+  { op: 'rows', name: 'x', input: 'pool', from: 0, to: 1, of: 3 },
+  { op: 'rows', name: 'y', input: 'pool', from: 2, to: 3, of: 3 },
+  { op: 'reluDifference', name: 'difference', inputs: ['y', 'x'] },
+  { op: 'linear', name: 'change', input: 'difference', out: 1, bias: true },
+  { op: 'squaredError', name: 'intra', input: 'change', weight: 1 },
+];
+const graph = (training: boolean) => ({
+  layers: training ? [...layers, ...heads] : layers,
+  batch,
+  training,
+  precision: 'fp32',
+  threads: 1,
+});
+const augment: NativeAugment = {
+  ...{ cropAreaMin: 0.5, cropAreaMax: 1, cropAspectMax: 1.3, flipProbability: 0.5, jitterProbability: 0.8, grayscaleProbability: 0.2 },
+  ...{ brightness: 0.8, contrast: 0.8, saturation: 0.8, hue: 0.2 },
+  ...{ mean: [0.5, 0.5, 0.5], deviation: [0.2, 0.2, 0.2] },
+};
+const plan = (step = 1) => ({
+  seed: 1n,
+  step,
+  pairs: 2,
+  x: Uint32Array.of(0, 1, 1),
+  y: Uint32Array.of(1, 0, 1),
+  target: new Float32Array(3),
+});
+const adam = { learningRate: 1e-3, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weightDecay: 0, step: 1 };
+const shots = () => ({
+  ...{ seed: 1n, subject: Uint32Array.of(1), photo: Uint32Array.of(2), attribute: Int32Array.of(0), alpha: Float32Array.of(1) },
+  ...{ domain: 0, size: 32 },
+});
+
+/** The objects that calls are made on; made anew from time to time, as hostile calls dispose and bend them. */
+export interface Cast {
+  engine: NativeEngine;
+  inference: NativeEngine;
+  source: NativeSource;
+  model: comface.Model;
+}
+
+export interface Fixtures {
+  /** A data folder of 32-pixel faces and a run on it. */
+  data: string;
+  run: string;
+  files: readonly string[];
+}
+
+const device = 'cpu';
+let checkpoint: Awaited<ReturnType<typeof latestCheckpoint>> | undefined;
+export async function makeCast({ run, files }: Fixtures): Promise<Cast> {
+  const { library } = chooseDevice(device, 'fp32');
+  const engine = await module.createEngine('', graph(true) as never);
+  const inference = await module.createEngine(library, graph(false) as never);
+  await Promise.all([engine.initialize(1n), inference.initialize(1n)]);
+  checkpoint ??= await latestCheckpoint(run);
+  const design = checkpoint!.info.config as comface.ModelDesign;
+  const model = await comface.Model.from(design, checkpoint!.weights, { device, precision: 'fp32', threads: 1, batch: 2 });
+  return { engine, inference, source: module.openFiles(files, size, 1, 0), model };
+}
+
+export function endCast({ engine, inference, source, model }: Cast): void {
+  for (const one of [engine, inference, source, model]) Object.getPrototypeOf(one)?.dispose?.call(one);
+}
+
+const getter = (object: object, key: string) =>
+  Object.getOwnPropertyDescriptor(Object.getPrototypeOf(object), key)!.get as (...args: unknown[]) => unknown;
+
+function ofEngine(name: 'engine' | 'inference', cast: Cast): Target[] {
+  const self = () => cast[name];
+  const engine = cast[name];
+  const images = () => new Float32Array(batch * 3 * size * size).fill(0.5);
+  const methods: Record<string, () => unknown[]> = {
+    initialize: () => [1n],
+    step: () => [cast.source, plan(), plan(2), augment, adam],
+    embed: () => [cast.source, Uint32Array.of(0, 1), 'pool', augment],
+    forward: () => [images(), new Float32Array(name === 'engine' ? batch / 3 : 0)],
+    backward: () => [],
+    update: () => [adam],
+    read: () => ['parameter', 'conv.weight'],
+    write: () => ['parameter', 'conv.weight', new Float32Array(4 * 27)],
+    dispose: () => [],
+  };
+  const method = engine as unknown as Record<string, (...args: unknown[]) => unknown>;
+  const accessors = ['parameters', 'statistics', 'sizeBytes', 'description', 'state'];
+  const disposes = new Set(['dispose']);
+  return [
+    ...Object.entries(methods).map(
+      ([key, args]): Target => ({
+        name: `NativeEngine.${key}`,
+        weight: disposes.has(key) ? 0.2 : args().length > 1 ? 4 : 1.5,
+        self,
+        call: method[key]!,
+        args,
+      }),
+    ),
+    ...accessors.map((key): Target => ({ name: `NativeEngine.${key}`, weight: 0.7, self, call: getter(engine, key), args: () => [] })),
+    { name: 'NativeEngine.constructor', weight: 0.3, isClass: true, call: engine.constructor as never, args: () => [] },
+  ];
+}
+
+function ofSource(cast: Cast, files: readonly string[]): Target[] {
+  const self = () => cast.source;
+  const { source } = cast;
+  return [
+    { name: 'NativeSource.fill', weight: 5, self, call: source.fill as never, args: () => [plan(), augment] },
+    { name: 'NativeSource.dispose', weight: 0.2, self, call: source.dispose as never, args: () => [] },
+    { name: 'NativeSource.count', weight: 0.5, self, call: getter(source, 'count'), args: () => [] },
+    { name: 'NativeSource.size', weight: 0.5, self, call: getter(source, 'size'), args: () => [] },
+    { name: 'NativeSource.constructor', weight: 0.5, isClass: true, call: source.constructor as never, args: () => [files, 8, 1, 0] },
+  ];
+}
+
+/** Sets a hostile class, lets it make an error here and on the way back from a thread, and puts ours back. */
+function setErrorClass(value: never): unknown {
+  try {
+    module.setErrorClass(value);
+    const failing = [() => module.philox(1n, -1, 0, 0, 0), () => module.openFiles([], 8, 1, 0), () => module.decodeJpeg(new Uint8Array())];
+    for (const call of failing) {
+      try {
+        Promise.resolve(call()).catch(() => undefined);
+      } catch {}
+    }
+    return module.decodeJpeg(new Uint8Array(1)).catch(() => undefined);
+  } finally {
+    module.setErrorClass(errorClass as never);
+  }
+}
+
+function ofModule(files: readonly string[], folder: string): Target[] {
+  const made = (name: keyof typeof module, weight: number, args: () => unknown[]): Target => ({
+    name: `native.${name}`,
+    weight,
+    call: module[name] as never,
+    args,
+  });
+  return [
+    made('createEngine', 6, () => ['', graph(true)]),
+    made('openFiles', 2, () => [files, size, 1, 32]),
+    made('drawFaces', 2, () => [shots(), 1]),
+    made('writeFaces', 2, () => [shots(), [join(folder, 'face.jpg')], 90, 1]),
+    made('decodeJpeg', 1, () => [new Uint8Array(64).fill(255)]),
+    made('encodeJpeg', 2, () => [new Uint8Array(8 * 8 * 3), 8, 8, 90]),
+    made('philox', 2, () => [1n, 1, 2, 3, 4]),
+    { ...made('setErrorClass', 0.5, () => [errorClass]), call: setErrorClass as never },
+  ];
+}
+
+const trainOptions = (data: string, out: string) => ({
+  ...{ data, out, backbone: 'resnet18', width: 16, size: 32, pairs: 4, epochs: 1, pairsPerEpoch: 4, curriculum: { stageEnds: [1] } },
+  ...{ projection: { hidden: 4, out: 4 }, device, precision: 'fp32', threads: 1, loaderThreads: 1, validation: 0.2, augment: {} },
+});
+const faces = { subjects: 1, attributes: ['smile'], alphas: [-1, 1], size: 32, threads: 1, seed: 1, domain: 0, quality: 90 };
+/** Nothing that begins lasts: what is legal after all has a fiftieth of a second. */
+const soon = () => AbortSignal.timeout(20);
+
+async function runToEnd(...args: Parameters<typeof comface.train>): Promise<unknown> {
+  const run = comface.train(...args);
+  for await (const event of run) if (event.type === 'step') break;
+  return run[Symbol.asyncIterator]().next();
+}
+
+function ofPackage({ data, run }: Fixtures, folder: string): Target[] {
+  const made = (name: string, weight: number, args: () => unknown[], call = everything[name]): Target => ({
+    name: `comface.${name}`,
+    weight,
+    call: call as never,
+    args,
+  });
+  const out = () => join(folder, `out-${Math.floor(performance.now() * 1000)}`);
+  const design = { backbone: 'resnet18', width: 16, size: 32, augment };
+  const options = { device, precision: 'fp32', threads: 1, batch: 2 };
+  const weights = new Map([['change.weight', { dtype: 'F32', shape: [1, 128], data: new Float32Array(128) }]]);
+  return [
+    made('checkTrainOptions', 4, () => [trainOptions(data, 'run')]),
+    made('readConfigFile', 0.5, () => [join(run, 'config.json')]),
+    made('readManifest', 0.5, () => [data]),
+    made('generate', 0.1, () => [{ ...faces, out: out(), signal: soon(), onProgress: () => undefined }]),
+    made('contactSheet', 1.5, () => [{ subjects: 1, attributes: ['smile'], alphas: [1], size: 32, seed: 1, domain: 0, firstSubject: 3 }]),
+    { ...made('ComFaceError', 1, () => ['IO', 'message', { hint: 'hint', cause: 1 }]), isClass: true },
+    made('loadModel', 0.05, () => [run, { ...options }]),
+    { ...made('Model', 0.3, () => [design, { seed: 1 }, options]), isClass: true },
+    made('Model.from', 0.1, () => [design, { seed: 1 }, options], comface.Model.from),
+    made('Model.from', 0.1, () => [design, weights, options], comface.Model.from),
+    made('embeddingWidth', 1, () => ['resnet18', 16]),
+    made('train', 0.12, () => [trainOptions(data, out()), { signal: soon() }], runToEnd),
+  ];
+}
+
+function ofModel(cast: Cast, files: readonly string[]): Target[] {
+  const self = () => cast.model;
+  const { model } = cast;
+  const bare = model as unknown as Record<PropertyKey, (...args: unknown[]) => unknown>;
+  const h = () => new Float32Array(model.width);
+  const methods: [PropertyKey, number, () => unknown[]][] = [
+    ['embed', 1.5, () => [files.slice(0, 2), { threads: 1 }]],
+    ['compare', 1, () => [files[0], files[1]]],
+    ['changeOf', 2, () => [h(), h()]],
+    ['load', 1, () => [new Map([['conv1.weight', { dtype: 'F32', shape: [16, 3, 7, 7], data: new Float32Array(16 * 147) }]])]],
+    ['dispose', 0.1, () => []],
+    [Symbol.asyncDispose, 0.1, () => []],
+  ];
+  return methods.map(([key, weight, args]) => ({ name: `Model.${String(key)}`, weight, self, call: bare[key]!, args }));
+}
+
+export function targetsOf(cast: Cast, fixtures: Fixtures, folder: string): Target[] {
+  const { files } = fixtures;
+  return [
+    ...ofEngine('engine', cast),
+    ...ofEngine('inference', cast),
+    ...ofSource(cast, files),
+    ...ofModule(files, folder),
+    ...ofPackage(fixtures, folder),
+    ...ofModel(cast, files),
+  ];
+}
+
+/** What comface gives away and no target calls. */
+export function uncalled({ engine, source, model }: Cast, targets: readonly Target[]): string[] {
+  const called = new Set(targets.map(({ name }) => name));
+  const ofClass = (name: string, object: object) =>
+    Reflect.ownKeys(Object.getPrototypeOf(object)).flatMap((key) =>
+      key === 'constructor' && name === 'Model' ? [] : `${name}.${String(key)}`,
+    );
+  const functions = (name: string, from: object) =>
+    Object.entries(from).flatMap(([key, value]) => (typeof value === 'function' ? `${name}.${key}` : []));
+  const given = [
+    ...ofClass('NativeEngine', engine),
+    ...ofClass('NativeSource', source),
+    ...ofClass('Model', model),
+    ...functions('native', module),
+    ...functions('comface', comface),
+  ];
+  return given.filter((name) => !called.has(name));
+}
