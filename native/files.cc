@@ -33,10 +33,6 @@ struct Slot {
   bool usable() const { return x.empty() && y.empty(); }
 };
 
-[[noreturn]] void invalid(const std::string& rule, const std::string& name, size_t received) {
-  throw Error(Code::invalidInput, "Expected " + rule + " for `" + name + "` but received " + std::to_string(received));
-}
-
 class FileSource final : public Source {
  public:
   FileSource(std::vector<std::string> paths, int size, int threads, int pictureSize)
@@ -50,7 +46,7 @@ class FileSource final : public Source {
   uint32_t sampleCount() const override { return static_cast<uint32_t>(paths_.size()); }
 
   void fill(const Plan& plan, Batch& batch) override {
-    check(plan);
+    checkPlan(plan, paths_.size());
     const std::lock_guard lock(mutex_);
     try {
       prepare(plan, batch);
@@ -69,23 +65,6 @@ class FileSource final : public Source {
  private:
   [[noreturn]] static void lackMemory(const Plan& plan) {
     throw Error(Code::outOfMemory, "Not enough memory for a batch of " + std::to_string(plan.pairs) + " pairs");
-  }
-
-  void check(const Plan& plan) const {
-    if (plan.pairs < 1)
-      throw Error(Code::invalidInput, "Expected at least 1 for `pairs` but received " + std::to_string(plan.pairs));
-    if (plan.x.size() < static_cast<size_t>(plan.pairs)) invalid("at least `pairs` entries", "x", plan.x.size());
-    if (plan.augment && plan.y.size() != plan.x.size()) invalid("as many entries as x", "y", plan.y.size());
-    if (plan.augment && plan.target.size() != plan.x.size())
-      invalid("as many entries as x", "target", plan.target.size());
-    checkSamples(plan.x, "x");
-    if (plan.augment) checkSamples(plan.y, "y");
-  }
-
-  void checkSamples(const std::vector<uint32_t>& samples, const char* name) const {
-    for (const uint32_t sample : samples) {
-      if (sample >= paths_.size()) invalid("sample numbers below " + std::to_string(paths_.size()), name, sample);
-    }
   }
 
   void prepare(const Plan& plan, Batch& batch) {
@@ -185,7 +164,10 @@ std::unique_ptr<Source> openFiles(std::vector<std::string> paths, int size, int 
   if (size < 1 || size > 4096)
     throw Error(Code::invalidConfig, "Expected 1 to 4096 for `size` but received " + std::to_string(size));
   if (paths.empty()) throw Error(Code::invalidInput, "Expected at least one path for `paths` but received none");
-  if (paths.size() > std::numeric_limits<uint32_t>::max()) invalid("fewer than 2^32 paths", "paths", paths.size());
+  if (paths.size() > std::numeric_limits<uint32_t>::max()) {
+    throw Error(Code::invalidInput,
+                "Expected fewer than 2^32 paths for `paths` but received " + std::to_string(paths.size()));
+  }
   return std::make_unique<FileSource>(std::move(paths), size, threads, pictureSize);
 }
 

@@ -35,6 +35,9 @@ struct Batch {
   std::vector<Broken> broken;  // in slot order; each was replaced by the next usable spare
 };
 
+/** Throws invalidInput where a plan does not fit itself or a source of so many samples; every fill() begins with it. */
+void checkPlan(const Plan& plan, size_t sampleCount);
+
 class Source {
  public:
   virtual ~Source() = default;

@@ -1,21 +1,14 @@
-// JavaScript values to structs and back: the absolute checks of the native door. What does not fit throws invalidInput
-// naming the argument. This file with values.cc, and addon.cc, are the only ones that know Node.
+// JavaScript values to structs and back. What does not fit throws invalidInput naming the argument; the ranges are in
+// records.h. This file with values.cc, and addon.cc, are the only ones that know Node.
 #pragma once
 #include <napi.h>
 
 #include <string>
 #include <vector>
 
-#include "augment.h"
-#include "backend.h"
-#include "faces/face.h"
-#include "graph.h"
-#include "source.h"
+#include "records.h"
 
 namespace comface {
-
-/** Throws "Expected <rule> for `<name>`.". */
-[[noreturn]] void refuse(const std::string& name, const std::string& rule);
 
 double numberOf(const Napi::Value& value, const std::string& name, double low = -1e300, double high = 1e300);
 int integerOf(const Napi::Value& value, const std::string& name, int low, int high);
@@ -34,11 +27,6 @@ Slot slotOf(const Napi::Value& value);
 /** Layer records to a finished graph; also throws invalidConfig, as Graph::finish does. */
 Graph graphOf(const Napi::Value& value);
 
-/** Pictures to draw, size x size each. */
-struct Shots {
-  std::vector<faces::Shot> list;
-  int size;
-};
 Shots shotsOf(const Napi::Value& value);
 
 Napi::Float32Array toArray(Napi::Env env, const std::vector<float>& values);

@@ -1,0 +1,137 @@
+// The absolute checks of the native door; see records.h. Every range stands here, and only here.
+#include "records.h"
+
+#include <cmath>
+
+namespace comface {
+namespace {
+
+const char* const kOpNames[kOpCount] = {"input",          "conv",    "batchNorm",   "relu", "add",
+                                        "maxPool",        "avgPool", "linear",      "rows", "l2Normalize",
+                                        "reluDifference", "infoNce", "squaredError"};
+const char* const kSlotNames[kSlotCount] = {"parameter", "gradient", "firstMoment",  "secondMoment",
+                                            "statistic", "value",    "valueGradient"};
+const char* const kPrecisions[] = {"fp32", "bf16", "fp64"};
+
+template <size_t N>
+int indexOf(const std::string& name, const std::string& what, const char* const (&names)[N]) {
+  for (size_t i = 0; i < N; ++i) {
+    if (name == names[i]) return static_cast<int>(i);
+  }
+  refuse(what, "a known name, not \"" + name.substr(0, 80) + "\",");
+}
+
+}  // namespace
+
+void refuse(const std::string& name, const std::string& rule) {
+  throw Error(Code::invalidInput, "Expected " + rule + " for `" + name + "`.");
+}
+
+double checkNumber(double number, const std::string& name, double low, double high) {
+  if (!(number >= low && number <= high)) {
+    refuse(name, "a number from " + std::to_string(low) + " to " + std::to_string(high));
+  }
+  return number;
+}
+int checkInteger(double number, const std::string& name, int low, int high) {
+  checkNumber(number, name, low, high);
+  if (number != std::floor(number)) refuse(name, "a whole number");
+  return static_cast<int>(number);
+}
+
+AugmentSettings settingsFrom(const Record& record) {
+  const auto number = [&](const char* name) {
+    return static_cast<float>(checkNumber(record.number(name), name, 0, 100));
+  };
+  AugmentSettings s;
+  s.cropAreaMin = number("cropAreaMin"), s.cropAreaMax = number("cropAreaMax");
+  s.cropAspectMax = number("cropAspectMax"), s.flipProbability = number("flipProbability");
+  s.jitterProbability = number("jitterProbability"), s.grayscaleProbability = number("grayscaleProbability");
+  s.brightness = number("brightness"), s.contrast = number("contrast");
+  s.saturation = number("saturation"), s.hue = number("hue");
+  for (uint32_t c = 0; c < 3; ++c) {
+    s.mean[c] = static_cast<float>(checkNumber(record.number("mean", c), "mean", -10, 10));
+    s.deviation[c] = static_cast<float>(checkNumber(record.number("deviation", c), "deviation", 1e-3, 1e3));
+  }
+  return s;
+}
+
+Plan planFrom(const Record& record, const AugmentSettings& settings) {
+  Plan plan;
+  plan.seed = record.seed();
+  plan.step = static_cast<uint32_t>(checkNumber(record.number("step"), "step", 0, 4294967295.0));
+  plan.pairs = checkInteger(record.number("pairs"), "pairs", 1, 1 << 20);
+  plan.x = record.words("x"), plan.y = record.words("y");
+  plan.target = record.floats("target");
+  plan.settings = settings;
+  return plan;
+}
+
+Adam adamFrom(const Record& record) {
+  const auto number = [&](const char* name, double high) { return checkNumber(record.number(name), name, 0, high); };
+  Adam a;
+  a.learningRate = number("learningRate", 1e300);
+  a.beta1 = number("beta1", 1), a.beta2 = number("beta2", 1);
+  a.epsilon = number("epsilon", 1e300), a.weightDecay = number("weightDecay", 1e300);
+  a.step = static_cast<int64_t>(checkNumber(record.number("step"), "step", 1, 9e15));
+  return a;
+}
+
+Slot slotFrom(const std::string& name) { return static_cast<Slot>(indexOf(name, "slot", kSlotNames)); }
+
+Graph graphFrom(const Record& record, int& batch) {
+  Graph graph;
+  batch = checkInteger(record.number("batch"), "batch", 1, 1 << 20);
+  graph.training = record.truth("training");
+  graph.precision = static_cast<Precision>(indexOf(record.string("precision"), "precision", kPrecisions));
+  graph.threads = checkInteger(record.number("threads"), "threads", 1, 1024);
+  return graph;
+}
+
+void addLayer(Graph& graph, const Record& record, int batch) {
+  Layer l;
+  l.name = record.string("name");
+  l.op = static_cast<Op>(indexOf(record.string("op"), "op", kOpNames));
+  const auto earlier = [&](const std::string& name) {
+    const int at = graph.find(name);
+    if (at >= 0) return at;
+    throw Error(Code::invalidConfig, "Layer `" + l.name + "` reads `" + name + "`, which is not an earlier layer.");
+  };
+  const auto whole = [&](const char* name, int& field) {
+    if (record.has(name)) field = checkInteger(record.number(name), l.name + "." + name, 0, 1 << 24);
+  };
+  const auto real = [&](const char* name, float& field) {
+    if (record.has(name)) field = static_cast<float>(checkNumber(record.number(name), l.name + "." + name));
+  };
+  if (record.has("input")) l.inputs[0] = earlier(record.string("input"));
+  if (record.has("inputs")) l.inputs = {earlier(record.string("inputs", 0)), earlier(record.string("inputs", 1))};
+  if (l.op == Op::input) {
+    l.shape = {batch, 0, 0, 0};
+    whole("channels", l.shape.c), whole("height", l.shape.h), whole("width", l.shape.w);
+  }
+  whole("out", l.out), whole("kernel", l.kernel), whole("stride", l.stride), whole("pad", l.pad);
+  whole("from", l.from), whole("to", l.to), whole("of", l.of);
+  real("eps", l.eps), real("momentum", l.momentum), real("temperature", l.temperature), real("weight", l.weight);
+  l.bias = record.has("bias") && record.truth("bias");
+  graph.layers.push_back(std::move(l));
+}
+
+Shots shotsFrom(const Record& record) {
+  const auto subject = record.words("subject"), photo = record.words("photo");
+  const auto attribute = record.integers("attribute");
+  const auto alpha = record.floats("alpha");
+  if (photo.size() != subject.size() || attribute.size() != subject.size() || alpha.size() != subject.size()) {
+    refuse("shots", "lists of one length");
+  }
+  Shots shots{{}, checkInteger(record.number("size"), "size", 32, 512)};
+  const uint64_t seed = record.seed();
+  const int domain = checkInteger(record.number("domain"), "domain", 0, 1);
+  for (size_t i = 0; i < subject.size(); ++i) {
+    if (attribute[i] < -1 || attribute[i] >= faces::kAttributeCount) refuse("attribute", "an index from -1 to 42");
+    if (!(alpha[i] >= -5 && alpha[i] <= 5)) refuse("alpha", "a number from -5 to 5");
+    shots.list.push_back({seed, subject[i], photo[i], attribute[i], alpha[i], domain});
+  }
+  return shots;
+}
+
+}  // namespace comface
