@@ -197,7 +197,8 @@ export class Model {
    */
   changeOf(hx: Float32Array, hy: Float32Array): number {
     for (const [name, h] of Object.entries({ hx, hy })) {
-      if (!ArrayBuffer.isView(h) || !(h instanceof Float32Array) || h.length < this.width) throw invalid(name, `a Float32Array of ${this.width} numbers`, h);
+      if (!ArrayBuffer.isView(h) || !(h instanceof Float32Array) || h.length < this.width)
+        throw invalid(name, `a Float32Array of ${this.width} numbers`, h);
     }
     const weights = this.#weights;
     const [weight, bias] = 'seed' in weights ? [] : [weights.get('change.weight'), weights.get('change.bias')];
