@@ -56,7 +56,7 @@ export interface NativeTensorInfo {
   dims: number[];
 }
 
-/** An open set of pictures with its decoding threads. */
+/** An open set of pictures with its decoding threads. Disposed of, it counts 0 pictures, refuses calls with DISPOSED, and lives on until those under way are done. */
 export interface NativeSource {
   readonly count: number;
   readonly size: number;
@@ -65,7 +65,11 @@ export interface NativeSource {
   dispose(): void;
 }
 
-/** One compiled graph on its own thread. Calls run in the order made; dispose() lets the running one finish and rejects the others with DISPOSED. */
+/**
+ * One compiled graph on its own thread. Calls run in the order made; dispose() lets the running one finish and rejects the others with DISPOSED.
+ * After DEVICE_FAILED an engine is failed: each call is answered with that, until dispose(). Any other error leaves it ready. A disposed engine
+ * still knows its size and description. test/figures/states.test.ts has the whole table.
+ */
 export interface NativeEngine {
   readonly parameters: NativeTensorInfo[];
   readonly statistics: NativeTensorInfo[];
