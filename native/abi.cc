@@ -39,6 +39,10 @@ Program& self(void* program) { return *static_cast<Program*>(program); }
 Graph fromRecords(const ComfaceGraph& records) {
   Graph graph;
   graph.training = records.training != 0;
+  if (records.precision < 0 || records.precision > static_cast<int32_t>(Precision::fp64)) {
+    throw Error(Code::invalidConfig,
+                "Expected a known precision but received " + std::to_string(records.precision) + ".");
+  }
   graph.precision = static_cast<Precision>(records.precision);
   graph.threads = records.threads;
   for (int i = 0; i < records.layerCount; ++i) {

@@ -3,22 +3,26 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <set>
 
 namespace comface {
 namespace {
+
+constexpr int kMostSize = 1 << 24;
 
 [[noreturn]] void refuse(const Layer& layer, const std::string& rule) {
   throw Error(Code::invalidConfig, "Layer `" + layer.name + "`: " + rule + ".");
 }
 
 int windowed(const Layer& layer, int extent) {
-  const int out = (extent + 2 * layer.pad - layer.kernel) / layer.stride + 1;
-  if (extent + 2 * layer.pad < layer.kernel || out < 1) {
+  // In 64 bits: whoever calls the C border may ask for any padding.
+  const int64_t room = extent + 2 * int64_t{layer.pad} - layer.kernel, out = room / layer.stride + 1;
+  if (room < 0 || out > kMostSize) {
     refuse(layer,
            "a window of " + std::to_string(layer.kernel) + " does not fit an input of " + std::to_string(extent));
   }
-  return out;
+  return static_cast<int>(out);
 }
 
 /** Product of sizes. No machine holds more than the limit, and below it no product of bytes overflows. */
@@ -28,6 +32,17 @@ size_t countOf(const Layer& layer, const std::vector<int>& sizes) {
   for (const int size : sizes) most *= size;
   if (most > kMost) refuse(layer, "more than 2^40 numbers");
   return static_cast<size_t>(most);
+}
+
+/** Checks a result's sizes, the input's included. Loops count planes and the numbers of a plane in an int. */
+void checkShape(const Layer& layer) {
+  const Shape& s = layer.shape;
+  for (const int size : {s.n, s.c, s.h, s.w}) {
+    if (size < 1 || size > kMostSize) refuse(layer, "expected sizes from 1 to 2^24");
+  }
+  constexpr int64_t kMost = std::numeric_limits<int>::max();
+  if (int64_t{s.n} * s.c > kMost || int64_t{s.h} * s.w > kMost) refuse(layer, "more than 2^31 rows or pixels");
+  countOf(layer, {s.n, s.c, s.h, s.w});
 }
 
 Shape resultShape(const Layer& layer, const Shape& in, const Shape* second) {
@@ -62,6 +77,7 @@ void checkNumbers(const Layer& layer, const Shape& in) {
   if (window && (layer.kernel < 1 || layer.stride < 1 || layer.pad < 0 || layer.pad >= layer.kernel)) {
     refuse(layer, "expected kernel >= 1, stride >= 1 and 0 <= pad < kernel");
   }
+  if (window && (layer.kernel > kMostSize || layer.stride > kMostSize)) refuse(layer, "expected sizes up to 2^24");
   if ((layer.op == Op::conv || layer.op == Op::linear) && layer.out < 1) refuse(layer, "expected out >= 1");
   if (layer.op == Op::rows && (layer.of < 1 || layer.from < 0 || layer.to <= layer.from || layer.to > layer.of)) {
     refuse(layer, "expected 0 <= from < to <= of");
@@ -92,11 +108,8 @@ void Graph::finish() {
   if (layers.empty() || layers[0].op != Op::input) {
     throw Error(Code::invalidConfig, "The first layer record must be the input.");
   }
-  if (const Shape& s = layers[0].shape; s.n < 1 || s.c < 1 || s.h < 1 || s.w < 1) {
-    refuse(layers[0], "expected positive sizes");
-  } else {
-    countOf(layers[0], {s.n, s.c, s.h, s.w});
-  }
+  checkShape(layers[0]);
+  layers[0].inputs = {-1, -1};
   parameters.clear(), statistics.clear(), losses.clear();
   targetCount = 0;
   users.assign(layers.size(), {});
@@ -105,6 +118,7 @@ void Graph::finish() {
     Layer& layer = layers[i];
     if (!names.insert(layer.name).second) refuse(layer, "the name is taken by another layer");
     if (i == 0) continue;
+    if (static_cast<int>(layer.op) < 0 || static_cast<int>(layer.op) >= kOpCount) refuse(layer, "its op is not known");
     if (layer.op == Op::input) refuse(layer, "only the first layer may be an input");
     const bool two = layer.op == Op::add || layer.op == Op::reluDifference;
     for (int k = 0; k < (two ? 2 : 1); ++k) {
@@ -112,10 +126,11 @@ void Graph::finish() {
       if (isLoss(layers[layer.inputs[k]].op)) refuse(layer, "a loss has no result to read");
       users[layer.inputs[k]].push_back(i);
     }
+    if (!two) layer.inputs[1] = -1;  // backends ask whether there is a second
     const Shape& in = layers[layer.inputs[0]].shape;
     checkNumbers(layer, in);
     layer.shape = resultShape(layer, in, two ? &layers[layer.inputs[1]].shape : nullptr);
-    countOf(layer, {layer.shape.n, layer.shape.c, layer.shape.h, layer.shape.w});
+    checkShape(layer);
     const auto parameter = [&](std::vector<Parameter>& list, const char* suffix, std::vector<int> dims) {
       const size_t count = countOf(layer, dims);
       list.push_back({layer.name + suffix, i, std::move(dims), count});
