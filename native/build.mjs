@@ -58,6 +58,17 @@ function script(name, file) {
   }
 }
 
+/** A clang++ that has libFuzzer, which gcc has not. */
+function fuzzingCompiler() {
+  const names = [process.env.CXX ?? 'clang++', 'clang++', ...[20, 19, 18, 17, 16, 15, 14].map((version) => `clang++-${version}`)];
+  const works = (name) =>
+    spawnSync(name, ['-fsanitize=fuzzer', '-x', 'c++', '-', '-o', '/dev/null'], {
+      input: 'extern "C" int LLVMFuzzerTestOneInput(const unsigned char*, unsigned long) { return 0; }',
+      stdio: ['pipe', 'ignore', 'ignore'],
+    }).status === 0;
+  return names.find(works) ?? fail('clang++ with libFuzzer was not found.\n  Debian, Ubuntu: apt-get install clang');
+}
+
 /** The folder with this node's own headers, if it is there; node-gyp downloads them otherwise. */
 function nodeFolder() {
   for (const folder of [process.env.npm_config_nodedir, dirname(dirname(process.execPath))]) {
@@ -94,6 +105,7 @@ const parts = [options.tests ? 'tests' : '', options.sanitize ? `sanitize-${opti
 const tree = join('native/build', parts.join('-') || config.toLowerCase());
 const out = resolve(root, options.out ?? join('build', parts.join('-') || config));
 need('cmake', 'cmake');
+if (options.sanitize.includes('fuzzer')) process.env.CXX = fuzzingCompiler();
 need(process.env.CXX ?? 'c++', 'build-essential');
 const cmakeJs = script('cmake-js', 'bin/cmake-js');
 const args = ['-d', 'native', '-O', tree, '-B', config, '-l', 'warn', `--CDCOMFACE_SANITIZE=${options.sanitize}`];

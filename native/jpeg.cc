@@ -80,10 +80,7 @@ void readFile(const std::string& path, std::vector<uint8_t>& bytes) {
   bytes.resize(got);
 }
 
-}  // namespace
-
-void decodeJpeg(std::span<const uint8_t> file, const std::string& name, Picture& picture) {
-  const Handle decoder(tjInitDecompress());
+JpegSize readSize(tjhandle decoder, std::span<const uint8_t> file, const std::string& name) {
   if (file.empty()) corrupt(name, "the file is empty");
   int width = 0, height = 0, subsampling = 0, colors = 0;
   if (tjDecompressHeader3(decoder, file.data(), file.size(), &width, &height, &subsampling, &colors) != 0) {
@@ -94,6 +91,19 @@ void decodeJpeg(std::span<const uint8_t> file, const std::string& name, Picture&
   if (static_cast<int64_t>(width) * height > kMaxPixels) {
     corrupt(name, "expected at most 64 megapixels but found " + std::to_string(width) + " x " + std::to_string(height));
   }
+  return {width, height};
+}
+
+}  // namespace
+
+JpegSize readJpegSize(std::span<const uint8_t> file, const std::string& name) {
+  const Handle decoder(tjInitDecompress());
+  return readSize(decoder, file, name);
+}
+
+void decodeJpeg(std::span<const uint8_t> file, const std::string& name, Picture& picture) {
+  const Handle decoder(tjInitDecompress());
+  const auto [width, height] = readSize(decoder, file, name);
   picture.width = width;
   picture.height = height;
   picture.rgb.resize(static_cast<size_t>(width) * height * 3);

@@ -10,6 +10,13 @@
 
 namespace comface {
 
+struct JpegSize {
+  int width, height;
+};
+
+/** What the header says. Throws corruptFile for what decodeJpeg() refuses without decoding. */
+JpegSize readJpegSize(std::span<const uint8_t> file, const std::string& name);
+
 /** Decodes into `picture`, reusing its memory. Throws corruptFile ("<name>: <what libjpeg-turbo found>"); refuses more
  * than 64 megapixels. */
 void decodeJpeg(std::span<const uint8_t> file, const std::string& name, Picture& picture);
