@@ -1,9 +1,9 @@
 // Runs one libFuzzer target of test/native/fuzz and reads its figures.
-import { spawn } from 'node:child_process';
 import { mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { isLong } from './figure.ts';
+import { outcomeOf } from './programs.ts';
 
 const corpora = fileURLToPath(new URL('../../build/fuzz', import.meta.url));
 const seeds = fileURLToPath(new URL('../native/fuzz/seeds', import.meta.url));
@@ -45,7 +45,7 @@ export async function fuzz(
   const folders = seeded ? ['-mutate_depth=2', corpus, seeds] : [corpus];
   const env = { ...process.env, ASAN_OPTIONS: 'malloc_context_size=2:quarantine_size_mb=8:detect_leaks=0' };
   const started = performance.now();
-  const { text, status } = await output(join(folder, `fuzz-${name}`), [...args, ...folders], env);
+  const { text, status } = await outcomeOf(join(folder, `fuzz-${name}`), [...args, ...folders], env);
   const stat = (label: string): number => Number(text.match(new RegExp(`stat::${label}:\\s+(\\d+)`))?.[1] ?? 0);
   const done = stat('number_of_executed_units');
   return {
@@ -60,15 +60,4 @@ export async function fuzz(
 function reportOf(text: string): string {
   const lines = text.split('\n').filter((line) => /REQUIREMENT FAILED|runtime error:|ERROR: |SUMMARY: |^Base64: /.test(line));
   return lines.slice(0, 4).join('; ') || text.slice(-300);
-}
-
-function output(program: string, args: string[], env: NodeJS.ProcessEnv): Promise<{ text: string; status: number | null }> {
-  return new Promise((resolve, reject) => {
-    const child = spawn(program, args, { env, stdio: ['ignore', 'ignore', 'pipe'] });
-    let text = '';
-    child.stderr.setEncoding('utf8').on('data', (chunk: string) => {
-      text = (text + chunk).slice(-200_000);
-    });
-    child.on('error', reject).on('close', (status) => resolve({ text, status }));
-  });
 }

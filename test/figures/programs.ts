@@ -1,6 +1,6 @@
 // Builds what test/native holds (libfaulty.so, the drivers without Node, the fuzz targets) and says where it is.
 // The build is the package's own: native/build.mjs --tests. Two test files may ask at once, so they take turns.
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -27,3 +27,24 @@ export function testPrograms(sanitize = ''): string {
 
 /** Path of the backend that fails on demand; test/native/faulty.cc says how to ask for faults. */
 export const faultyLibrary = (): string => join(testPrograms(), 'libfaulty.so');
+
+export interface Outcome {
+  /** Of stdout and stderr, together and no more than the end of it. */
+  text: string;
+  /** Exit code, or the name of the signal that ended it. */
+  status: number | string | null;
+}
+
+/** Runs a program to its end without blocking this process. */
+export function outcomeOf(program: string, args: string[], env: NodeJS.ProcessEnv = process.env): Promise<Outcome> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(program, args, { env, stdio: ['ignore', 'pipe', 'pipe'] });
+    let text = '';
+    for (const stream of [child.stdout, child.stderr]) {
+      stream.setEncoding('utf8').on('data', (chunk: string) => {
+        text = (text + chunk).slice(-1_000_000);
+      });
+    }
+    child.on('error', reject).on('close', (status, signal) => resolve({ text, status: signal ?? status }));
+  });
+}
