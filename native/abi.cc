@@ -85,8 +85,11 @@ std::vector<ComfaceLayer> toRecords(const Graph& graph) {
 /** A program behind the border. */
 class RemoteProgram : public Program {
  public:
-  RemoteProgram(const ComfaceBackend& table, void* program) : table_(table), program_(program) {}
-  ~RemoteProgram() override { table_.destroy(program_); }
+  explicit RemoteProgram(const ComfaceBackend& table) : table_(table) {}
+  ~RemoteProgram() override {
+    if (program_) table_.destroy(program_);
+  }
+  void adopt(void* program) { program_ = program; }
   void read(Slot slot, const std::string& name, std::span<float> out) override {
     call([&](ComfaceStatus* s) {
       table_.read(program_, static_cast<int32_t>(slot), name.c_str(), out.data(), out.size(), s);
@@ -125,7 +128,7 @@ class RemoteProgram : public Program {
 
  private:
   const ComfaceBackend& table_;
-  void* program_;
+  void* program_ = nullptr;
 };
 
 }  // namespace
@@ -160,9 +163,13 @@ ComfaceBackend exportBackend(Compile compile) {
   };
   table.sizeBytes = [](void* p) -> uint64_t { return self(p).sizeBytes(); };
   table.describe = [](void* p, char* text, uint64_t capacity) {
-    const std::string line = self(p).describe();
-    const size_t count = std::min<size_t>(line.size(), capacity - 1);
-    std::memcpy(text, line.data(), count);
+    size_t count = 0;
+    try {
+      const std::string line = self(p).describe();
+      count = std::min<size_t>(line.size(), capacity - 1);
+      std::memcpy(text, line.data(), count);
+    } catch (...) {  // it has no status: without memory there is no description
+    }
     text[count] = '\0';
   };
   return table;
@@ -183,9 +190,10 @@ std::unique_ptr<Program> compileWith(const std::string& libraryPath, const Graph
   const std::vector<ComfaceLayer> layers = toRecords(graph);
   const ComfaceGraph records = {layers.data(), static_cast<int32_t>(layers.size()), graph.training,
                                 static_cast<int32_t>(graph.precision), graph.threads};
-  void* program = nullptr;
-  RemoteProgram::call([&](ComfaceStatus* s) { program = table->compile(&records, s); });
-  return std::make_unique<RemoteProgram>(*table, program);
+  auto program =
+      std::make_unique<RemoteProgram>(*table);  // first, for afterwards a lack of memory would lose the other
+  RemoteProgram::call([&](ComfaceStatus* s) { program->adopt(table->compile(&records, s)); });
+  return program;
 }
 
 }  // namespace comface

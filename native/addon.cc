@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <functional>
-#include <system_error>
+#include <optional>
 #include <unordered_map>
 #include <vector>
 
@@ -36,23 +36,6 @@ bool isTagged(const Napi::Value& value, const napi_type_tag& tag) {
   return value.IsObject() && value.As<Napi::Object>().CheckTypeTag(&tag);
 }
 
-/** The exception being handled, as an error of ours. Node's own exceptions must have been let through before. */
-Error currentError() {
-  try {
-    throw;
-  } catch (const Error& e) {
-    return e;
-  } catch (const std::bad_alloc&) {
-    return Error(Code::outOfMemory, "Out of memory.");
-  } catch (const std::system_error& e) {  // no more threads
-    return Error(Code::outOfMemory, std::string("The system refused a resource: ") + e.what());
-  } catch (const std::exception& e) {
-    return Error(Code::deviceFailed, e.what());
-  } catch (...) {
-    return Error(Code::deviceFailed, "An unknown native failure.");
-  }
-}
-
 /** One promise under way: made and destroyed on the JavaScript thread, worked on in between. */
 struct Call {
   Call(Napi::Env env, Napi::Value owner) : deferred(Napi::Promise::Deferred::New(env)) {
@@ -63,7 +46,7 @@ struct Call {
   std::shared_ptr<EngineHost> host;  // the same for one being made: its worker must not be what frees it
   std::shared_ptr<int> underway;     // calls of an engine that are not answered yet
   Convert convert;
-  std::unique_ptr<Error> error;
+  std::optional<Error> error;
 };
 
 class Environment;
@@ -94,7 +77,7 @@ class Environment {
       try {
         call->convert = work();
       } catch (...) {
-        call->error = std::make_unique<Error>(currentError());
+        call->error.emplace(currentError());
       }
       deliver_.BlockingCall(call);
     });
@@ -161,7 +144,8 @@ void deliver(Napi::Env env, Napi::Function, Environment* environment, Call* fini
   if (env != nullptr) environment->settle(env, finished);
 }
 
-/** Runs a method body; a comface::Error becomes a thrown ComFaceError. */
+/** Runs a method body; what it throws becomes a thrown ComFaceError, but Node's own exceptions go through as they are.
+ */
 template <class F>
 auto guarded(Napi::Env env, const F& body) {
   try {

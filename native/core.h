@@ -33,6 +33,10 @@ class Error : public std::exception {
   std::string message;
 };
 
+/** The exception being handled, as an error of ours. Needs no memory when there is none: it runs where nothing may be
+ * thrown. */
+Error currentError() noexcept;
+
 /** Number type of activations; master weights, statistics, losses and heads are fp32 whatever is chosen. */
 enum class Precision : int32_t { fp32, bf16, fp64 };
 

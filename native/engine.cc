@@ -139,31 +139,40 @@ void Engine::update(const Adam& adam) {
 
 void Engine::prefetch(const std::shared_ptr<Source>& source, const Plan& plan) {
   pendingPlan_ = plan, pendingSource_ = source;
-  auto done = std::make_shared<std::promise<void>>();
-  pending_ = done->get_future();
-  loader_.post([this, done] {
+  filled_ = false;
+  loader_.post([this] {
+    std::exception_ptr failure;
     try {
       pendingSource_->fill(pendingPlan_, batches_[1 - current_]);
-      done->set_value();
     } catch (...) {
-      done->set_exception(std::current_exception());
+      failure = std::current_exception();
     }
+    const std::lock_guard lock(mutex_);
+    filled_ = true, failure_ = std::move(failure);
+    fillDone_.notify_one();
   });
+  pending_ = true;
+}
+
+/** Waits for the prefetch under way; returns what it threw. */
+std::exception_ptr Engine::awaitPrefetch() {
+  std::unique_lock lock(mutex_);
+  fillDone_.wait(lock, [this] { return filled_; });
+  pending_ = false;
+  pendingSource_.reset();
+  return std::exchange(failure_, nullptr);
 }
 
 void Engine::discardPrefetch() {
-  if (pending_.valid()) pending_.wait();
-  pending_ = {};
-  pendingSource_.reset();
+  if (pending_) awaitPrefetch();
+  pendingSource_.reset();  // a prefetch that could not be posted left it
 }
 
 Batch& Engine::take(const std::shared_ptr<Source>& source, const Plan& plan) {
-  if (pending_.valid() && pendingSource_ == source && pendingPlan_ == plan) {
-    std::future<void> filled = std::move(pending_);
-    filled.wait();
+  if (pending_ && pendingSource_ == source && pendingPlan_ == plan) {
+    const std::exception_ptr failure = awaitPrefetch();
     current_ = 1 - current_;
-    pendingSource_.reset();
-    filled.get();
+    if (failure) std::rethrow_exception(failure);
   } else {
     discardPrefetch();
     source->fill(plan, batches_[current_]);

@@ -5,7 +5,6 @@
 #include <condition_variable>
 #include <deque>
 #include <functional>
-#include <future>
 #include <memory>
 #include <mutex>
 #include <thread>
@@ -65,6 +64,7 @@ class Engine {
   Batch& take(const std::shared_ptr<Source>& source, const Plan& plan);
   void prefetch(const std::shared_ptr<Source>& source, const Plan& plan);
   void discardPrefetch();
+  std::exception_ptr awaitPrefetch();
 
   enum class Phase { idle, forwarded, differentiated };
 
@@ -73,10 +73,15 @@ class Engine {
   std::unique_ptr<Program> program_;
   Batch batches_[2];
   int current_ = 0;
-  // The prefetch: fills batches_[1 - current_] from pendingSource_ for pendingPlan_.
+  // The prefetch: fills batches_[1 - current_] from pendingSource_ for pendingPlan_. Not a std::promise: breaking one
+  // needs memory, and without it ends the process.
   Plan pendingPlan_;
   std::shared_ptr<Source> pendingSource_;
-  std::future<void> pending_;
+  bool pending_ = false;
+  std::mutex mutex_;  // guards the next two
+  bool filled_ = false;
+  std::exception_ptr failure_;
+  std::condition_variable fillDone_;
   Worker loader_;
 };
 

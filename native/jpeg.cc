@@ -44,6 +44,11 @@ std::string reason(tjhandle handle) {
 }
 
 [[noreturn]] void corrupt(const std::string& name, const std::string& why) {
+  // libjpeg's and TurboJPEG's own words for a failed malloc: no property of the picture, which must not count as
+  // broken.
+  if (why.starts_with("Insufficient memory") || why == "Memory allocation failure") {
+    throw Error(Code::outOfMemory, "Not enough memory to decode " + name);
+  }
   throw Error(Code::corruptFile, name + ": " + why);
 }
 

@@ -20,6 +20,9 @@ Pool::Pool(int threads) {
   } catch (const std::system_error& e) {  // the destructor does not run for a half-built object: join what has started
     stop();
     throw Error(Code::outOfMemory, std::string("Cannot start a thread: ") + e.what());
+  } catch (...) {  // no memory for a thread's state
+    stop();
+    throw;
   }
 }
 

@@ -18,6 +18,16 @@ namespace {
   throw Error(Code::deviceFailed, std::string("oneDNN: ") + e.what());
 }
 
+/** Runs what calls oneDNN. */
+template <class F>
+auto translated(const F& body) {
+  try {
+    return body();
+  } catch (const dnnl::error& e) {
+    translate(e);
+  }
+}
+
 /**
  * Engines of several threads take turns. Two teams on the same cores wait for each other inside oneDNN's barriers,
  * which spin: measured, two trainings at once took eight times as long as one after the other. Engines of one thread
@@ -147,8 +157,10 @@ class CpuProgram : public Program {
     checkInput(input, targets, losses);
     const Turn turn(graph_.threads);
     context_.input = input.data(), context_.targets = targets.data();
-    for (auto& step : steps_) step->forward();
-    context_.stream.wait();
+    translated([&] {
+      for (auto& step : steps_) step->forward();
+      context_.stream.wait();
+    });
     context_.weightsChanged = false;
     std::copy(context_.losses.begin(), context_.losses.end(), losses.begin());
   }
@@ -158,9 +170,11 @@ class CpuProgram : public Program {
     for (const Tensor& t : context_.tensors) {
       if (t.gradient >= 0) std::fill_n(context_.buffers.at<float>(t.gradient), t.shape.count(), 0.0f);
     }
-    for (Step* step : backwardSteps_) step->backward();
-    inputSum_.run(context_);
-    context_.stream.wait();
+    translated([&] {
+      for (Step* step : backwardSteps_) step->backward();
+      inputSum_.run(context_);
+      context_.stream.wait();
+    });
   }
 
   void update(const Adam& a) override {
@@ -319,9 +333,11 @@ class CpuProgram : public Program {
   }
 
   void reorder(const Memory::desc& from, void* source, const Memory::desc& to, void* target) {
-    Memory a = context_.memory(from, source), b = context_.memory(to, target);
-    dnnl::reorder(a, b).execute(context_.stream, a, b);
-    context_.stream.wait();
+    translated([&] {
+      Memory a = context_.memory(from, source), b = context_.memory(to, target);
+      dnnl::reorder(a, b).execute(context_.stream, a, b);
+      context_.stream.wait();
+    });
   }
 
   void readValue(Slot slot, const std::string& name, std::span<float> out) {
@@ -380,11 +396,7 @@ std::unique_ptr<Program> compile(const Graph& graph) {
   if (graph.precision == Precision::bf16 && select().block != 16) {
     throw Error(Code::invalidConfig, "bf16 needs a processor with AVX-512; use precision fp32 here.");
   }
-  try {
-    return std::make_unique<CpuProgram>(graph);
-  } catch (const dnnl::error& e) {
-    translate(e);
-  }
+  return translated([&] { return std::unique_ptr<Program>(std::make_unique<CpuProgram>(graph)); });
 }
 
 }  // namespace

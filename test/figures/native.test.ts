@@ -2,6 +2,7 @@
 // one. The programs are in test/native.
 import { join } from 'node:path';
 import { expect } from 'vitest';
+import { chooseDevice } from '../../lib/native.ts';
 import { temporaryFolder } from '../support.ts';
 import { figure, isLong } from './figure.ts';
 import { type FuzzTarget, fuzz } from './fuzzing.ts';
@@ -57,4 +58,60 @@ figure('T3 engines, loaders and the renderer race for nothing', { ci: 20, long: 
   );
   expect(status).toBe(0);
   expect(reports).toBe(0);
+});
+
+interface Failures {
+  tries: number;
+  code: number;
+  bits: number;
+  spared: number;
+  oneDnn: number;
+  /** 'create with oneDNN, always, at 12: SIGSEGV'. */
+  crashes: string[];
+  /** Errors of another code than OUT_OF_MEMORY. */
+  others: string[];
+}
+
+/** Fails every allocation of one kind of call. A crash ends the process: the next one goes on behind it. */
+async function failAllocations(phase: string, library: string, mode: string, total: Failures): Promise<void> {
+  const folder = temporaryFolder();
+  const where = `${phase} ${library ? 'with oneDNN' : 'in plain loops'}, ${mode}`;
+  for (let first = 1; total.crashes.length < 20; ) {
+    const { text, status } = await outcomeOf(join(testPrograms(), 'allocation'), [phase, library, folder, mode, String(first)]);
+    const done = text.match(/done tries (\d+) answered \d+ unharmed \d+ code (\d+) bits (\d+) spared (\d+) oneDNN (\d+)/);
+    const last = Number(text.match(/^k (\d+)$(?![\s\S]*^k \d+$)/m)?.[1] ?? first);
+    total.others.push(...Array.from(text.matchAll(/^other error (.*)$/gm), (match) => `${where}: error ${match[1]}`));
+    if (done) {
+      const [tries, code, bits, spared, oneDnn] = done.slice(1).map(Number) as [number, number, number, number, number];
+      total.tries += tries;
+      total.code += code;
+      total.bits += bits;
+      total.spared += spared;
+      total.oneDnn += oneDnn;
+      return;
+    }
+    total.tries += last - first + 1;
+    total.crashes.push(`${where}, at ${last}: ${status}`);
+    first = last + 1;
+  }
+}
+
+figure('M5 no failed allocation ends the process', { ci: 1, long: 50, seconds: 120 }, async ({ count, say }) => {
+  const total: Failures = { tries: 0, code: 0, bits: 0, spared: 0, oneDnn: 0, crashes: [], others: [] };
+  const calls = ['open', 'create', 'step', 'state', 'embed'];
+  for (let round = 0; round < count; round++) {
+    for (const library of ['', chooseDevice('cpu', 'fp32').library]) {
+      for (const phase of calls.slice(library ? 1 : 0)) {
+        for (const mode of ['once', 'always']) await failAllocations(phase, library, mode, total);
+      }
+    }
+  }
+  const { tries, crashes, bits, code, oneDnn, spared } = total;
+  const left = `left out: ${oneDnn / count / 2} that oneDNN makes and does not check (each crashes it), ${spared / count / 2} of libgomp and the loader`;
+  const worst = [...crashes, ...total.others].slice(0, 3).join('; ');
+  say(
+    `${tries} allocations failed one by one (${calls.join(', ')}; once and for good), ${crashes.length} crashes, ${bits} engines not disposable or not the same afterwards, ${code} errors other than OUT_OF_MEMORY; ${left}${worst && `; ${worst}`}`,
+  );
+  expect(total).toMatchObject({ crashes: [], bits: 0, code: 0 });
+  expect(tries).toBeGreaterThan(1000);
 });

@@ -20,6 +20,7 @@ inline Layer layer(Op op, std::string name, int input = -1, int out = 0, int ker
 /** conv, norm, relu, pool: layer 6 is the embedding of `rows` images. */
 inline Graph backbone(int size, int rows) {
   Graph graph;
+  graph.threads = 2;
   graph.layers.push_back(layer(Op::input, "input"));
   graph.layers[0].shape = {rows, 3, size, size};
   graph.layers.push_back(layer(Op::conv, "conv1", 0, 4, 3));
