@@ -178,11 +178,11 @@ class LossStep : public Step {
       errors_ = context.buffers.keep(in.n * sizeof(float));  // the caller's targets may be gone by backward
       return;
     }
-    logSumExp_ = context.buffers.keep(in.n * sizeof(float));
+    sums_ = context.buffers.keep(2 * in.n * sizeof(float));
     tiles_ = context.buffers.keep(context.kernels.infoNceScratch(in.c, context.graph.threads) * sizeof(float));
   }
   void bind() override {
-    if (logSumExp_ < 0) return;
+    if (sums_ < 0) return;
     const Layer& l = layerAt(layer_);
     const Shape& in = layerAt(in_).shape;
     float* dz = tensor(in_).gradient >= 0 ? gradientRows(in_) : nullptr;
@@ -190,14 +190,15 @@ class LossStep : public Step {
              in.n,
              in.c,
              l.temperature,
-             context.buffers.at<float>(logSumExp_),
+             context.buffers.at<float>(sums_),
+             context.buffers.at<float>(sums_) + in.n,
              dz,
              l.weight,
              context.buffers.at<float>(tiles_)};
   }
   void forward() override {
     double& loss = context.losses[index_];
-    if (logSumExp_ >= 0) {
+    if (sums_ >= 0) {
       loss = context.kernels.infoNceForward(args_);
       return;
     }
@@ -211,7 +212,7 @@ class LossStep : public Step {
   }
   void backward() override {
     if (!tensor(in_).wanted) return;
-    if (logSumExp_ >= 0) {
+    if (sums_ >= 0) {
       context.kernels.infoNceBackward(args_);
       return;
     }
@@ -221,7 +222,7 @@ class LossStep : public Step {
   }
 
  private:
-  int layer_, in_, logSumExp_ = -1, tiles_ = -1, errors_ = -1;
+  int layer_, in_, sums_ = -1, tiles_ = -1, errors_ = -1;
   size_t index_;
   InfoNceArgs args_{};
 };

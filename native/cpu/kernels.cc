@@ -299,19 +299,56 @@ inline void similarities(const InfoNceArgs& a, int row, const float* tile, float
   for (int c = 0; c < kTile; ++c) s[c] = sum[c] * inverse;
 }
 
-float* threadTile(const InfoNceArgs& a) {
-  return a.scratch + static_cast<size_t>(omp_get_thread_num()) * a.width * kTile;
+/** Floats for so many threads: what InfoNceThread lays out, its doubles counted twice. */
+size_t infoNceScratch(int width, int threads) { return static_cast<size_t>(width) * (kTile + 2 + 2 * kTile) * threads; }
+
+/** What one thread writes to: a transposed tile, a row's part of a gradient, and the gradients of kTile rows. */
+struct InfoNceThread {
+  float *tile, *part;
+  double* sums;
+  InfoNceThread(const InfoNceArgs& a)
+      : tile(a.scratch + omp_get_thread_num() * infoNceScratch(a.width, 1)),
+        part(tile + static_cast<size_t>(a.width) * kTile),
+        sums(reinterpret_cast<double*>(part + 2 * static_cast<size_t>(a.width))) {}
+};
+
+/** Halves added to halves: few roundings, and a vector at a time. */
+inline float treeSum(float* s) {
+  for (int half = kTile / 2; half > 0; half /= 2) {
+    for (int c = 0; c < half; ++c) s[c] += s[c + half];
+  }
+  return s[0];
 }
 
-/** log sum over k != row of exp(s_k), by a running maximum so that z need not be normalized. */
+/**
+ * part = sum over c of w[c] z_(first + c), w being 0 beyond the end. Thousands of equal terms added one by one to a
+ * float drift away by as many roundings, so they meet eight at a time here and the caller adds parts up in double.
+ */
+inline void weightedRows(const InfoNceArgs& a, int first, const float* w, float* part) {
+  std::fill_n(part, a.width, 0.0f);
+  const int columns = std::min(kTile, a.rows - first);
+  for (int c = 0; c < columns; c += 8) {
+    const float* z[8];
+    for (int i = 0; i < 8; ++i) z[i] = a.z + static_cast<size_t>(first + std::min(c + i, columns - 1)) * a.width;
+    const float* v = w + c;
+    for (int d = 0; d < a.width; ++d) {
+      part[d] += ((v[0] * z[0][d] + v[1] * z[1][d]) + (v[2] * z[2][d] + v[3] * z[3][d])) +
+                 ((v[4] * z[4][d] + v[5] * z[5][d]) + (v[6] * z[6][d] + v[7] * z[7][d]));
+    }
+  }
+}
+
+/** By a running maximum, so that z need not be normalized: highest s_jk and 1 / sum over k of exp(s_jk - highest), k !=
+ * j. */
 double infoNceForward(const InfoNceArgs& a) {
   const int half = a.rows / 2, tiles = (a.rows + kTile - 1) / kTile;
 #pragma omp parallel for schedule(static)
   for (int group = 0; group < tiles; ++group) {
-    float* tile = threadTile(a);
+    float* tile = InfoNceThread(a).tile;
     const int first = group * kTile, count = std::min(kTile, a.rows - first);
-    float high[kTile], total[kTile], s[kTile];
-    std::fill_n(high, kTile, -INFINITY), std::fill_n(total, kTile, 0.0f);
+    float high[kTile], s[kTile];
+    double total[kTile] = {};
+    std::fill_n(high, kTile, -INFINITY);
     for (int t = 0; t < tiles; ++t) {
       transposeTile(a, t * kTile, tile);
       const int columns = std::min(kTile, a.rows - t * kTile);
@@ -323,12 +360,14 @@ double infoNceForward(const InfoNceArgs& a) {
         const float top = std::max(high[r], *std::max_element(s, s + kTile));
         if (top == -INFINITY) continue;
         for (int c = 0; c < kTile; ++c) s[c] = exponential(s[c] - top);
-        float sum = total[r] * exponential(high[r] - top);
-        for (int c = 0; c < kTile; ++c) sum += s[c];
-        high[r] = top, total[r] = sum;
+        total[r] = total[r] * exponential(high[r] - top) + treeSum(s);
+        high[r] = top;
       }
     }
-    for (int r = 0; r < count; ++r) a.logSumExp[first + r] = high[r] + std::log(total[r]);
+    for (int r = 0; r < count; ++r) {
+      a.highest[first + r] = high[r];
+      a.inverse[first + r] = static_cast<float>(1 / total[r]);
+    }
   }
   double loss = 0;
   for (int j = 0; j < a.rows; ++j) {
@@ -336,43 +375,45 @@ double infoNceForward(const InfoNceArgs& a) {
     const float* p = a.z + static_cast<size_t>((j + half) % a.rows) * a.width;
     double dot = 0;
     for (int d = 0; d < a.width; ++d) dot += static_cast<double>(z[d]) * p[d];
-    loss += a.logSumExp[j] - dot / a.temperature;
+    loss += a.highest[j] - std::log(static_cast<double>(a.inverse[j])) - dot / a.temperature;
   }
   return loss / a.rows;
 }
 
-/** dL/dz_j = weight / (rows * temperature) * (sum_k (p_jk + p_kj) z_k - 2 z_pos(j)), p_jk = exp(s_jk - lse_j); s is
- * recomputed. */
+/** dL/dz_j = weight / (rows * temperature) * (sum_k (p_jk + p_kj) z_k - 2 z_pos(j)), p_jk = exp(s_jk - highest_j)
+ * inverse_j; s is recomputed. */
 void infoNceBackward(const InfoNceArgs& a) {
   const int half = a.rows / 2, tiles = (a.rows + kTile - 1) / kTile;
-  const float factor = a.weight / (static_cast<float>(a.rows) * a.temperature);
+  const double factor = a.weight / (static_cast<double>(a.rows) * a.temperature);
 #pragma omp parallel for schedule(static)
   for (int group = 0; group < tiles; ++group) {
-    float* tile = threadTile(a);
+    const InfoNceThread own(a);
     const int first = group * kTile, count = std::min(kTile, a.rows - first);
+    std::fill_n(own.sums, static_cast<size_t>(count) * a.width, 0.0);
     for (int t = 0; t < tiles; ++t) {
       const int base = t * kTile, columns = std::min(kTile, a.rows - base);
-      transposeTile(a, base, tile);
-      float other[kTile] = {};
-      std::copy_n(a.logSumExp + base, columns, other);
+      transposeTile(a, base, own.tile);
+      float high[kTile] = {}, inverse[kTile] = {};
+      std::copy_n(a.highest + base, columns, high), std::copy_n(a.inverse + base, columns, inverse);
       for (int r = 0; r < count; ++r) {
-        const int row = first + r, positive = (row + half) % a.rows;
+        const int row = first + r, self = row - base, positive = (row + half) % a.rows - base;
         float s[kTile];
-        similarities(a, row, tile, s);
-        for (int c = 0; c < kTile; ++c) s[c] = exponential(s[c] - a.logSumExp[row]) + exponential(s[c] - other[c]);
-        float* dz = a.dz + static_cast<size_t>(row) * a.width;
-        for (int c = 0; c < columns; ++c) {
-          if (base + c == row) continue;
-          const float w = factor * (s[c] - (base + c == positive ? 2.0f : 0.0f));
-          const float* z = a.z + static_cast<size_t>(base + c) * a.width;
-          for (int d = 0; d < a.width; ++d) dz[d] += w * z[d];
-        }
+        similarities(a, row, own.tile, s);
+        const float rowHigh = a.highest[row], rowInverse = a.inverse[row];
+        for (int c = 0; c < kTile; ++c)
+          s[c] = exponential(s[c] - rowHigh) * rowInverse + exponential(s[c] - high[c]) * inverse[c];
+        std::fill(s + columns, s + kTile, 0.0f);
+        if (self >= 0 && self < kTile) s[self] = 0;
+        if (positive >= 0 && positive < kTile) s[positive] -= 2;
+        weightedRows(a, base, s, own.part);
+        double* sum = own.sums + static_cast<size_t>(r) * a.width;
+        for (int d = 0; d < a.width; ++d) sum[d] += own.part[d];
       }
     }
+    float* dz = a.dz + static_cast<size_t>(first) * a.width;
+    for (size_t i = 0; i < static_cast<size_t>(count) * a.width; ++i) dz[i] += static_cast<float>(factor * own.sums[i]);
   }
 }
-
-size_t infoNceScratch(int width, int threads) { return static_cast<size_t>(width) * kTile * threads; }
 
 }  // namespace
 

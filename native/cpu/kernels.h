@@ -65,8 +65,8 @@ struct InfoNceArgs {
   const float* z;
   int rows, width;
   float temperature;
-  float* logSumExp;  // rows, written by forward, read by backward
-  float* dz;         // backward adds weight * gradient
+  float *highest, *inverse;  // rows each, written by forward, read by backward
+  float* dz;                 // backward adds weight * gradient
   float weight;
   float* scratch;
 };
