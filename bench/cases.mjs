@@ -111,45 +111,49 @@ async function engineStep({ threads, folder }) {
   return { run, items: 96, checked: `losses ${nearness(tolerance)} a second engine in fp32`, facts: () => facts };
 }
 
-/** The end of the projection head with the loss: the linear layer is there for its gradient, which can be read. @type {Case['prepare']} */
-async function infoNce({ threads }) {
-  const rows = 4096;
-  const width = 128;
-  /** @type {import('../dist/models/layers.js').LayerRecord[]} */
-  const layers = [
-    { op: 'input', name: 'images', channels: width, height: 1, width: 1 },
-    { op: 'linear', name: 'projection', input: 'images', out: width, bias: false },
-    { op: 'l2Normalize', name: 'z', input: 'projection' },
-    { op: 'infoNce', name: 'inter', input: 'z', temperature: 0.1, weight: 1 },
-  ];
-  const input = numbers(rows * width, 1);
-  const make = (/** @type {string} */ library) =>
-    native().module.createEngine(library, { layers, batch: rows, training: true, precision: 'fp32', threads });
-  const [engine, plain] = await Promise.all([make(chooseDevice('cpu', 'fp32').library), make('')]);
-  const results = [];
-  for (const each of [engine, plain]) {
-    await each.initialize(1n);
-    const losses = await each.forward(input, new Float32Array());
-    await each.backward();
-    results.push({ losses, gradient: await each.read('gradient', 'projection.weight') });
-  }
-  plain.dispose();
-  const [actual, expected] = /** @type {[typeof results[0], typeof results[0]]} */ (results);
-  assertClose(actual.losses, expected.losses, 1e-5);
-  const norm = (/** @type {Float32Array} */ v) => Math.sqrt(v.reduce((sum, x) => sum + x * x, 0));
-  const difference = norm(actual.gradient.map((v, i) => v - /** @type {number} */ (expected.gradient[i]))) / norm(expected.gradient);
-  assert(difference < 1e-5, `gradient differs by ${difference}`);
-  const run = async () => {
-    await engine.forward(input, new Float32Array());
-    await engine.backward();
+/** The end of the projection head with the loss: the linear layer is there for its gradient, which can be read. Buffers grow with the rows, not
+ * with their square. @param {number} rows @returns {Case['prepare']} */
+const infoNce =
+  (rows) =>
+  async ({ threads }) => {
+    const width = 128;
+    /** @type {import('../dist/models/layers.js').LayerRecord[]} */
+    const layers = [
+      { op: 'input', name: 'images', channels: width, height: 1, width: 1 },
+      { op: 'linear', name: 'projection', input: 'images', out: width, bias: false },
+      { op: 'l2Normalize', name: 'z', input: 'projection' },
+      { op: 'infoNce', name: 'inter', input: 'z', temperature: 0.1, weight: 1 },
+    ];
+    const input = numbers(rows * width, 1);
+    const make = (/** @type {string} */ library) =>
+      native().module.createEngine(library, { layers, batch: rows, training: true, precision: 'fp32', threads });
+    const [engine, plain] = await Promise.all([make(chooseDevice('cpu', 'fp32').library), make('')]);
+    const results = [];
+    for (const each of [engine, plain]) {
+      await each.initialize(1n);
+      const losses = await each.forward(input, new Float32Array());
+      await each.backward();
+      results.push({ losses, gradient: await each.read('gradient', 'projection.weight') });
+    }
+    plain.dispose();
+    const [actual, expected] = /** @type {[typeof results[0], typeof results[0]]} */ (results);
+    assertClose(actual.losses, expected.losses, 1e-5);
+    const norm = (/** @type {Float32Array} */ v) => Math.sqrt(v.reduce((sum, x) => sum + x * x, 0));
+    const difference = norm(actual.gradient.map((v, i) => v - /** @type {number} */ (expected.gradient[i]))) / norm(expected.gradient);
+    assert(difference < 1e-5, `gradient differs by ${difference}`);
+    // The matrix of rows x rows would be 4, 16 and 64 MiB.
+    assert(engine.sizeBytes < 8 * 4 * rows * width, `${engine.sizeBytes} bytes are more than 8 arrays of rows x width`);
+    const run = async () => {
+      await engine.forward(input, new Float32Array());
+      await engine.backward();
+    };
+    return {
+      run,
+      items: rows,
+      checked: 'loss and gradient within 1e-5 of the plain loops, buffers of at most 8 arrays of rows x width',
+      facts: () => ({ precision: 'fp32', sizeBytes: engine.sizeBytes }),
+    };
   };
-  return {
-    run,
-    items: rows,
-    checked: 'loss and gradient within 1e-5 of the plain loops',
-    facts: () => ({ precision: 'fp32', sizeBytes: engine.sizeBytes }),
-  };
-}
 
 /** Reads, decodes and augments with one thread. @param {number} size @returns {Case['prepare']} */
 function augmentation(size) {
@@ -232,7 +236,9 @@ export const cases = {
   'train/resnet18-64-fp32': { unit: 'views/s', iterations: 12, prepare: training('resnet18', 64, 32, 'fp32') },
   'train/resnet50-224': { unit: 'views/s', iterations: 3, timeMs: 0, prepare: training('resnet50', 224, 8, 'auto') },
   'step/resnet18-64': { unit: 'views/s', prepare: engineStep },
-  'infonce/4096': { unit: 'rows/s', prepare: infoNce },
+  'infonce/1024': { unit: 'rows/s', prepare: infoNce(1024) },
+  'infonce/2048': { unit: 'rows/s', prepare: infoNce(2048) },
+  'infonce/4096': { unit: 'rows/s', prepare: infoNce(4096) },
   'augment/64': { unit: 'views/s', prepare: augmentation(64) },
   'augment/224': { unit: 'views/s', prepare: augmentation(224) },
   'faces/64': { unit: 'images/s', prepare: faces(64) },

@@ -18,7 +18,7 @@ import { cases } from './cases.mjs';
  * @property {string} name @property {string} unit @property {number} rate At the median.
  * @property {number} medianMs @property {number} p75Ms @property {number} madPercent Median absolute deviation.
  * @property {number} samples @property {number} items @property {number} peakRssBytes @property {number} threads
- * @property {string} checked @property {number} [line] @property {boolean} [reached] @property {number | null} [rssGrowthBytes]
+ * @property {string} checked @property {number} [sizeBytes] Buffers of the engine. @property {number} [line] @property {boolean} [reached] @property {number | null} [rssGrowthBytes]
  */
 
 const root = fileURLToPath(new URL('..', import.meta.url));
@@ -115,7 +115,7 @@ function runCase(name) {
 
 /** @param {readonly Result[]} results */
 function table(results) {
-  const header = ['case', 'rate', 'unit', 'median ms', 'p75 ms', 'MAD', 'runs', 'peak MiB', 'threads', ''];
+  const header = ['case', 'rate', 'unit', 'median ms', 'p75 ms', 'MAD', 'runs', 'buffers MiB', 'peak MiB', 'threads', ''];
   const rows = results.map((r) => [
     r.name,
     r.rate.toFixed(r.rate < 100 ? 1 : 0),
@@ -124,12 +124,13 @@ function table(results) {
     r.p75Ms.toFixed(2),
     `${r.madPercent.toFixed(1)} %`,
     String(r.samples),
+    r.sizeBytes === undefined ? '' : (r.sizeBytes / 2 ** 20).toFixed(1),
     String(Math.round(r.peakRssBytes / 2 ** 20)),
     String(r.threads),
     r.line === undefined ? '' : `line ${r.line}: ${r.reached ? 'reached' : 'NOT reached'}`,
   ]);
   const widths = header.map((title, i) => Math.max(title.length, ...rows.map((row) => /** @type {string} */ (row[i]).length)));
-  const isText = new Set([0, 2, 9]);
+  const isText = new Set([0, 2, 10]);
   const pad = (/** @type {string} */ cell, /** @type {number} */ i) =>
     isText.has(i) ? cell.padEnd(widths[i] ?? 0) : cell.padStart(widths[i] ?? 0);
   return [header, ...rows].map((row) => row.map(pad).join('  ').trimEnd()).join('\n');

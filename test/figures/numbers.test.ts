@@ -1,13 +1,15 @@
 // What we compute is what the formulas say: ops and whole networks in double, in fp32 and in bf16, finite differences, InfoNCE where its value is known.
+import { readFileSync, writeFileSync } from 'node:fs';
 import { expect } from 'vitest';
 import { comfaceGraph } from '../../lib/models/heads.ts';
 import { backbone, embeddingWidth } from '../../lib/models/resnet.ts';
 import { native } from '../../lib/native.ts';
 import { type OpCase, opCases } from '../cases.ts';
-import { engineFor } from '../support.ts';
+import { engineFor, numbers } from '../support.ts';
 import { direction, short, slope, slopeError, values, weightedSum } from './differences.ts';
 import { figure } from './figure.ts';
-import { distances, drawnCase, inputsOf, outcomeOf, parametersOf, seedOf } from './opruns.ts';
+import { copiesLoss, drawRows, engineLoss, flat, infoNceEngine } from './infonce.ts';
+import { distances, drawnCase, inputsOf, nmse, outcomeOf, parametersOf, seedOf } from './opruns.ts';
 import { twin } from './twin.ts';
 
 /** The greatest value seen, and where. */
@@ -110,4 +112,97 @@ figure('N2 finite differences of the whole network agree with its gradients', { 
   expect(engine.parameters.length).toBe(66);
   expect(kinks).toBeLessThanOrEqual(10 * count);
   expect(worst.value, worst.where).toBeLessThanOrEqual(1e-3);
+});
+
+/** Of all numbers at once. */
+const relative = (a: ArrayLike<number>, b: ArrayLike<number>): number => Math.sqrt(nmse(a, b));
+
+/** Lengths of pieces: Math.hypot takes so many numbers and no more. */
+const blocks = (x: Float64Array): number[] =>
+  Array.from({ length: Math.ceil(x.length / 1024) }, (_, i) => Math.hypot(...x.subarray(1024 * i, 1024 * (i + 1))));
+
+/** Peak of this process's memory since it was last asked to forget it. */
+function peakBytes(): number {
+  return 1024 * Number(readFileSync('/proc/self/status', 'utf8').match(/^VmHWM:\s+(\d+)/m)![1]);
+}
+
+const pairCounts = [...Array.from({ length: 12 }, (_, i) => 2 ** (i + 1)), 3, 5, 17, 129, 1000, 4095];
+
+/** Rows of a few copies, all equal, in equal pairs or all different: loss and gradient against their values in double. */
+async function compareInfoNce(pairs: number, temperature: number, key: number, worst: Worst): Promise<void> {
+  for (const kind of ['equal', 'seven', 'pairs', 'different'] as const) {
+    const width = 16;
+    const copies = { equal: 1, seven: 7, pairs, different: 2 * pairs }[kind];
+    if (kind === 'pairs' && pairs > 200) continue;
+    const rows = drawRows(pairs, width, copies, key);
+    if (copies >= pairs)
+      rows.of.forEach((_, j) => {
+        rows.of[j] = j % copies;
+      });
+    const where = `${kind}, ${pairs} pairs at ${temperature}`;
+    const plain = async () => {
+      const engine = await infoNceEngine(rows, temperature, { device: 'reference', precision: 'fp64' });
+      return engineLoss(engine, flat(rows)).finally(() => engine.dispose());
+    };
+    const expected = kind === 'different' ? await plain() : copiesLoss(rows, Math.fround(temperature));
+    const engine = await infoNceEngine(rows, temperature);
+    const { loss, gradient } = await engineLoss(engine, flat(rows));
+    engine.dispose();
+    // The loss is a difference of numbers of up to 1 / temperature, a gradient that of the pull of the other view and the push of all: where little
+    // is left, as with equal rows, the error is one of these.
+    worst.see(Math.abs(loss - expected.loss) / Math.max(1, expected.loss), `loss, ${where}`);
+    if (kind === 'equal') worst.see(Math.abs(expected.loss - Math.log(2 * pairs - 1)), `ln(${2 * pairs - 1})`);
+    const pull = 2 / (temperature * Math.sqrt(2 * pairs));
+    worst.see(Math.hypot(...blocks(Float64Array.from(gradient, (g, i) => g - expected.gradient[i]!))) / pull, `gradient, ${where}`);
+  }
+}
+
+figure('N3 InfoNCE has its known values, an exact gradient and no matrix', { ci: 1, long: 10 }, async ({ count, say }) => {
+  const [values, swap, angle] = [new Worst(), new Worst(), new Worst()];
+  for (let key = 1; key <= count; key++) {
+    for (const pairs of pairCounts) await compareInfoNce(pairs, pairs % 3 === 0 ? 0.5 : 0.1, key, values);
+    for (const pairs of [2, 5, 64, 129, 1000]) {
+      const [width, rows] = [24, 2 * pairs];
+      const h = numbers(rows * width, 60 + key);
+      const exchanged = Float32Array.of(...h.subarray(pairs * width), ...h.subarray(0, pairs * width));
+      const engine = await infoNceEngine({ width, of: new Uint16Array(rows) }, 0.2, { normalized: true });
+      const [a, b] = [await engineLoss(engine, h), await engineLoss(engine, exchanged)];
+      engine.dispose();
+      swap.see(Math.abs(a.loss - b.loss) / a.loss, `loss of ${pairs} pairs`);
+      swap.see(
+        relative(Float32Array.of(...b.gradient.subarray(pairs * width), ...b.gradient.subarray(0, pairs * width)), a.gradient),
+        `${pairs} pairs`,
+      );
+      for (let row = 0; row < rows; row++) {
+        const [x, g] = [h, a.gradient].map((all) => all.subarray(row * width, (row + 1) * width)) as [Float32Array, Float32Array];
+        angle.see(Math.abs(x.reduce((sum, v, i) => sum + v * g[i]!, 0)) / (Math.hypot(...x) * Math.hypot(...g)), `row ${row} of ${rows}`);
+      }
+    }
+  }
+  const width = 128;
+  const bytes: number[] = [];
+  let growth = 0;
+  for (const rows of [1024, 2048, 4096, 8192]) {
+    const engine = await infoNceEngine({ width, of: new Uint16Array(rows) }, 0.1, { normalized: true });
+    bytes.push(engine.sizeBytes);
+    const h = numbers(rows * width, 63);
+    writeFileSync('/proc/self/clear_refs', '5');
+    const before = process.memoryUsage().rss;
+    await engine.forward(h, new Float32Array());
+    await engine.backward();
+    growth = peakBytes() - before - engine.sizeBytes;
+    engine.dispose();
+  }
+  const perNumber = (bytes[3]! - bytes[2]!) / (4096 * width);
+  say(
+    `${pairCounts.length} sizes of 2 to 4096 pairs x 4 kinds of rows: worst error ${values.value.toExponential(1)} (${values.where}); ` +
+      `views exchanged ${swap.value.toExponential(1)}; cosine with the row ${angle.value.toExponential(1)}; ` +
+      `memory ${perNumber.toFixed(1)} bytes a number of 8192 rows x ${width} (${(bytes[3]! / 2 ** 20).toFixed(1)} MiB), beyond that ${Math.max(0, growth / 2 ** 20).toFixed(1)} MiB`,
+  );
+  expect(values.value, values.where).toBeLessThanOrEqual(1e-6);
+  expect(swap.value, swap.where).toBeLessThanOrEqual(1e-6);
+  expect(angle.value, angle.where).toBeLessThanOrEqual(1e-6);
+  // Four arrays of rows x width with their gradients; the matrix would be 256 MiB.
+  for (const [i, size] of bytes.entries()) expect(size).toBeLessThan(8 * 4 * (1024 * 2 ** i) * width + 2 ** 20);
+  expect(growth).toBeLessThan(32 * 2 ** 20);
 });
