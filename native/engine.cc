@@ -195,10 +195,22 @@ StepResult Engine::step(const std::shared_ptr<Source>& source, const Plan& plan,
     throw Error(Code::notFinite, "The loss `" + graph_.layers[graph_.losses[i]].name + "` is not finite at step " +
                                      std::to_string(plan.step) + ".");
   }
+  checkStatistics(plan.step);
   backward();
   update(adam);
   result.computeSeconds = secondsSince(loaded);
   return result;
+}
+
+/** No loss of a training step reads the running statistics, so a NaN in one would stay unseen until the run is used. */
+void Engine::checkStatistics(uint32_t step) {
+  for (const Parameter& statistic : graph_.statistics) {
+    statistic_.resize(statistic.count);
+    program_->read(Slot::statistic, statistic.name, statistic_);
+    if (std::all_of(statistic_.begin(), statistic_.end(), [](float v) { return std::isfinite(v); })) continue;
+    throw Error(Code::notFinite,
+                "The statistic `" + statistic.name + "` is not finite at step " + std::to_string(step) + ".");
+  }
 }
 
 std::vector<float> Engine::embed(Source& source, std::vector<uint32_t> samples, const std::string& layer,

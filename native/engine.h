@@ -47,8 +47,8 @@ class Engine {
   /** He initialization (fan-out, as torchvision's ResNet) of convolutions, PyTorch's default for linear layers, ones
    * and zeros for normalization; keyed by (seed, parameter's place), so it is the same on every device. */
   void initialize(uint64_t seed);
-  /** Fill (or take the prefetched batch), forward, backward, Adam. Throws notFinite, weights unchanged, if a loss is
-   * not finite. */
+  /** Fill (or take the prefetched batch), forward, backward, Adam. Throws notFinite, weights unchanged, if a loss or a
+   * running statistic is not finite. */
   StepResult step(const std::shared_ptr<Source>& source, const Plan& plan, const Plan* next, const Adam& adam);
   /** Value of `layer` for each sample, in chunks of the graph's batch. */
   std::vector<float> embed(Source& source, std::vector<uint32_t> samples, const std::string& layer,
@@ -65,6 +65,7 @@ class Engine {
   void prefetch(const std::shared_ptr<Source>& source, const Plan& plan);
   void discardPrefetch();
   std::exception_ptr awaitPrefetch();
+  void checkStatistics(uint32_t step);
 
   enum class Phase { idle, forwarded, differentiated };
 
@@ -73,6 +74,7 @@ class Engine {
   std::unique_ptr<Program> program_;
   Batch batches_[2];
   int current_ = 0;
+  std::vector<float> statistic_;  // one at a time, to look at
   // The prefetch: fills batches_[1 - current_] from pendingSource_ for pendingPlan_. Not a std::promise: breaking one
   // needs memory, and without it ends the process.
   Plan pendingPlan_;
