@@ -183,6 +183,12 @@ export type Device = 'auto' | 'cpu' | 'reference';
 /** Number type of activations. `auto`: bf16 where the processor multiplies it natively, else fp32. */
 export type PrecisionChoice = 'auto' | 'fp32' | 'bf16';
 
+/** Whether oneDNN is held to instructions that multiply no bf16; it takes a cap that it does not know for none. */
+function isBf16Capped(): boolean {
+  const cap = process.env.ONEDNN_MAX_CPU_ISA ?? process.env.DNNL_MAX_CPU_ISA ?? 'ALL';
+  return /^(SSE41|AVX|AVX2(_VNNI)?|AVX512_MIC(_4OPS)?|AVX512_CORE(_VNNI)?)$/i.test(cap);
+}
+
 /** The backend library of a device ('' for the plain loops) and the number type it will use. */
 export function chooseDevice(
   device: Device,
@@ -194,7 +200,8 @@ export function chooseDevice(
   if (!existsSync(library)) {
     throw new ComFaceError('DEVICE_UNAVAILABLE', `The CPU backend is missing: ${library}`, { hint: 'Build again: npm run build:native' });
   }
-  return { library, device: 'cpu', precision: precision === 'auto' ? (module.cpu.bf16 ? 'bf16' : 'fp32') : precision };
+  const best = module.cpu.bf16 && !isBf16Capped() ? 'bf16' : 'fp32';
+  return { library, device: 'cpu', precision: precision === 'auto' ? best : precision };
 }
 
 /** Threads to compute with when the option is 0: one per core. */

@@ -1,6 +1,7 @@
 // Picks the kernels for this machine. oneDNN's choice leads, because its blocked layout (16 or 8 channels) must be
 // ours.
 #include <oneapi/dnnl/dnnl.hpp>
+#include <utility>
 
 #include "cpu/kernels.h"
 
@@ -25,6 +26,27 @@ const Kernels& select() {
   if (covers(dnnl::cpu_isa::avx512_core)) return avx512::table;
   if (covers(dnnl::cpu_isa::avx2)) return avx2::table;
   return baseline::table;
+}
+
+const char* isaName() {
+  using Isa = dnnl::cpu_isa;
+  const Isa isa = dnnl::get_effective_cpu_isa();
+  constexpr std::pair<Isa, const char*> kNames[] = {
+      {Isa::sse41, "sse41"},
+      {Isa::avx, "avx"},
+      {Isa::avx2, "avx2"},
+      {Isa::avx2_vnni, "avx2_vnni"},
+      {Isa::avx512_mic, "avx512_mic"},
+      {Isa::avx512_mic_4ops, "avx512_mic_4ops"},
+      {Isa::avx512_core, "avx512_core"},
+      {Isa::avx512_core_vnni, "avx512_core_vnni"},
+      {Isa::avx512_core_bf16, "avx512_core_bf16"},
+      {Isa::avx512_core_amx, "avx512_core_amx"},
+  };
+  for (const auto& [each, name] : kNames) {
+    if (each == isa) return name;
+  }
+  return "all";
 }
 
 }  // namespace comface::cpu

@@ -91,4 +91,7 @@ struct Kernels {
 /** The table for this machine, following oneDNN's effective instruction set (ONEDNN_MAX_CPU_ISA caps both). */
 const Kernels& select();
 
+/** Name of oneDNN's effective instruction set: finer than ours, and it decides the bits of a convolution. */
+const char* isaName();
+
 }  // namespace comface::cpu

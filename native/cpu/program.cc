@@ -231,7 +231,7 @@ class CpuProgram : public Program {
   std::string describe() const override {
     const dnnl_version_t* v = dnnl_version();
     return "oneDNN " + std::to_string(v->major) + "." + std::to_string(v->minor) + "." + std::to_string(v->patch) +
-           ", " + context_.kernels.name + ", " + (context_.type() ? "bf16" : "fp32") + ", " +
+           " " + isaName() + ", " + context_.kernels.name + ", " + (context_.type() ? "bf16" : "fp32") + ", " +
            std::to_string(graph_.threads) + " threads";
   }
 
