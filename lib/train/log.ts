@@ -25,12 +25,16 @@ export interface Log {
  * Opens `log.jsonl` of a run folder for appending, making both when missing. A line torn by a crash is removed.
  *
  * @param options.keepThroughStep On resume: the step of the checkpoint; lines with a later `step` are removed.
+ * @param options.onKept Told of each line that stays.
  * @throws ComFaceError IO when the file cannot be read or written.
  */
-export async function openLog(runDir: string, options: { keepThroughStep?: number } = {}): Promise<Log> {
+export async function openLog(
+  runDir: string,
+  options: { keepThroughStep?: number; onKept?: (event: Record<string, unknown>) => void } = {},
+): Promise<Log> {
   const path = join(runDir, 'log.jsonl');
   await explained(disk).mkdir(runDir);
-  await cut(path, options.keepThroughStep ?? Number.POSITIVE_INFINITY);
+  await cut(path, options.keepThroughStep ?? Number.POSITIVE_INFINITY, options.onKept);
   try {
     return new LogFile(path, await open(path, 'a'));
   } catch (cause) {
@@ -118,7 +122,7 @@ function refuseArrays(this: Record<string, unknown>, key: string, value: unknown
 }
 
 /** Rewrites the file without later and torn lines, by way of a second one so that a crash loses nothing. */
-async function cut(path: string, lastStep: number): Promise<void> {
+async function cut(path: string, lastStep: number, onKept: (event: Record<string, unknown>) => void = () => {}): Promise<void> {
   const files = explained(disk);
   let text: string;
   try {
@@ -130,7 +134,12 @@ async function cut(path: string, lastStep: number): Promise<void> {
   const kept = text
     .split('\n')
     .slice(0, -1)
-    .filter((line) => isKept(line, lastStep))
+    .filter((line) => {
+      const event = parsed(line);
+      if (!event || (typeof event.step === 'number' && event.step > lastStep)) return false;
+      onKept(event);
+      return true;
+    })
     .map((line) => `${line}\n`)
     .join('');
   if (kept === text) return;
@@ -139,11 +148,11 @@ async function cut(path: string, lastStep: number): Promise<void> {
   await files.rename(temporary, path);
 }
 
-function isKept(line: string, lastStep: number): boolean {
+/** Undefined for a line that a crash has torn. */
+function parsed(line: string): Record<string, unknown> | undefined {
   try {
-    const { step } = JSON.parse(line);
-    return typeof step !== 'number' || step <= lastStep;
+    return JSON.parse(line);
   } catch {
-    return false;
+    return undefined;
   }
 }

@@ -143,6 +143,8 @@ interface Run {
   broken: Set<number>;
   lastBroken: string;
   validator: Validator | undefined;
+  /** Step of the last validation. */
+  validated: number;
   saving: Promise<{ step: number; path: string }> | undefined;
 }
 
@@ -198,7 +200,13 @@ async function begin(config: TrainConfig, manifest: Manifest, open: Open): Promi
     await writeFile(join(config.out, 'config.json'), `${JSON.stringify(config, null, 2)}\n`);
   }
   const done = found?.step ?? 0;
-  open.log = await openLog(config.out, { keepThroughStep: done });
+  let validated = 0;
+  open.log = await openLog(config.out, {
+    keepThroughStep: done,
+    onKept: ({ type, step }) => {
+      if (type === 'validation') validated = step as number;
+    },
+  });
   const steps = config.epochs * sampler.stepsPerEpoch;
   if (config.threads > availableParallelism()) {
     warnings.push(`${config.threads} threads on ${availableParallelism()} cores get in each other's way: expect it to be slow.`);
@@ -233,6 +241,7 @@ async function begin(config: TrainConfig, manifest: Manifest, open: Open): Promi
       broken: new Set(),
       lastBroken: '',
       validator,
+      validated,
       saving: undefined,
     },
     events: [...warnings.map((message): TrainEvent => ({ type: 'warning', message })), start],
@@ -247,6 +256,7 @@ async function* loop(run: Run, signal: AbortSignal | undefined, open: Open): Asy
   let last: StepEvent | undefined;
   let next: NativePlan | undefined;
   let stage = 0;
+  if (!signal?.aborted) yield* validate(run);
   while (run.done < steps) {
     if (signal?.aborted) return yield* stop(run, signal);
     const step = run.done + 1;
@@ -282,10 +292,7 @@ async function* loop(run: Run, signal: AbortSignal | undefined, open: Open): Asy
     };
     if (step % config.logEverySteps === 0 || step === steps) run.log.write(last);
     yield last;
-    if (run.validator && step % sampler.stepsPerEpoch === 0 && !signal?.aborted) {
-      const figures = await run.validator.run(await readWeights(run.engine, step));
-      if (figures) yield emit(run, { type: 'validation', step, epoch, ...figures });
-    }
+    if (!signal?.aborted) yield* validate(run);
     if (step % config.checkpointEverySteps === 0 && step < steps) {
       yield* saved(run);
       await beginSave(run);
@@ -298,6 +305,15 @@ async function* loop(run: Run, signal: AbortSignal | undefined, open: Open): Asy
   const seconds = (performance.now() - started) / 1000;
   yield emit(run, { type: 'end', step: run.done, seconds, path });
   return { step: run.done, path, inter: last?.inter ?? Number.NaN, intra: last?.intra ?? Number.NaN, seconds, broken: run.broken.size };
+}
+
+/** After an epoch's last step, once: a run that was stopped there does it when it goes on. */
+async function* validate(run: Run): AsyncGenerator<TrainEvent> {
+  const { validator, sampler, done: step } = run;
+  if (!validator || step === 0 || step % sampler.stepsPerEpoch !== 0 || run.validated === step) return;
+  run.validated = step;
+  const figures = await validator.run(await readWeights(run.engine, step));
+  if (figures) yield emit(run, { type: 'validation', step, epoch: step / sampler.stepsPerEpoch, ...figures });
 }
 
 function emit<T extends TrainEvent>(run: Run, event: T): T {
@@ -386,6 +402,12 @@ function plan(config: TrainConfig, manifest: Manifest) {
   return { split, sampler };
 }
 
+/** What sets the last bits of a sum, as the manifest of a checkpoint states it. Libraries choose their blocks by instruction set, caches and threads. */
+const setsBits = ['version', 'engine', 'cpu'] as const;
+const kRepeatable =
+  'The same seed gives the same bits, stopped or not and with any number of loader threads, where version, engine (library, instruction sets, ' +
+  'precision, compute threads) and cpu are the same. Elsewhere the run goes on with a warning, and the last bits may differ.';
+
 async function makeEngine(config: TrainConfig) {
   const { library, device, precision } = chooseDevice(config.device, config.precision);
   const embedding = embeddingWidth(config.backbone, config.width);
@@ -402,8 +424,14 @@ async function makeEngine(config: TrainConfig) {
   const threads = threadCount(config.threads);
   const engine = await native().module.createEngine(library, { layers, batch: 3 * config.pairs, training: true, precision, threads });
   const version = JSON.parse(await readFile(new URL('../../package.json', import.meta.url), 'utf8')).version as string;
-  const machine = { platform: platform(), arch: arch(), cpu: cpus()[0]?.model ?? 'unknown', node: process.version };
-  return { engine, device, precision, info: { version, device, precision, threads, engine: engine.description, machine } };
+  const cpu = cpus()[0]?.model.trim() ?? 'unknown';
+  const machine = { platform: platform(), arch: arch(), node: process.version };
+  return {
+    engine,
+    device,
+    precision,
+    info: { version, device, precision, threads, engine: engine.description, cpu, machine, repeatable: kRepeatable },
+  };
 }
 
 async function findCheckpoint(config: TrainConfig, warnings: string[]): Promise<CheckpointState | null> {
@@ -451,7 +479,7 @@ function checkSame({ info: before }: CheckpointState, info: Record<string, unkno
       hint: 'Bring back the data set, or start another run in a new folder.',
     });
   }
-  for (const name of ['engine', 'precision', 'threads']) {
+  for (const name of setsBits) {
     if (before[name] === info[name]) continue;
     warnings.push(`The run began with ${name} ${show(before[name])} and goes on with ${show(info[name])}: the last bits may differ.`);
   }
