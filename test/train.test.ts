@@ -1,7 +1,9 @@
-// Whole small runs: the same seed gives the same bits, also after a stop at any step; events, log, locks; what a run refuses to go on with.
+// Whole small runs: events, log, locks; what a run goes on with, with a warning or without, and what it refuses. Figure R4 stops a run everywhere.
+import { execFileSync, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { appendFile, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { beforeAll, describe, expect, test } from 'vitest';
 import type { TrainOptions } from '../lib/config.ts';
 import { splitSubjects } from '../lib/data/pairs.ts';
@@ -12,6 +14,7 @@ import { type TrainEvent, type TrainResult, train } from '../lib/train/train.ts'
 import { sharedFolder, smallFaces, smallRun } from './faces.ts';
 import { temporaryFolder } from './support.ts';
 
+const cli = fileURLToPath(new URL('../dist/cli.js', import.meta.url));
 const kSteps = 12;
 const folder = sharedFolder();
 let data = '';
@@ -61,21 +64,6 @@ describe('the same seed gives the same bits', () => {
 
   test('but not for another seed', async () => {
     expect(await whole({ seed: 2 })).not.toBe(expected);
-  });
-
-  test.each(Array.from({ length: kSteps }, (_, step) => step))('after a stop at step %i and going on', async (step) => {
-    const out = join(temporaryFolder(), 'run');
-    const events = await stopAt(optionsOf(out), step);
-    expect(events.at(-1)).toMatchObject({ type: 'checkpoint', step });
-    const { path } = await train(optionsOf(out, { resume: true }));
-    expect(await digest(path)).toBe(expected);
-    const log = (await readFile(join(out, 'log.jsonl'), 'utf8'))
-      .trim()
-      .split('\n')
-      .map((line) => JSON.parse(line) as TrainEvent);
-    expect(log.filter(({ type }) => type === 'step').map((event) => 'step' in event && event.step)).toEqual(
-      Array.from({ length: kSteps }, (_, i) => i + 1),
-    );
   });
 
   test('after stops at every single step of one run', async () => {
@@ -230,15 +218,24 @@ describe('a finished or stopped run', () => {
     expect(await readFile(join(out, 'log.jsonl'))).toEqual(before);
   });
 
-  test('goes on in more epochs, other threads are warned of, and a finished one ends at once', async () => {
+  test('goes on in more epochs, and a finished one ends at once', async () => {
     const out = join(temporaryFolder(), 'run');
     await train(optionsOf(out, { epochs: 1 }));
-    const again = await train(optionsOf(out, { epochs: 1, resume: true }));
-    expect(again.step).toBe(4);
-    const events: TrainEvent[] = [];
-    for await (const event of train(optionsOf(out, { epochs: 2, threads: 2, resume: true }))) events.push(event);
-    expect(events[0]).toMatchObject({ type: 'warning', message: expect.stringContaining('threads') });
-    expect(events.at(-1)).toMatchObject({ type: 'end', step: 8 });
+    expect((await train(optionsOf(out, { epochs: 1, resume: true }))).step).toBe(4);
+    expect((await train(optionsOf(out, { epochs: 2, resume: true }))).step).toBe(8);
+  });
+
+  test('that was stopped at the end of an epoch validates it once, when it goes on', async () => {
+    const out = join(temporaryFolder(), 'run');
+    const validations = async (epochs: number) => {
+      const found: number[] = [];
+      for await (const event of train(optionsOf(out, { epochs, resume: true }))) if (event.type === 'validation') found.push(event.step);
+      return found;
+    };
+    expect((await stopAt(optionsOf(out), 4)).filter(({ type }) => type === 'validation')).toEqual([]);
+    expect(await validations(1)).toEqual([4]);
+    expect(await validations(1)).toEqual([]);
+    expect(await validations(2)).toEqual([8]);
   });
 
   test('passes over a damaged checkpoint with a warning', async () => {
@@ -250,6 +247,52 @@ describe('a finished or stopped run', () => {
     expect(events[0]).toMatchObject({ type: 'warning', message: expect.stringContaining('weights.safetensors') });
     expect(events[1]).toMatchObject({ type: 'start', step: 2 });
   });
+});
+
+describe('what sets the last bits', () => {
+  const warningsOf = async (options: TrainOptions): Promise<string[]> => {
+    const warnings: string[] = [];
+    for await (const event of train(options)) if (event.type === 'warning') warnings.push(event.message);
+    return warnings;
+  };
+
+  test('is stated in the manifest of a checkpoint', async () => {
+    const { path } = await train(optionsOf(join(temporaryFolder(), 'run'), { epochs: 1 }));
+    const { info } = JSON.parse(await readFile(join(path, 'manifest.json'), 'utf8'));
+    expect(info).toMatchObject({
+      engine: expect.stringMatching(/^oneDNN [\d.]+ \w+, \w+, fp32, 1 threads$/),
+      cpu: expect.stringMatching(/./),
+      repeatable: expect.stringMatching(/same bits.* where version, engine .* and cpu are the same.* warning/),
+    });
+  });
+
+  test('is warned of where it changes: compute threads, but not loader threads', async () => {
+    const out = join(temporaryFolder(), 'run');
+    await train(optionsOf(out, { epochs: 1, loaderThreads: 1 }));
+    expect(await warningsOf(optionsOf(out, { epochs: 1, resume: true, loaderThreads: 2 }))).toEqual([]);
+    const [warning, ...more] = await warningsOf(optionsOf(out, { epochs: 2, resume: true, threads: 2 }));
+    expect(warning).toMatch(/engine .*1 threads.* goes on with .*2 threads.*last bits may differ/);
+    expect(more).toEqual([]);
+  });
+
+  test.runIf(native().module.cpu.avx512)(
+    'is warned of where oneDNN may use fewer instructions, and precision auto then is fp32',
+    async () => {
+      const out = join(temporaryFolder(), 'run');
+      const config = join(out, '..', 'config.json');
+      const capped = { ...process.env, ONEDNN_MAX_CPU_ISA: 'AVX2' };
+      const command = [cli, 'train', '--config', config];
+      await train(optionsOf(out, { epochs: 1 }));
+      await writeFile(config, JSON.stringify(optionsOf(out, { epochs: 1, resume: true })));
+      const { stdout, stderr, status } = spawnSync(process.execPath, command, { env: capped, encoding: 'utf8' });
+      expect([status, stdout + stderr]).toEqual([0, expect.stringMatching(/avx512.* goes on with .*avx2.*last bits may differ/)]);
+
+      const other = join(temporaryFolder(), 'run');
+      await writeFile(config, JSON.stringify(optionsOf(other, { epochs: 1, precision: 'auto' })));
+      execFileSync(process.execPath, command, { env: capped, stdio: 'ignore' });
+      expect((await latestCheckpoint(other))?.info).toMatchObject({ precision: 'fp32', engine: expect.stringMatching(/avx2, avx2, fp32/) });
+    },
+  );
 });
 
 test.each(['conv1.weight', 'projection.2.weight', 'change.weight'])(

@@ -1,16 +1,32 @@
 // What we compute is what the formulas say: ops and whole networks in double, in fp32 and in bf16, finite differences, InfoNCE where its value is known.
 import { readFileSync, writeFileSync } from 'node:fs';
-import { expect } from 'vitest';
+import { readFile as readFileAsync } from 'node:fs/promises';
+import { join } from 'node:path';
+import fc from 'fast-check';
+import { beforeAll, expect } from 'vitest';
+import { checkTrainOptions } from '../../lib/config.ts';
+import { readManifest } from '../../lib/data/manifest.ts';
 import { comfaceGraph } from '../../lib/models/heads.ts';
 import { backbone, embeddingWidth } from '../../lib/models/resnet.ts';
-import { native } from '../../lib/native.ts';
+import { type NativeEngine, native } from '../../lib/native.ts';
+import { latestCheckpoint } from '../../lib/train/checkpoint.ts';
+import { train } from '../../lib/train/train.ts';
+import { subjectFolds } from '../../lib/transfer/folds.ts';
 import { type OpCase, opCases } from '../cases.ts';
-import { engineFor, numbers } from '../support.ts';
+import { planOf, sharedFolder, smallFaces, smallRun } from '../faces.ts';
+import { adamAt, engineFor, numbers, temporaryFolder } from '../support.ts';
 import { direction, short, slope, slopeError, values, weightedSum } from './differences.ts';
 import { figure } from './figure.ts';
 import { copiesLoss, drawRows, engineLoss, flat, infoNceEngine } from './infonce.ts';
+import { type Place, places, poison, restorable, stepsUntilRefused, withEngines } from './notfinite.ts';
 import { distances, drawnCase, inputsOf, nmse, outcomeOf, parametersOf, seedOf } from './opruns.ts';
 import { twin } from './twin.ts';
+
+const folder = sharedFolder();
+let data = '';
+beforeAll(async () => {
+  data = await smallFaces(folder);
+});
 
 /** The greatest value seen, and where. */
 class Worst {
@@ -21,7 +37,8 @@ class Worst {
   }
 }
 
-const limits = { 'loops in double': 1e-12, 'loops in fp32': 1e-7, 'cpu fp32': 1e-7, 'cpu bf16': 1e-3 };
+/** Stricter than was promised (1e-7 in fp32, 1e-3 in bf16): what is reached with room for other shapes. */
+const limits = { 'loops in double': 1e-12, 'loops in fp32': 1e-8, 'cpu fp32': 1e-9, 'cpu bf16': 1e-4 };
 type Kind = keyof typeof limits;
 
 /** Nearer to a kink than this, fp32 may take its other side. */
@@ -205,4 +222,133 @@ figure('N3 InfoNCE has its known values, an exact gradient and no matrix', { ci:
   // Four arrays of rows x width with their gradients; the matrix would be 256 MiB.
   for (const [i, size] of bytes.entries()) expect(size).toBeLessThan(8 * 4 * (1024 * 2 ** i) * width + 2 ** 20);
   expect(growth).toBeLessThan(32 * 2 ** 20);
+});
+
+/** Poisons a run of train() after step 4 and returns how many steps it still did; checks what is left on the disk. */
+async function poisonedRun(place: Place, whole: string, key: number): Promise<number> {
+  const out = join(temporaryFolder(), 'run');
+  const options = { ...smallRun, data, out, checkpointEverySteps: 3 };
+  let [engine, done]: [NativeEngine | undefined, number] = [undefined, 0];
+  const steps = withEngines(
+    (made) => {
+      engine = made;
+    },
+    async () => {
+      for await (const event of train(options)) {
+        if (event.type !== 'step') continue;
+        done = event.step;
+        if (done === 4) await poison(engine!, place, key);
+      }
+    },
+  );
+  await expect(steps, place.name).rejects.toMatchObject({ code: 'NOT_FINITE' });
+  const kept = await latestCheckpoint(out);
+  expect(kept?.step).toBe(3);
+  for (const { dtype, data } of [...kept!.weights.values(), ...kept!.optimizer.values()])
+    expect(dtype === 'I64' || data.every(Number.isFinite)).toBe(true);
+  const again = await train({ ...options, resume: true });
+  for (const file of ['weights.safetensors', 'optimizer.safetensors'])
+    expect((await readFileAsync(join(again.path, file))).equals(await readFileAsync(join(whole, file)))).toBe(true);
+  return done - 4;
+}
+
+figure('N7 a NaN in any tensor stops the run within a step', { ci: 1, long: 20 }, async ({ count, say }) => {
+  // 48 pixels: the last convolution still reads its whole kernel.
+  const [pairs, size] = [2, 48];
+  const heads = { embedding: 128, projection: { hidden: 32, out: 16 }, temperature: 0.2, interPersonal: 1, intraPersonal: 1 };
+  const layers = comfaceGraph(backbone('resnet18', { size, width: 16 }), heads);
+  const { engine, restore } = await restorable(layers, 3 * pairs);
+  const manifest = await readManifest(data);
+  const source = native().module.openFiles(manifest.files, size, 1, manifest.size);
+  const plan = (target = 1) => ({ ...planOf([0, 10, 20], [1, 12, 23], { pairs }), target: new Float32Array(3).fill(target) });
+  const { augment } = checkTrainOptions({ ...smallRun, data, out: folder });
+  const step = (turn: number, target?: number) => engine.step(source, plan(target), null, augment, adamAt(turn + 1));
+  const worst: Record<string, number> = { parameter: 0, firstMoment: 0, secondMoment: 0, statistic: 0, target: 0, view: 0 };
+  const late: string[] = [];
+  const note = (slot: string, name: string, steps: number) => {
+    worst[slot] = Math.max(worst[slot]!, steps);
+    if (steps > 1) late.push(`${slot} ${name}`);
+  };
+  const all = places(engine);
+  expect(await stepsUntilRefused(step, 2)).toBe(Number.POSITIVE_INFINITY);
+  for (let key = 0; key < count; key++) {
+    for (const [i, place] of all.entries()) {
+      await restore();
+      await poison(engine, place, key * all.length + i);
+      note(place.slot, place.name, await stepsUntilRefused(step));
+    }
+    await restore();
+    note('target', 'targets', await stepsUntilRefused((turn) => step(turn, Number.NaN)));
+    await restore();
+    const views = numbers(3 * pairs * 3 * size * size, 8);
+    views[(key * 7919) % views.length] = Number.NaN;
+    const losses = await engine.forward(views, new Float32Array(pairs));
+    note('view', 'pixels', losses.every(Number.isFinite) ? Number.POSITIVE_INFINITY : 0);
+  }
+  source.dispose();
+  const whole = await train({ ...smallRun, data, out: join(temporaryFolder(), 'run') });
+  const inRuns = all.filter(({ name }) =>
+    ['conv1.weight', 'layer3.0.bn1.bias', 'change.bias', 'bn1.running_mean', 'layer4.1.bn2.running_var'].includes(name),
+  );
+  let runs = 0;
+  for (const [i, place] of inRuns.entries()) runs = Math.max(runs, await poisonedRun(place, whole.path, i));
+  const figures = Object.entries(worst).map(([slot, steps]) => `${slot} ${steps}`);
+  say(
+    `a NaN in each of ${all.length} tensors, targets and views, ${count} a tensor: steps done before NOT_FINITE at most ${figures.join(', ')}; ` +
+      `${inRuns.length} whole runs: at most ${runs}, the checkpoint before kept, and its continuation ends in the same bits`,
+  );
+  expect(late).toEqual([]);
+  expect(runs).toBeLessThanOrEqual(1);
+});
+
+figure('N8 folds keep subjects apart', { ci: 1000, long: 100_000 }, async ({ count, say }) => {
+  const seeds = fc.bigInt({ min: 0n, max: 2n ** 64n - 1n });
+  const rows = fc.array(fc.integer({ min: 0, max: 30 }), { minLength: 12, maxLength: 80 });
+  const wrong = { twoFolds: 0, twoSides: 0, sums: 0, sizes: 0 };
+  let sets = 0;
+  fc.assert(
+    fc.property(rows, fc.integer({ min: 2, max: 6 }), seeds, (subjects, folds, seed) => {
+      const all = new Set(subjects);
+      fc.pre(all.size >= Math.max(folds, 4));
+      sets++;
+      const splits = subjectFolds(subjects, folds, seed);
+      const tested = splits.map(({ test }) => new Set(Array.from(test, (row) => subjects[row]!)));
+      for (const subject of all) if (tested.filter((set) => set.has(subject)).length !== 1) wrong.twoFolds++;
+      if (splits.length !== folds || splits.reduce((sum, { test }) => sum + test.length, 0) !== subjects.length) wrong.sums++;
+      for (const split of splits) {
+        const sides = [split.train, split.validation, split.test];
+        const who = sides.map((side) => new Set(Array.from(side, (row) => subjects[row]!)));
+        // Disjoint and complete: the sizes add up to the size of the union, which is everyone.
+        const union = new Set(who.flatMap((set) => [...set]));
+        if (who.reduce((sum, set) => sum + set.size, 0) !== union.size || union.size !== all.size) wrong.twoSides++;
+        if (
+          new Set(sides.flatMap((side) => [...side])).size !== subjects.length ||
+          sides.reduce((sum, side) => sum + side.length, 0) !== subjects.length
+        )
+          wrong.sums++;
+        const [train, validation, test] = who.map((set) => set.size) as [number, number, number];
+        const isEven = Math.abs(test - all.size / folds) < 1;
+        if (train === 0 || !isEven || validation !== Math.max(1, Math.round((all.size - test) / 10))) wrong.sizes++;
+      }
+    }),
+    { numRuns: count },
+  );
+  say(
+    `${sets} random data sets: ${wrong.twoFolds} subjects in two folds or none, ${wrong.twoSides} on two sides of one, ${wrong.sums} sums of sizes wrong, ` +
+      `${wrong.sizes} folds of uneven size`,
+  );
+  expect(sets).toBe(count);
+  expect(wrong).toEqual({ twoFolds: 0, twoSides: 0, sums: 0, sizes: 0 });
+});
+
+figure('N4 CUDA computes what the CPU does', { ci: 1, long: 1 }, async ({ skip }) => {
+  skip('the package has no CUDA backend yet, so there is nothing to compare');
+});
+
+figure('N5 compute-sanitizer finds nothing in the kernels', { ci: 1, long: 1 }, async ({ skip }) => {
+  skip('the package has no CUDA kernels yet; compute-sanitizer comes with the CUDA toolkit and needs a GPU');
+});
+
+figure('N9 Eigen-CAM of a flipped image is the flipped map', { ci: 1, long: 1 }, async ({ skip }) => {
+  skip('the package has no Eigen-CAM yet');
 });
