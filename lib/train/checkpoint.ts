@@ -2,7 +2,7 @@
 // The order of the calls is the promise: files synced, manifest last, folder synced, renamed, parent synced; only then are old ones pruned.
 // test/checkpoint.test.ts replays it on a simulated disk and visits every state a crash can leave; change nothing here without it.
 import { createHash } from 'node:crypto';
-import { dirname, join, resolve } from 'node:path';
+import { basename, dirname, join, resolve } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import * as z from 'zod';
 import { ComFaceError, invalid, show } from '../errors.js';
@@ -162,6 +162,8 @@ async function writeFolder(files: FileSystem, path: string, contents: readonly (
 
 /** True when this very checkpoint is there; a damaged one is removed to make room. */
 async function isSaved(files: FileSystem, path: string, manifest: Manifest): Promise<boolean> {
+  // Nothing there, nothing to remove: by then it could be what another process has just saved, where a lock failed to keep it out.
+  if (!(await files.readdir(dirname(path))).includes(basename(path))) return false;
   let found: Manifest;
   try {
     found = await readManifest(files, path, manifest.step);
