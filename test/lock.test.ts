@@ -58,6 +58,25 @@ describe('the lock of a run folder', () => {
     await lock.release();
   });
 
+  test('clears away what a process killed in a takeover left, and leaves a live one to its work', async () => {
+    const run = await folder();
+    for (const name of ['run.lock.takeover', 'run.lock.takeover.takeover']) await writeFile(join(run, name), stale[0]![1]);
+    const lock = await lockRun(run);
+    expect(await readdir(run)).toEqual(['run.lock']);
+    await lock.release();
+    await writeFile(join(run, 'run.lock.takeover'), JSON.stringify({ pid: process.ppid, start: await startOf(process.ppid) }));
+    await (await lockRun(run)).release();
+    expect(await readdir(run)).toEqual(['run.lock.takeover']);
+  });
+
+  test('that cannot be released is an IO error that names the folder', async () => {
+    const run = await folder();
+    const lock = await lockRun(run);
+    await rm(join(run, 'run.lock'));
+    await mkdir(join(run, 'run.lock'));
+    await expect(lock.release()).rejects.toMatchObject({ code: 'IO', message: expect.stringContaining(run), hint: expect.any(String) });
+  });
+
   test('does not release what another has taken over', async () => {
     const run = await folder();
     const lock = await lockRun(run);

@@ -21,8 +21,10 @@ interface Owner {
 export async function lockRun(runDir: string): Promise<{ release(): Promise<void> }> {
   try {
     await mkdir(runDir, { recursive: true });
-    const release = await acquire(runDir, join(runDir, 'run.lock'));
+    const path = join(runDir, 'run.lock');
+    const release = await acquire(runDir, path);
     try {
+      await clearTakeover(runDir, `${path}.takeover`);
       await tidy(runDir, isRunning);
       // Only the holder of the lock saves, so an earlier process that had our own pid is dead.
       await tidy(join(runDir, 'checkpoints'), (pid) => pid !== process.pid && isRunning(pid));
@@ -30,7 +32,10 @@ export async function lockRun(runDir: string): Promise<{ release(): Promise<void
       await release();
       throw cause;
     }
-    return { release };
+    const explain = (cause: unknown) => {
+      throw ioError('unlock', runDir, cause);
+    };
+    return { release: () => release().catch(explain) };
   } catch (cause) {
     throw cause instanceof ComFaceError ? cause : ioError('lock', runDir, cause);
   }
@@ -60,6 +65,18 @@ async function acquire(runDir: string, path: string): Promise<() => Promise<void
   return async () => {
     if ((await readIfThere(path)) === mine) await rm(path, { force: true });
   };
+}
+
+/** A process killed while it removed a dead lock leaves the lock that it took for it; only its next owner may remove that. */
+async function clearTakeover(runDir: string, path: string): Promise<void> {
+  if ((await readIfThere(path)) === undefined) return;
+  try {
+    const release = await acquire(runDir, path);
+    await clearTakeover(runDir, `${path}.takeover`).finally(release);
+  } catch (error) {
+    // A live process is about to find that the lock is ours, and removes it itself.
+    if (!(error instanceof ComFaceError && error.code === 'BUSY')) throw error;
+  }
 }
 
 async function linked(from: string, to: string): Promise<boolean> {
