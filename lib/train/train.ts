@@ -13,6 +13,7 @@ import { backbone, embeddingWidth } from '../models/resnet.js';
 import { chooseDevice, type NativeEngine, type NativePlan, type NativeSource, type NativeStep, native, threadCount } from '../native.js';
 import { type CheckpointState, latestCheckpoint, saveCheckpoint } from './checkpoint.js';
 import { stageAt } from './curriculum.js';
+import { ioError } from './files.js';
 import { lockRun } from './lock.js';
 import { type Log, openLog } from './log.js';
 import { learningRateAt, positionAt } from './schedule.js';
@@ -197,7 +198,10 @@ async function begin(config: TrainConfig, manifest: Manifest, open: Open): Promi
     await writeState(engine, found.weights, found.optimizer);
   } else {
     await engine.initialize(BigInt(config.seed));
-    await writeFile(join(config.out, 'config.json'), `${JSON.stringify(config, null, 2)}\n`);
+    const path = join(config.out, 'config.json');
+    await writeFile(path, `${JSON.stringify(config, null, 2)}\n`).catch((cause) => {
+      throw ioError('write', path, cause);
+    });
   }
   const done = found?.step ?? 0;
   let validated = 0;
