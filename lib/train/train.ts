@@ -168,7 +168,7 @@ async function* runEvents(options: TrainOptions, control: { signal?: AbortSignal
   const lock = await lockRun(config.out);
   const open: Open = {};
   try {
-    const { run, events } = await begin(config, manifest, open);
+    const { run, events } = await begin(config, manifest, open, signal);
     for (const event of events) yield emit(run, event);
     return yield* loop(run, signal, open);
   } finally {
@@ -185,7 +185,12 @@ async function* runEvents(options: TrainOptions, control: { signal?: AbortSignal
 }
 
 /** Opens everything and loads the checkpoint or starts afresh; returns what to report first. */
-async function begin(config: TrainConfig, manifest: Manifest, open: Open): Promise<{ run: Run; events: TrainEvent[] }> {
+async function begin(
+  config: TrainConfig,
+  manifest: Manifest,
+  open: Open,
+  signal: AbortSignal | undefined,
+): Promise<{ run: Run; events: TrainEvent[] }> {
   const warnings: string[] = [];
   const found = await findCheckpoint(config, warnings);
   const { split, sampler } = plan(config, manifest);
@@ -229,7 +234,7 @@ async function begin(config: TrainConfig, manifest: Manifest, open: Open): Promi
     parameters: engine.parameters.reduce((sum, { dims }) => sum + dims.reduce((a, b) => a * b, 1), 0),
   };
   const { source, log } = open;
-  const validator = await Validator.create(config, manifest, split.validation, await readWeights(engine, done));
+  const validator = await Validator.create(config, manifest, split.validation, await readWeights(engine, done), signal);
   if (validator) open.validator = validator;
   return {
     run: {
@@ -260,7 +265,7 @@ async function* loop(run: Run, signal: AbortSignal | undefined, open: Open): Asy
   let last: StepEvent | undefined;
   let next: NativePlan | undefined;
   let stage = 0;
-  if (!signal?.aborted) yield* validate(run);
+  yield* validate(run, signal);
   while (run.done < steps) {
     if (signal?.aborted) return yield* stop(run, signal);
     const step = run.done + 1;
@@ -296,7 +301,7 @@ async function* loop(run: Run, signal: AbortSignal | undefined, open: Open): Asy
     };
     if (step % config.logEverySteps === 0 || step === steps) run.log.write(last);
     yield last;
-    if (!signal?.aborted) yield* validate(run);
+    yield* validate(run, signal);
     if (step % config.checkpointEverySteps === 0 && step < steps) {
       yield* saved(run);
       await beginSave(run);
@@ -312,11 +317,11 @@ async function* loop(run: Run, signal: AbortSignal | undefined, open: Open): Asy
 }
 
 /** After an epoch's last step, once: a run that was stopped there does it when it goes on. */
-async function* validate(run: Run): AsyncGenerator<TrainEvent> {
+async function* validate(run: Run, signal: AbortSignal | undefined): AsyncGenerator<TrainEvent> {
   const { validator, sampler, done: step } = run;
-  if (!validator || step === 0 || step % sampler.stepsPerEpoch !== 0 || run.validated === step) return;
+  if (signal?.aborted || !validator || step === 0 || step % sampler.stepsPerEpoch !== 0 || run.validated === step) return;
   run.validated = step;
-  const figures = await validator.run(await readWeights(run.engine, step));
+  const figures = await validator.run(await readWeights(run.engine, step), signal);
   if (figures) yield emit(run, { type: 'validation', step, epoch: step / sampler.stepsPerEpoch, ...figures });
 }
 

@@ -11,6 +11,8 @@ import type { Tensor } from '../weights/safetensors.js';
 import { stageAt } from './curriculum.js';
 
 const kPairs = 256;
+/** Pictures embedded in one call: a batch of the model. */
+const kAtOnce = 32;
 
 /** Result on the held-out pairs; `mae` in steps of alpha. */
 export interface Validation {
@@ -45,26 +47,33 @@ export class Validator {
     this.#model = model;
   }
 
-  /** Undefined when there is nothing to validate on: no change head, or no two pictures to compare among these subjects. */
+  /** Undefined when there is nothing to validate on: no change head, or no two pictures to compare among these subjects. Aborted, it has not run yet. */
   static async create(
     config: TrainConfig,
     manifest: Manifest,
     subjects: Uint32Array,
     weights: ReadonlyMap<string, Tensor>,
+    signal?: AbortSignal,
   ): Promise<Validator | undefined> {
     const plan = validationPairs(config, manifest, subjects);
     if (!plan) return undefined;
     const validator = new Validator(manifest, plan, await Model.from(config, weights, config));
-    await validator.run(weights);
+    await validator.run(weights, signal);
     return validator;
   }
 
   /** Estimates the change of each pair (running statistics, no augmentation). Pairs with a broken picture are left out;
-   * undefined when none remains, or when the estimates are not finite (the next step's loss says so). */
-  async run(weights: ReadonlyMap<string, Tensor>): Promise<Validation | undefined> {
+   * undefined when none remains, when the estimates are not finite (the next step's loss says so), or when aborted. */
+  async run(weights: ReadonlyMap<string, Tensor>, signal?: AbortSignal): Promise<Validation | undefined> {
     const { x, y, target, pairs } = this.#plan;
     await this.#model.load(weights);
-    const embeddings = await embedUsable(this.#model, this.#manifest, [...x.subarray(0, pairs), ...y.subarray(0, pairs)]);
+    const samples = [...x.subarray(0, pairs), ...y.subarray(0, pairs)];
+    const embeddings: (Float32Array | undefined)[] = [];
+    // Some at a time: who stops a run does not wait for all of them.
+    for (let from = 0; from < samples.length; from += kAtOnce) {
+      if (signal?.aborted) return undefined;
+      embeddings.push(...(await embedUsable(this.#model, this.#manifest, samples.slice(from, from + kAtOnce))));
+    }
     const estimate: number[] = [];
     const truth: number[] = [];
     for (let i = 0; i < pairs; i++) {
