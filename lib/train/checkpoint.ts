@@ -196,7 +196,7 @@ function temporaryName(path: string): string {
 
 async function encodeFinite(tensors: ReadonlyMap<string, Tensor>): Promise<Uint8Array> {
   for (const [name, { dtype, data }] of tensors) {
-    const at = dtype === 'F32' ? data.findIndex((value) => !Number.isFinite(value)) : -1;
+    const at = dtype === 'F32' ? firstNotFinite(data) : -1;
     if (at >= 0) {
       throw new ComFaceError('NOT_FINITE', `Expected finite numbers for \`${name}\` but received ${data[at]} at index ${at}`, {
         hint: 'Go on from the last checkpoint with a lower learning rate.',
@@ -205,6 +205,12 @@ async function encodeFinite(tensors: ReadonlyMap<string, Tensor>): Promise<Uint8
     await nextTurn();
   }
   return encodeSafetensors(tensors);
+}
+
+/** A plain loop: findIndex() takes six times as long, and the event loop waits. */
+function firstNotFinite(data: Float32Array): number {
+  for (let i = 0; i < data.length; i++) if (!Number.isFinite(data[i])) return i;
+  return -1;
 }
 
 /** In pieces of a few milliseconds: a large model would hold up the event loop. */
