@@ -1,8 +1,9 @@
 #!/usr/bin/env node
 // The command line. It only reads flags, shows progress (standard error) and prints results (standard output); the work is in the library.
-// Exit codes: 0 done (or stopped by Ctrl+C after saving), 1 an error, 2 a wrong option or input.
+// Exit codes: 0 done (or stopped by Ctrl+C after saving), 1 an error, 2 a wrong option or input, 130 or 143 stopped at once by a second signal.
 import { readFileSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
+import { constants } from 'node:os';
 import { relative } from 'node:path';
 import { Command, CommanderError, Option } from 'commander';
 import { checkTrainOptions, mergeOptions, readConfigFile, type TrainOptions, trainFlags } from './config.js';
@@ -29,11 +30,11 @@ class Stopped extends Error {}
 function stopSignal(): AbortSignal {
   const controller = new AbortController();
   let firstAt = 0;
-  const stop = () => {
+  const stop = (signal: 'SIGINT' | 'SIGTERM') => {
     if (controller.signal.aborted) {
       // npm passes a Ctrl+C on to us that the terminal has sent us as well: those two are one.
       if (performance.now() - firstAt < kSameSignalMs) return;
-      process.exit(130);
+      process.exit(128 + constants.signals[signal]);
     }
     firstAt = performance.now();
     progress.note('Stopping after this step; once more to stop at once.');
