@@ -1,6 +1,6 @@
 // Checkpoints: what is saved, kept and refused, and which damage is found. What a crash or a failing disk may leave: figures/crash.test.ts.
 import { createHash } from 'node:crypto';
-import { readdir, truncate, writeFile } from 'node:fs/promises';
+import { readdir, rename, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { latestCheckpoint, loadCheckpoint, saveCheckpoint } from '../lib/train/checkpoint.ts';
@@ -15,7 +15,7 @@ describe('damage is found', () => {
       (made) => made.rm(path),
       (made) => damage(made, path, () => new Uint8Array()),
       (made) => damage(made, path, (bytes) => bytes.slice(0, -2)),
-      async (made) => made.writeFile(path, await made.readFile(`/run/checkpoints/step-00000001/${part}`)),
+      async (made) => made.files.writeFile(path, await made.readFile(`/run/checkpoints/step-00000001/${part}`)),
       (made) => made.rm(path).then(() => made.mkdir(path)),
     ];
     for (const edit of edits) {
@@ -45,7 +45,7 @@ describe('damage is found', () => {
       return Buffer.from(JSON.stringify({ ...next, sha256: createHash('sha256').update(JSON.stringify(next)).digest('hex') }));
     });
     const warnings: string[] = [];
-    expect(await latestCheckpoint('/run', { files: made, onWarning: (text) => warnings.push(text) })).toBe(null);
+    expect(await latestCheckpoint('/run', { files: made.files, onWarning: (text) => warnings.push(text) })).toBe(null);
     expect(warnings).toEqual([expect.stringContaining('version 1')]);
   });
 });
@@ -55,19 +55,19 @@ describe('saving', () => {
 
   test('keeps the newest `keep` and leaves nothing temporary', async () => {
     const made = empty();
-    for (const step of [1, 2, 3, 4, 5]) await saveCheckpoint('/run', stateOf(step), { keep: 2, files: made });
+    for (const step of [1, 2, 3, 4, 5]) await saveCheckpoint('/run', stateOf(step), { keep: 2, files: made.files });
     expect(await names(made)).toEqual(['step-00000004', 'step-00000005']);
   });
 
   test('never prunes the one just saved, nor those of later steps', async () => {
     const made = await holding(1, 2, 8, 9);
-    await saveCheckpoint('/run', stateOf(3), { keep: 1, files: made });
+    await saveCheckpoint('/run', stateOf(3), { keep: 1, files: made.files });
     expect(await names(made)).toEqual(['step-00000003', 'step-00000008', 'step-00000009']);
   });
 
   test('refuses to pass over another good checkpoint of the same step', async () => {
     const made = await holding(2);
-    const other = saveCheckpoint('/run', stateOf(2, 7), { keep: 1, files: made });
+    const other = saveCheckpoint('/run', stateOf(2, 7), { keep: 1, files: made.files });
     await expect(other).rejects.toMatchObject({ code: 'INVALID_INPUT', message: expect.stringContaining('step 2') });
     expect(await newest(made)).toBe(2);
   });
@@ -80,7 +80,7 @@ describe('saving', () => {
       const made = empty();
       const state = stateOf(1);
       state[group].get(name)?.data.set([value] as never, 3);
-      const saved = saveCheckpoint('/run', state, { keep: 1, files: made });
+      const saved = saveCheckpoint('/run', state, { keep: 1, files: made.files });
       await expect(saved).rejects.toMatchObject({
         code: 'NOT_FINITE',
         message: `Expected finite numbers for \`${name}\` but received ${value} at index 3`,
@@ -90,7 +90,7 @@ describe('saving', () => {
   });
 
   test('refuses steps and keeps that are no counts, and info that is no JSON', async () => {
-    const files = empty();
+    const { files } = empty();
     await expect(saveCheckpoint('/run', { ...stateOf(1), step: 1.5 }, { keep: 1, files })).rejects.toMatchObject({ code: 'INVALID_INPUT' });
     await expect(saveCheckpoint('/run', stateOf(1), { keep: 0, files })).rejects.toMatchObject({ code: 'INVALID_INPUT' });
     await expect(saveCheckpoint('/run', { ...stateOf(1), info: { seed: 1n } }, { keep: 1, files })).rejects.toMatchObject({
@@ -119,6 +119,15 @@ describe('on the disk of this machine', () => {
     await truncate(join(path, 'weights.safetensors'), 100);
     await expect(loadCheckpoint(path)).rejects.toMatchObject({ code: 'CORRUPT_FILE' });
     expect((await latestCheckpoint(run))?.step).toBe(1);
+  });
+
+  test('a checkpoint may be moved, but not to the name of another step', async () => {
+    const run = temporaryFolder();
+    const path = await saveCheckpoint(run, stateOf(1), { keep: 3 });
+    await rename(path, join(run, 'best'));
+    expect(await loadCheckpoint(join(run, 'best'))).toEqual(stateOf(1));
+    await rename(join(run, 'best'), join(run, 'step-00000002'));
+    await expect(loadCheckpoint(join(run, 'step-00000002'))).rejects.toMatchObject({ code: 'CORRUPT_FILE' });
   });
 
   test('a file where the folder should be is an IO error that names it', async () => {

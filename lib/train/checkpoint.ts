@@ -107,12 +107,13 @@ export async function latestCheckpoint(
 }
 
 /**
- * Loads one checkpoint folder.
+ * Loads one checkpoint folder. It may bear another name than it was saved under, but not that of another step.
  *
  * @throws ComFaceError CORRUPT_FILE when a file is missing or not what was saved, IO when it cannot be read.
  */
 export async function loadCheckpoint(path: string): Promise<CheckpointState> {
-  return readFolder(explained(disk), path);
+  const step = /^step-(\d{8,})$/.exec(basename(path))?.[1];
+  return readFolder(explained(disk), path, step === undefined ? undefined : Number(step));
 }
 
 function folderName(step: number): string {

@@ -17,31 +17,54 @@ export interface FileSystem {
   rm(path: string): Promise<void>;
 }
 
+/** The calls of node:fs/promises that a disk is made of; the simulated one takes their place, so that its tests see every fsync. */
+export interface FileCalls {
+  mkdir(path: string, options: { recursive: true }): Promise<string | undefined>;
+  open(
+    path: string,
+    flags: 'r' | 'w',
+  ): Promise<{ writeFile(bytes: Uint8Array): Promise<void>; sync(): Promise<void>; close(): Promise<void> }>;
+  rename(from: string, to: string): Promise<void>;
+  readdir(path: string): Promise<string[]>;
+  readFile(path: string): Promise<Uint8Array>;
+  rm(path: string, options: { recursive: true; force: true }): Promise<void>;
+}
+
+/** A disk on these calls. */
+export function diskOn(calls: FileCalls): FileSystem {
+  return {
+    mkdir: (path) => calls.mkdir(path, { recursive: true }),
+    async writeFile(path, bytes) {
+      const handle = await calls.open(path, 'w');
+      await closing(handle, async () => {
+        await handle.writeFile(bytes);
+        await handle.sync();
+      });
+    },
+    async syncDirectory(path) {
+      const handle = await calls.open(path, 'r');
+      await closing(handle, () => handle.sync());
+    },
+    rename: (from, to) => calls.rename(from, to),
+    readdir: (path) => calls.readdir(path),
+    readFile: (path) => calls.readFile(path),
+    rm: (path) => calls.rm(path, { recursive: true, force: true }),
+  };
+}
+
+/** Closes what was opened for `work`; of two errors the first is told. */
+async function closing(handle: { close(): Promise<void> }, work: () => Promise<void>): Promise<void> {
+  try {
+    await work();
+  } catch (error) {
+    await handle.close().catch(() => {});
+    throw error;
+  }
+  await handle.close();
+}
+
 /** The disk of this machine. */
-export const disk: FileSystem = {
-  mkdir: (path) => mkdir(path, { recursive: true }),
-  async writeFile(path, bytes) {
-    const handle = await open(path, 'w');
-    try {
-      await handle.writeFile(bytes);
-      await handle.sync();
-    } finally {
-      await handle.close();
-    }
-  },
-  async syncDirectory(path) {
-    const handle = await open(path, 'r');
-    try {
-      await handle.sync();
-    } finally {
-      await handle.close();
-    }
-  },
-  rename,
-  readdir: (path) => readdir(path),
-  readFile: (path) => readFile(path),
-  rm: (path) => rm(path, { recursive: true, force: true }),
-};
+export const disk: FileSystem = diskOn({ mkdir, open, rename, readdir, readFile, rm });
 
 /** The same disk, rejecting with ComFaceError IO that names the path, the cause and a thing to do. */
 export function explained(files: FileSystem): FileSystem {

@@ -263,7 +263,9 @@ export async function campaign(count: number, { withFaults = false } = {}): Prom
     ...{ lost: [], differing: [], badLogs: [], leftovers: [] },
   };
   let number = 0;
-  const isEnough = () => told.kills + told.faults >= count;
+  // What went wrong once is enough as well.
+  const isWrong = () => told.lost.length + told.differing.length + told.badLogs.length > 0;
+  const isEnough = () => told.kills + told.faults >= count || isWrong();
   const lane = async () => {
     while (!isEnough()) await oneRun(setting, ++number, told, isEnough);
   };

@@ -11,6 +11,7 @@ import { type Damaged, damages, drawer, type Files, parts, saysTheSame } from '.
 import {
   crashes,
   damage,
+  type Entry,
   empty,
   errno,
   type Fault,
@@ -65,7 +66,7 @@ async function everyCrash(made: SimulatedDisk, save: () => Promise<unknown>, dur
   return { trees, bad: survey.bad };
 }
 
-const saving = (made: FileSystem, keep: number, step = 2) => saveCheckpoint('/run', stateOf(step), { keep, files: made });
+const saving = (files: FileSystem, keep: number, step = 2) => saveCheckpoint('/run', stateOf(step), { keep, files });
 
 const broken = async () => {
   const made = await holding(1, 2);
@@ -74,10 +75,14 @@ const broken = async () => {
 };
 const killedBeforeParentSync = async () => {
   const made = await holding(1);
-  made.syncDirectory = async (path) =>
-    path.endsWith('checkpoints') ? Promise.reject(errno('EIO')) : SimulatedDisk.prototype.syncDirectory.call(made, path);
-  await expect(saving(made, 1)).rejects.toThrow(ComFaceError);
-  made.syncDirectory = SimulatedDisk.prototype.syncDirectory;
+  const files: FileSystem = {
+    ...made.files,
+    syncDirectory: async (path) => {
+      if (path.endsWith('checkpoints')) throw errno('EIO');
+      return made.files.syncDirectory(path);
+    },
+  };
+  await expect(saving(files, 1)).rejects.toThrow(ComFaceError);
   return made;
 };
 
@@ -108,8 +113,8 @@ async function overlapped(make: () => Promise<SimulatedDisk>, steps: [number, nu
   const before = (await newest(made)) ?? -1;
   const moments: { trees: Map<string, Tree>; least: number }[] = [];
   const actors: [Actor, Actor] = [
-    new Actor(made, 11, (files) => saving(files, keep, steps[0])),
-    new Actor(made, 12, (files) => saving(files, keep, steps[1])),
+    new Actor(made.files, 11, (files) => saving(files, keep, steps[0])),
+    new Actor(made.files, 12, (files) => saving(files, keep, steps[1])),
   ];
   const collect = () => {
     const least = Math.max(before, ...actors.map(({ outcome }, i) => (outcome?.saved ? steps[i]! : -1)));
@@ -133,7 +138,7 @@ figure('R2 a power loss at any moment leaves the old or the new checkpoint', { c
   let states = 0;
   for (const [name, make, keep, during] of saves) {
     const made = await make();
-    const visited = await everyCrash(made, () => saving(made, keep), during, 2);
+    const visited = await everyCrash(made, () => saving(made.files, keep), during, 2);
     states += visited.trees.size;
     bad.push(...visited.bad.map((text) => `${name}: ${text}`));
   }
@@ -141,7 +146,7 @@ figure('R2 a power loss at any moment leaves the old or the new checkpoint', { c
   const all = overlaps.flatMap((overlap) => [...orders(2, 22)].map((order) => ({ overlap, order })));
   const every = Math.max(1, all.length / count);
   let done = 0;
-  for (; done < count && done * every < all.length; done++) {
+  for (; done < count && done * every < all.length && bad.length + survey.bad.length === 0; done++) {
     const { overlap, order } = all[Math.floor(done * every)]!;
     const [, make, steps, keep] = overlap;
     await overlapped(make, steps, keep, order, survey);
@@ -149,8 +154,7 @@ figure('R2 a power loss at any moment leaves the old or the new checkpoint', { c
   say(
     `${states} crash states, ${bad.length} bad; two runs at once in ${done} orders: ${survey.states} crash states, ${survey.bad.length} bad`,
   );
-  expect(bad).toEqual([]);
-  expect(survey.bad).toEqual([]);
+  expect([...bad, ...survey.bad].slice(0, 10)).toEqual([]);
   expect(states).toBeGreaterThan(700);
 });
 
@@ -183,7 +187,7 @@ class Faults {
     const bad = this.#survey.bad.length;
     await this.#survey.visit(crashes(made.root), (found) => found === before || found === 2, `left by ${words}`);
     this.damaged.push(...this.#survey.bad.slice(bad));
-    await saving(made, 1);
+    await saving(made.files, 1);
     if ((await newest(made)) !== 2) this.damaged.push(`not to be saved to after ${words}`);
     return true;
   }
@@ -205,7 +209,7 @@ class Faults {
 /** All pairs of failing calls, the second once or for good. */
 function* stackedFaults(): Generator<{ save: (typeof failingSaves)[number]; faults: [Fault, Fault] }> {
   for (const save of failingSaves)
-    for (let second = 2; second <= 30; second++)
+    for (let second = 2; second <= 50; second++)
       for (let first = 1; first < second; first++)
         for (const [i, code] of codes.entries())
           for (const other of codes.slice(i))
@@ -249,13 +253,13 @@ function shelved(step: number, run: number): CheckpointState {
         return [`layer${i}.weight`, { dtype: 'F32', shape: [data.length], data }];
       }),
     );
-  const config = { size: 64, temperature: 0.1, weightDecay: 1e-7, learningRate: 4e-4, note: 'ä' };
+  const config = { size: 64, weightDecay: 1e-7, note: 'ä', stageEnds: Array.from({ length: 40 }, (_, i) => i * 1.5) };
   return { step, weights: tensors(1), optimizer: tensors(2), info: { seed: run, config } };
 }
 
 async function filesOf(state: CheckpointState): Promise<Files> {
   const made = empty();
-  const path = await saveCheckpoint('/run', state, { keep: 1, files: made });
+  const path = await saveCheckpoint('/run', state, { keep: 1, files: made.files });
   const read = await Promise.all(parts.map(async (part) => [part, await made.readFile(join(path, part))]));
   return Object.fromEntries(read) as Files;
 }
@@ -280,7 +284,7 @@ figure('R5 a damaged checkpoint is found and the one before it taken', { ci: 200
     const steps = new Map([['step-00000001', treeOf(earlier)] as const, ['step-00000002', treeOf(files)] as const]);
     const warnings: string[] = [];
     const found = await latestCheckpoint('/run', {
-      files: SimulatedDisk.from(new Map([['run', new Map([['checkpoints', steps]])]])),
+      files: SimulatedDisk.from(new Map([['run', new Map([['checkpoints', steps]])]])).files,
       onWarning: (text) => warnings.push(text),
     }).catch((error: unknown) => error);
     const step = (found as { step?: number } | null)?.step;
@@ -307,19 +311,18 @@ figure('R5 a damaged checkpoint is found and the one before it taken', { ci: 200
 
 test('saving again on what a power loss left works', async () => {
   const made = await holding(1);
-  const { trees } = await everyCrash(made, () => saving(made, 1), [1, 2], 2);
+  const { trees } = await everyCrash(made, () => saving(made.files, 1), [1, 2], 2);
   for (const tree of trees.values()) {
     const again = SimulatedDisk.from(tree);
-    await saving(again, 1);
+    await saving(again.files, 1);
     expect(await newest(again)).toBe(2);
   }
 });
 
 test('the simulated disk finds fault with a protocol that syncs less', async () => {
-  const withoutFiles = await holding(1);
-  withoutFiles.syncFile = () => {};
-  expect((await everyCrash(withoutFiles, () => saving(withoutFiles, 1), [1, 2], 2)).bad).not.toEqual([]);
-  const withoutFolders = await holding(1);
-  withoutFolders.syncDirectory = async () => {};
-  expect((await everyCrash(withoutFolders, () => saving(withoutFolders, 1), [1, 2], 2)).bad).not.toEqual([]);
+  for (const isSpared of [(entry: Entry) => 'now' in entry, (entry: Entry) => !('now' in entry)]) {
+    const made = await holding(1);
+    made.sync = (entry) => isSpared(entry) || SimulatedDisk.prototype.sync.call(made, entry);
+    expect((await everyCrash(made, () => saving(made.files, 1), [1, 2], 2)).bad).not.toEqual([]);
+  }
 });

@@ -67,6 +67,7 @@ export const damages: Record<string, (files: Files, part: Part, draw: Draw, arou
   'swapped between steps': (files, part, _, { earlier }) => ({ ...files, [part]: earlier[part] }),
   'swapped between runs': (files, part, _, { other }) => ({ ...files, [part]: other[part] }),
   'swapped with another': (files, part) => ({ ...files, [part]: files[parts[(parts.indexOf(part) + 1) % parts.length]!] }),
+  'of another step': (_files, _part, _, { earlier }) => earlier,
   missing: (files, part) => ({ ...files, [part]: null }),
 };
 

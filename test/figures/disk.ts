@@ -3,7 +3,7 @@
 import { basename, dirname, join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import { type CheckpointState, latestCheckpoint, saveCheckpoint } from '../../lib/train/checkpoint.ts';
-import type { FileSystem } from '../../lib/train/files.ts';
+import { diskOn, type FileCalls } from '../../lib/train/files.ts';
 
 interface File {
   bytes: Uint8Array;
@@ -17,17 +17,19 @@ interface Folder {
   durable: Map<string, Entry>;
   pending: Change[];
 }
-type Entry = File | Folder;
+export type Entry = File | Folder;
 /** What is found after a crash. */
 export type Tree = Map<string, Tree | Uint8Array>;
 
 export const isFolder = (entry: Entry | undefined): entry is Folder => entry !== undefined && 'now' in entry;
 export const errno = (code: string) => Object.assign(new Error(`${code}: simulated`), { code });
 
-/** After each change calls `onChange`, when a crash may come. */
-export class SimulatedDisk implements FileSystem {
+/** Stands for node:fs/promises. After each change calls `onChange`, when a crash may come. */
+export class SimulatedDisk implements FileCalls {
   root: Folder = { now: new Map(), durable: new Map(), pending: [] };
   onChange = () => {};
+  /** As checkpoints see it: by way of the package's own calls. */
+  readonly files = diskOn(this);
 
   static from(tree: Tree): SimulatedDisk {
     const grow = (branch: Tree): Folder => {
@@ -64,23 +66,34 @@ export class SimulatedDisk implements FileSystem {
     return above ?? path;
   }
 
-  async writeFile(path: string, bytes: Uint8Array): Promise<void> {
+  async open(path: string, flags: 'r' | 'w'): ReturnType<FileCalls['open']> {
+    const found = this.find(path);
+    if (flags === 'r' && found === undefined) throw errno('ENOENT');
+    if (flags === 'w' && isFolder(found)) throw errno('EISDIR');
+    const entry = flags === 'w' ? this.create(path) : found!;
+    return {
+      writeFile: async (bytes) => {
+        if (isFolder(entry) || flags === 'r') throw errno('EBADF');
+        entry.bytes = bytes.slice();
+        entry.synced = false;
+        this.onChange();
+      },
+      sync: async () => this.sync(entry),
+      close: async () => {},
+    };
+  }
+
+  create(path: string): File {
     const file: File = { bytes: new Uint8Array(), synced: false };
     this.change(this.folder(dirname(path)), [[basename(path), file]]);
-    file.bytes = bytes.slice();
-    this.onChange();
-    this.syncFile(file);
+    return file;
   }
 
-  syncFile(file: File): void {
-    file.synced = true;
-    this.onChange();
-  }
-
-  async syncDirectory(path: string): Promise<void> {
-    const folder = this.folder(path);
-    folder.durable = new Map(folder.now);
-    folder.pending = [];
+  sync(entry: Entry): void {
+    if (isFolder(entry)) {
+      entry.durable = new Map(entry.now);
+      entry.pending = [];
+    } else entry.synced = true;
     this.onChange();
   }
 
@@ -187,8 +200,8 @@ export function stateOf(step: number, salt = 0): CheckpointState {
 }
 
 /** Which step the newest good checkpoint holds; null for none. Throws when it is not what was saved, bit for bit. */
-export async function newest(files: FileSystem): Promise<number | null> {
-  const found = await latestCheckpoint('/run', { files });
+export async function newest(made: SimulatedDisk): Promise<number | null> {
+  const found = await latestCheckpoint('/run', { files: made.files });
   if (found === null) return null;
   const { path, ...state } = found;
   if (path !== `/run/checkpoints/step-0000000${state.step}` || !isDeepStrictEqual(state, stateOf(state.step))) {
@@ -202,7 +215,7 @@ export const empty = () => SimulatedDisk.from(new Map([['run', new Map()]]));
 /** A disk at rest that holds the checkpoints of these steps. */
 export async function holding(...steps: number[]): Promise<SimulatedDisk> {
   const made = empty();
-  for (const step of steps) await saveCheckpoint('/run', stateOf(step), { keep: 9, files: made });
+  for (const step of steps) await saveCheckpoint('/run', stateOf(step), { keep: 9, files: made.files });
   return settled(made);
 }
 
@@ -232,20 +245,41 @@ export interface Fault {
   forGood: boolean;
 }
 
-/** Fails the calls it is told to; a write then leaves half a file. */
+/** Fails the calls it is told to, those on open files counted like the others; a write then leaves half its bytes. */
 export function failing(made: SimulatedDisk, ...faults: readonly Fault[]) {
   const counter = { calls: 0 };
-  const files = new Proxy<FileSystem>(made, {
-    get:
-      (_, name: keyof FileSystem) =>
-      async (...given: [string, never]) => {
-        const call = ++counter.calls;
-        const fault = faults.find(({ at, forGood }) => call === at || (forGood && call > at));
-        if (fault === undefined) return made[name](...given);
-        const [path, bytes]: [string, Uint8Array] = given;
-        if (name === 'writeFile') await made.writeFile(path, bytes.slice(0, bytes.length / 2)).catch(() => {});
-        throw errno(fault.code);
-      },
-  });
-  return { files, counter };
+  const mayFail = () => {
+    const call = ++counter.calls;
+    const fault = faults.find(({ at, forGood }) => call === at || (forGood && call > at));
+    if (fault !== undefined) throw errno(fault.code);
+  };
+  const unlessFailing = async <T>(call: () => Promise<T>): Promise<T> => {
+    mayFail();
+    return call();
+  };
+  const calls: FileCalls = {
+    async open(path, flags) {
+      mayFail();
+      const handle = await made.open(path, flags);
+      return {
+        async writeFile(bytes) {
+          try {
+            mayFail();
+          } catch (error) {
+            await handle.writeFile(bytes.slice(0, bytes.length / 2));
+            throw error;
+          }
+          await handle.writeFile(bytes);
+        },
+        sync: () => unlessFailing(() => handle.sync()),
+        close: () => unlessFailing(() => handle.close()),
+      };
+    },
+    mkdir: (path) => unlessFailing(() => made.mkdir(path)),
+    rename: (from, to) => unlessFailing(() => made.rename(from, to)),
+    readdir: (path) => unlessFailing(() => made.readdir(path)),
+    readFile: (path) => unlessFailing(() => made.readFile(path)),
+    rm: (path) => unlessFailing(() => made.rm(path)),
+  };
+  return { files: diskOn(calls), counter };
 }
