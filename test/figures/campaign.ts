@@ -206,7 +206,7 @@ async function oneRun(setting: Setting, number: number, told: Campaign, isEnough
     const isTold = fault !== undefined && life.error === `IO ${fault.code}`;
     if (life.killed) told.kills++;
     if (isTold) told.faults++;
-    if (!life.killed && !life.ended && !isTold) told.lost.push(`${words()} ended with ${life.exit}: ${life.output}`);
+    if (!life.killed && !life.ended && !isTold) return void told.lost.push(`${words()} ended with ${life.exit}: ${life.output}`);
     noteLeftovers(out, life, lives > 1, told, words());
     const found = await latestCheckpoint(out).catch((error: Error) => error);
     if (found instanceof Error) told.lost.push(`${words()}: ${found.message}`);
