@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
 import { comfaceGraph } from '../../lib/models/heads.ts';
 import type { LayerRecord } from '../../lib/models/layers.ts';
-import { type BackboneName, backbone, embeddingWidth } from '../../lib/models/resnet.ts';
+import { backbone, embeddingWidth } from '../../lib/models/resnet.ts';
 import { type NativeAdam, type NativeEngine, native } from '../../lib/native.ts';
 import { saveCheckpoint } from '../../lib/train/checkpoint.ts';
 import { learningRateAt } from '../../lib/train/schedule.ts';
@@ -20,7 +20,8 @@ import {
   Errors,
   Golden,
   type HeadCase,
-  isResidualNorm,
+  type NetDesign,
+  normScale,
   picture,
   relative,
   short,
@@ -35,7 +36,7 @@ const kLossLimit = 1e-5;
 const none = new Float32Array();
 
 /** How an engine computes. */
-type Way = { device: 'cpu' | 'reference'; precision: 'fp32' | 'bf16' };
+type Way = { device: 'cpu' | 'reference'; precision: 'fp32' | 'bf16' | 'fp64' };
 const ways: Way[] = [
   { device: 'cpu', precision: 'fp32' },
   { device: 'reference', precision: 'fp32' },
@@ -43,23 +44,17 @@ const ways: Way[] = [
 const nameOf = ({ device }: Way) => (device === 'cpu' ? 'cpu' : 'plain loops');
 
 /** Keyed weights and statistics, with what the golden has under `bias/` in their place. */
-async function setKeyed(engine: NativeEngine, golden: Golden, key: string, net?: BackboneName): Promise<void> {
+async function setKeyed(engine: NativeEngine, golden: Golden, key: string, net?: NetDesign): Promise<void> {
   const own = new Set(golden.under(`${key}/bias/`));
   for (const { name, dims } of engine.parameters) {
-    const isResidual = net !== undefined && isResidualNorm(net, name);
-    await engine.write('parameter', name, own.has(name) ? golden.get(`${key}/bias/${name}`) : weightOf(key, name, dims, isResidual));
+    const scale = net === undefined ? 1 : normScale(net, name);
+    await engine.write('parameter', name, own.has(name) ? golden.get(`${key}/bias/${name}`) : weightOf(key, name, dims, scale));
   }
   for (const { name, dims } of engine.statistics) await engine.write('statistic', name, weightOf(key, name, dims));
 }
 
 /** One training step and one inference of a graph without losses, as one_step of make.py. */
-async function measureStep(
-  errors: Errors,
-  golden: Golden,
-  key: string,
-  graph: { layers: LayerRecord[]; batch: number; net?: BackboneName },
-  way: Way,
-) {
+async function measureStep(errors: Errors, golden: Golden, key: string, graph: StepCase['graph'], way: Way) {
   const engine = await engineFor({ ...graph, ...way });
   await setKeyed(engine, golden, key, graph.net);
   const [first, last] = [graph.layers[0]!, graph.layers.at(-1)!.name];
@@ -75,7 +70,7 @@ async function measureStep(
   add('gradient', 'gradient/input', await engine.read('valueGradient', first.name));
   for (const { name } of engine.parameters) add('gradient', `gradient/${name}`, await engine.read('gradient', name));
   const inference = await engineFor({ ...graph, ...way, training: false });
-  await setKeyed(inference, golden, key, graph.net);
+  for (const { name } of engine.parameters) await inference.write('parameter', name, await engine.read('parameter', name));
   for (const { name } of engine.statistics) {
     const value = await engine.read('statistic', name);
     add('statistic', `statistic/${name}`, value);
@@ -95,7 +90,7 @@ async function measureStep(
   inference.dispose();
 }
 
-type StepCase = { key: string; graph: { layers: LayerRecord[]; batch: number; net?: BackboneName } };
+type StepCase = { key: string; graph: { layers: LayerRecord[]; batch: number; net?: NetDesign } };
 
 const blockCases = (): StepCase[] =>
   cases.blocks.map(({ net, block, channels, size, batch }) => ({
@@ -104,10 +99,10 @@ const blockCases = (): StepCase[] =>
   }));
 
 const netCases = (): StepCase[] =>
-  cases.nets.map(({ net, width, size, batch }) => ({
-    key: `${net}.${width}`,
-    graph: { layers: backbone(net, { size, width }), batch, net },
-  }));
+  cases.nets.map((c) => ({ key: `${c.net}.${c.width}`, graph: { layers: backbone(c.net, c), batch: c.batch, net: c } }));
+
+/** Rounding is the same at any width, and the plain loops take their time. */
+const narrowCases = (): StepCase[] => netCases().filter((_, i) => cases.nets[i]!.width < 64);
 
 const stepKinds = ['output', 'gradient', 'statistic'];
 
@@ -153,12 +148,12 @@ figure('N6 whole ResNets compute what PyTorch computes', { ci: cases.nets.length
   await judgeSteps(netCases(), new Golden('nets'), say, 'resnet18/50/101');
 });
 
-figure('N6 bf16 is as near as rounding allows', { ci: cases.nets.length, long: cases.nets.length }, async ({ say, skip }) => {
+figure('N6 bf16 is as near as rounding allows', { ci: narrowCases().length, long: narrowCases().length }, async ({ say, skip }) => {
   if (!native().module.cpu.avx512) skip('bf16 needs a processor with AVX-512; run it on one');
   const golden = new Golden('nets');
   const said: string[] = [];
   const ratios: [string, number][] = [];
-  for (const { key, graph } of netCases()) {
+  for (const { key, graph } of narrowCases()) {
     const [actual, plain] = [new Errors(), new Errors()];
     await measureStep(actual, golden, key, graph, { device: 'cpu', precision: 'bf16' });
     await measureStep(plain, golden, key, graph, { device: 'reference', precision: 'bf16' });
@@ -258,11 +253,11 @@ figure('N6 InfoNCE and the change head give the losses and gradients of PyTorch'
   }
 });
 
-const adamWith = (c: { learningRate: number; halveAtEpoch: number; weightDecay?: number }, step: number): NativeAdam => ({
+const adamWith = (c: { learningRate: number; halveAtEpoch: number; epsilon?: number; weightDecay?: number }, step: number): NativeAdam => ({
   learningRate: learningRateAt(c, step),
   beta1: 0.9,
   beta2: 0.999,
-  epsilon: 1e-8,
+  epsilon: c.epsilon ?? 1e-8,
   weightDecay: c.weightDecay ?? 0,
   step,
 });
@@ -318,10 +313,10 @@ figure('N6 Adam with the halved learning rate moves weights as PyTorch does', { 
 
 /** Ten steps as comface_run of make.py; returns the worst relative error of a loss (inter, intra, total). */
 async function measureRun(errors: Errors, golden: Golden, c: (typeof cases.steps)[number], way: Way): Promise<number> {
-  const key = `steps.${c.net}`;
+  const { key } = c;
   const layers = comfaceGraph(backbone(c.net, c), { ...c, embedding: embeddingWidth(c.net, c.width) });
   const engine = await engineFor({ layers, batch: 3 * c.pairs, ...way });
-  await setKeyed(engine, golden, key, c.net);
+  await setKeyed(engine, golden, key, c);
   const started = new Map<string, Float32Array>();
   for (const { name } of engine.parameters) started.set(name, await engine.read('parameter', name));
   const count = c.pairs * 3 * c.size ** 2;
@@ -366,24 +361,31 @@ async function shift(engine: NativeEngine, name: string, shifts: Float32Array, s
 figure('N6 the first 10 losses of a ComFace run are those of PyTorch', { ci: 10, long: 10 }, async ({ say }) => {
   const golden = new Golden('steps');
   const said: string[] = [];
-  const judged: [number, Errors][] = [];
-  for (const way of ways) {
+  const judged: { worst: number; statistic: number; change: number }[] = [];
+  const runs: [string, Way, typeof cases.steps][] = [
+    ['cpu', { device: 'cpu', precision: 'fp32' }, cases.steps],
+    ...(['fp32', 'fp64'] as const).map((precision): [string, Way, typeof cases.steps] => [
+      `plain loops ${precision}`,
+      { device: 'reference', precision },
+      cases.steps.filter(({ plainLoops }) => plainLoops === precision),
+    ]),
+  ];
+  for (const [what, way, list] of runs) {
     const errors = new Errors();
     let worst = 0;
-    for (const c of cases.steps) worst = Math.max(worst, await measureRun(errors, golden, c, way));
-    said.push(
-      `${nameOf(way)} losses ${short(worst)}, statistics ${short(errors.worst.get('statistic')!)}, weight changes ${short(relative(errors.squares.get('weight change')!))}`,
-    );
-    judged.push([worst, errors]);
+    for (const c of list) worst = Math.max(worst, await measureRun(errors, golden, c, way));
+    // All weights at once: Adam's first steps go by the sign of a gradient, so a weight whose gradient is near 0 may differ by a whole step.
+    const [statistic, change] = [errors.worst.get('statistic')!, relative(errors.squares.get('weight change')!)];
+    said.push(`${what} losses ${short(worst)}, statistics ${short(statistic)}, weight changes ${short(change)}`);
+    judged.push({ worst, statistic, change });
   }
   const own = torchWorst(golden, ['losses', 'statistic', 'change']);
-  say(
-    `10 ComFace steps of resnet18 and 50: ${said.join('; ')}; PyTorch's own fp32 ${own} (limits losses ${short(kLossLimit)}, others ${short(kLimit)})`,
-  );
-  for (const [worst, errors] of judged) {
+  const nets = cases.steps.map(({ net }) => net).join(', ');
+  say(`10 ComFace steps of ${nets}: ${said.join('; ')}; PyTorch's own fp32 ${own} (limits ${short(kLossLimit)}, ${short(kLimit)})`);
+  for (const { worst, statistic, change } of judged) {
     expect(worst).toBeLessThanOrEqual(kLossLimit);
-    expect(errors.worst.get('statistic'), errors.where.get('statistic')).toBeLessThanOrEqual(kLimit);
-    expect(relative(errors.squares.get('weight change')!)).toBeLessThanOrEqual(kLimit);
+    expect(statistic).toBeLessThanOrEqual(kLimit);
+    expect(change).toBeLessThanOrEqual(kLimit);
   }
 });
 

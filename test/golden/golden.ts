@@ -8,6 +8,8 @@ import { kProjections, sketch } from './keyed.ts';
 interface NetCase {
   net: BackboneName;
   size: number;
+  /** Scale of the norms that end a residual branch. */
+  residual: number;
 }
 
 export interface HeadCase {
@@ -18,17 +20,21 @@ export interface HeadCase {
 }
 
 export interface Cases {
-  blocks: (NetCase & { block: string; channels: number; batch: number })[];
+  blocks: (Omit<NetCase, 'residual'> & { block: string; channels: number; batch: number })[];
   nets: (NetCase & { width: number; batch: number })[];
   infoNce: { pairs: number; channels: number; temperature: number }[];
   heads: (HeadCase & { embedding: number; hidden: number; out: number })[];
   adam: { weightDecay: number; learningRate: number; halveAtEpoch: number; steps: number }[];
   steps: (NetCase &
     HeadCase & {
+      key: string;
       width: number;
       projection: { hidden: number; out: number };
       learningRate: number;
       halveAtEpoch: number;
+      epsilon: number;
+      /** How the plain loops run it. Not the ResNet-50: one after the other in float, their sums of 12,288 values are 1.2e-5 off in a loss. */
+      plainLoops?: 'fp32' | 'fp64';
       steps: number;
     })[];
   augment: ({ name: string; size: number } & Record<string, number>)[];
@@ -44,9 +50,12 @@ export const torchvisionNames = (): Map<string, [string, number[]]> =>
 
 export const picture = new URL('picture.jpg', import.meta.url).pathname;
 
-/** The last norm of each residual branch; make.py (residual_norms) states the same. */
-export function isResidualNorm(net: BackboneName, name: string): boolean {
-  return /^layer.*\.bn\d\.weight$/.test(name) && name.endsWith(net === 'resnet18' || net === 'resnet34' ? 'bn2.weight' : 'bn3.weight');
+export type NetDesign = Pick<NetCase, 'net' | 'residual'>;
+
+/** The scale of a norm: that of the case if it ends a residual branch; make.py (residual_norms) states the same. */
+export function normScale({ net, residual }: NetDesign, name: string): number {
+  const last = net === 'resnet18' || net === 'resnet34' ? 'bn2.weight' : 'bn3.weight';
+  return name.startsWith('layer') && name.endsWith(last) ? residual : 1;
 }
 
 /** The records of one block, with an input of its own. */

@@ -40,13 +40,13 @@ export function sketch(text: string, value: Float32Array): Float64Array {
   return Float64Array.of(Math.sqrt(squares), ...negative.map((x) => sum - 2 * x));
 }
 
-/** The keyed value of a parameter or statistic by its name and shape; make.py (weights_of) states the same rule. */
-export function weightOf(key: string, name: string, dims: readonly number[], isResidual = false): Float32Array {
+/** The keyed value of a parameter or statistic by its name and shape; make.py (weights_of) states the same rule. scale: of a norm. */
+export function weightOf(key: string, name: string, dims: readonly number[], scale = 1): Float32Array {
   const count = dims.reduce((a, b) => a * b, 1);
   const text = `${key}/${name}`;
   if (name.endsWith('running_mean')) return keyed(text, count, 0.2);
   if (name.endsWith('running_var')) return keyed(text, count, 0.5, 1);
   if (dims.length > 1) return keyed(text, count, Math.sqrt((dims.length === 4 ? 6 : 3) / (count / dims[0]!)));
   if (name.endsWith('bias')) return keyed(text, count, 0.2);
-  return isResidual ? keyed(text, count, 0.1, 0.3) : keyed(text, count, 0.3, 1);
+  return keyed(text, count, 0.3 * scale, scale);
 }
