@@ -13,7 +13,7 @@ export type ErrorCode =
   | 'DISPOSED'
   | 'IO';
 
-/** Every error that comface throws or rejects with (an aborted call rejects with `signal.reason` instead). */
+/** Every error that comface throws or rejects with (an aborted call rejects with `signal.reason` instead). Its texts are {@link printable}. */
 export class ComFaceError extends Error {
   override readonly name = 'ComFaceError';
   readonly code: ErrorCode;
@@ -22,10 +22,19 @@ export class ComFaceError extends Error {
 
   constructor(code: ErrorCode, message: string, options: { hint?: string; cause?: unknown } = {}) {
     const { hint, cause } = options ?? {};
-    super(typeof message === 'string' ? message : show(message), cause === undefined ? undefined : { cause });
+    super(printable(typeof message === 'string' ? message : show(message)), cause === undefined ? undefined : { cause });
     this.code = code;
-    this.hint = hint;
+    this.hint = hint === undefined ? undefined : printable(hint);
   }
+}
+
+/** Control characters, line ends, and marks that turn the direction of what follows: a name that holds them could move the cursor or look like another. */
+const unprintable = /[\p{Cc}\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/gu;
+const escapes: Record<string, string> = { '\n': '\\n', '\r': '\\r', '\t': '\\t' };
+
+/** A text as it may stand on a terminal or in a page, on one line: what would act there is shown as JavaScript writes it. */
+export function printable(text: string): string {
+  return text.replace(unprintable, (c) => escapes[c] ?? `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`);
 }
 
 /** Expected <rule> for `<name>` but received <value>. */
