@@ -1,8 +1,8 @@
 // The options of a training run, described once: types, defaults, YAML, CLI flags and the texts of --help come from `trainSchema`.
 // A new option is one line there; its rule in messages is read from the schema, so keep to the kinds that `ruleOf` knows.
-import { readFile, stat } from 'node:fs/promises';
+import { open } from 'node:fs/promises';
 import { resolve } from 'node:path';
-import { type Document, isAlias, isMap, isScalar, isSeq, LineCounter, parseDocument } from 'yaml';
+import { type Document, isAlias, isMap, isScalar, isSeq, Lexer, LineCounter, Parser, parseDocument } from 'yaml';
 import { z } from 'zod';
 import { checkText } from './check.js';
 import { ComFaceError, show } from './errors.js';
@@ -10,8 +10,16 @@ import { ComFaceError, show } from './errors.js';
 /** S_max of the paper (section 4.1): alpha runs from -5 to 5. */
 export const kMaxRange = 10;
 
-const kConfigBytes = 1 << 20;
+// The parser of YAML is slow, and quadratic in the keys of a group: at these sizes the worst text takes it some 50 ms.
+const kConfigBytes = 1 << 14;
+const kConfigWords = 2000;
+// It calls itself for each level. Thousands of levels end the stack, and with it at times the whole process.
+const kConfigDepth = 16;
 const kAliases = 50;
+const kStages = 1000;
+// Longer names are no slips of the pen.
+const kNameLetters = 64;
+const kCandidates = 1000;
 
 const integer = (low: number, high: number) => z.int().min(low).max(high);
 const number = (low: number, high: number) => z.number().min(low).max(high);
@@ -37,6 +45,7 @@ const curriculum = z.strictObject({
   stageEnds: z
     .array(integer(1, 1_000_000))
     .min(1)
+    .max(kStages)
     .refine((ends) => ends.every((end, i) => i === 0 || end > ends[i - 1]!), { error: 'increasing epochs' })
     .default([3, 6, 9, 12])
     .describe('e_1, e_2, ...: last epoch of each stage; in stage t the range is S_max / t (paper, section 4.1)'),
@@ -124,6 +133,14 @@ export const trainSchema = fields
 // A file may leave `data` and `out` to the flags.
 const fileSchema = fields.partial({ data: true, out: true });
 
+// What a model needs to know of the run that made it; the rest may be of another version.
+const designSchema = z.object({
+  backbone: fields.shape.backbone.unwrap(),
+  width: fields.shape.width.unwrap(),
+  size: fields.shape.size.unwrap(),
+  augment,
+});
+
 type Frozen<T> = T extends object ? { readonly [K in keyof T]: Frozen<T[K]> } : T;
 
 /** Options as given: all but `data` and `out` may be left out. */
@@ -137,10 +154,25 @@ export type TrainConfig = Frozen<z.output<typeof trainSchema>>;
  * @throws ComFaceError INVALID_CONFIG naming the option by its path, what is expected and, for an unknown one, the nearest name.
  */
 export function checkTrainOptions(options: unknown): TrainConfig {
-  const result = trainSchema.safeParse(options);
+  const result = checked(trainSchema, options);
   if (result.success) return freeze(result.data);
   const { message, hint } = explain(result.error, options);
   throw new ComFaceError('INVALID_CONFIG', message, { hint });
+}
+
+/** What is no plain data may throw when it is looked at: a getter, a proxy, a promise. */
+function checked<T extends z.ZodType>(schema: T, options: unknown): z.ZodSafeParseResult<z.output<T>> {
+  try {
+    return schema.safeParse(options);
+  } catch (cause) {
+    const hint = 'Pass an object of numbers, texts and lists.';
+    throw new ComFaceError('INVALID_CONFIG', `Expected plain data for \`options\` but received ${show(options)}`, { hint, cause });
+  }
+}
+
+/** The network that the options of a checkpoint describe, or undefined when they describe none: a checkpoint may come from anywhere. */
+export function designOf(config: unknown): Pick<TrainConfig, 'backbone' | 'width' | 'size' | 'augment'> | undefined {
+  return designSchema.safeParse(config).data;
 }
 
 /**
@@ -150,8 +182,21 @@ export function checkTrainOptions(options: unknown): TrainConfig {
  */
 export async function readConfigFile(path: string): Promise<Partial<TrainOptions>> {
   checkText('path', path);
+  return parseConfig(await readText(path), path);
+}
+
+/**
+ * The same from a text.
+ *
+ * @param path What to call it in messages.
+ */
+export function parseConfig(text: string, path: string): Partial<TrainOptions> {
   const lines = new LineCounter();
-  const document = parseDocument(await readText(path), { lineCounter: lines, version: '1.2', strict: true, prettyErrors: false });
+  refuseLarge(text, path);
+  const document = parseDocument(text, {
+    ...{ lineCounter: lines, version: '1.2', strict: true, prettyErrors: false },
+    ...{ logLevel: 'error', resolveKnownTags: false },
+  });
   const wrong = document.errors[0] ?? document.warnings[0];
   if (wrong !== undefined) {
     throw new ComFaceError('INVALID_CONFIG', `${path}:${lines.linePos(wrong.pos[0]).line}: ${wrong.message}`, {
@@ -165,11 +210,28 @@ export async function readConfigFile(path: string): Promise<Partial<TrainOptions
     const hint = `Write the values out: an alias may not stand for more than ${kAliases} values.`;
     throw new ComFaceError('INVALID_CONFIG', `${path}:1: Expected fewer aliases`, { hint, cause });
   }
-  const result = fileSchema.safeParse(options);
+  const result = checked(fileSchema, options);
   if (result.success) return options as Partial<TrainOptions>;
   const { path: where, message, hint } = explain(result.error, options);
   const line = lines.linePos(offsetOf(document, where)).line;
   throw new ComFaceError('INVALID_CONFIG', `${path}:${line}: ${message}`, { hint });
+}
+
+/** Refuses what would keep the parser busy or take its stack, by the flat passes that come before parsing. */
+function refuseLarge(text: string, path: string): void {
+  const lines = new LineCounter();
+  const parser = new Parser(lines.addNewLine);
+  const refuse = (rule: string) =>
+    new ComFaceError('INVALID_CONFIG', `${path}:${lines.linePos(parser.offset).line || 1}: Expected ${rule}`, {
+      hint: 'Name the YAML file of the options.',
+    });
+  if (Buffer.byteLength(text) > kConfigBytes) throw refuse(`at most ${kConfigBytes / 1024} KiB of options`);
+  let words = 0;
+  for (const word of new Lexer().lex(text)) {
+    for (const _ of parser.next(word));
+    if (parser.stack.length > kConfigDepth) throw refuse(`at most ${kConfigDepth} levels`);
+    if (++words > kConfigWords) throw refuse(`at most ${kConfigWords} words and signs`);
+  }
 }
 
 /** A flag of the command line. */
@@ -220,11 +282,13 @@ export function mergeOptions(file: object, flags: Readonly<Record<string, unknow
   return merged;
 }
 
-/** The candidate with the fewest changed letters, or undefined when none is similar. */
+/** The candidate with the fewest changed letters, or undefined when none is similar. Looks at the first 1,000 only, and at no long ones. */
 export function nearest(word: string, candidates: readonly string[]): string | undefined {
+  if (word.length > kNameLetters) return undefined;
   let best: string | undefined;
   let least = Math.ceil(word.length / 2) + 1;
-  for (const candidate of candidates) {
+  for (const candidate of candidates.slice(0, kCandidates)) {
+    if (Math.abs(candidate.length - word.length) >= least) continue;
     const distance = editDistance(word.toLowerCase(), candidate.toLowerCase());
     if (distance < least) [best, least] = [candidate, distance];
   }
@@ -272,9 +336,15 @@ function explainUnknown(path: Path): { path: Path; message: string; hint: string
 
 function nameOf(path: Path): string {
   return (
-    path.reduce<string>((name, key) => (typeof key === 'number' ? `${name}[${key}]` : `${name}${name && '.'}${String(key)}`), '') ||
-    'options'
+    path.reduce<string>(
+      (name, key) => (typeof key === 'number' ? `${name}[${key}]` : `${name}${name && '.'}${keyText(String(key))}`),
+      '',
+    ) || 'options'
   );
+}
+
+function keyText(key: string): string {
+  return key.length > kNameLetters ? show(key) : key;
 }
 
 /** The schema inside its wrappers, its default, and whether it may be null. */
@@ -314,7 +384,7 @@ function ruleOf(schema: z.ZodType): string {
   }
   if (core instanceof z.ZodEnum) return `one of ${core.options.join(', ')}`;
   if (core instanceof z.ZodTuple) return `a list of ${core.def.items.length} numbers`;
-  if (core instanceof z.ZodArray) return 'a list of integers';
+  if (core instanceof z.ZodArray) return `a list of 1 to ${kStages} integers`;
   return core instanceof z.ZodBoolean ? 'true or false' : 'a path';
 }
 
@@ -326,7 +396,7 @@ function wordOf(core: z.ZodType): string {
 }
 
 function parseWord(core: z.ZodType, text: string): unknown {
-  if (core instanceof z.ZodTuple || core instanceof z.ZodArray) return text.split(',').map(toNumber);
+  if (core instanceof z.ZodTuple || core instanceof z.ZodArray) return text.split(',', kStages + 1).map(toNumber);
   if (core instanceof z.ZodNumber) return toNumber(text);
   return core instanceof z.ZodBoolean && (text === 'true' || text === 'false') ? text === 'true' : text;
 }
@@ -353,15 +423,24 @@ function offsetOf(document: Document, path: Path): number {
   return offset;
 }
 
+/** At most one byte more than is allowed: some paths have no end. */
 async function readText(path: string): Promise<string> {
   try {
-    const { size } = await stat(path);
-    if (size <= kConfigBytes) return await readFile(path, 'utf8');
+    const file = await open(path);
+    try {
+      const bytes = Buffer.alloc(kConfigBytes + 1);
+      let length = 0;
+      for (let got = 1; got > 0 && length < bytes.length; length += got) {
+        got = (await file.read(bytes, length, bytes.length - length, null)).bytesRead;
+      }
+      return bytes.toString('utf8', 0, length);
+    } finally {
+      await file.close();
+    }
   } catch (cause) {
     const hint = 'Check the path and its permissions.';
     throw new ComFaceError('IO', `Cannot read ${path}: ${cause instanceof Error ? cause.message : String(cause)}`, { hint, cause });
   }
-  throw new ComFaceError('INVALID_CONFIG', `${path}: Expected at most 1 MiB of options`, { hint: 'Name the YAML file of the options.' });
 }
 
 function freeze<T>(value: T): Frozen<T> {

@@ -24,7 +24,7 @@ export class ComFaceError extends Error {
     const { hint, cause } = options ?? {};
     super(printable(typeof message === 'string' ? message : show(message)), cause === undefined ? undefined : { cause });
     this.code = code;
-    this.hint = hint === undefined ? undefined : printable(hint);
+    this.hint = typeof hint === 'string' ? printable(hint) : undefined;
   }
 }
 

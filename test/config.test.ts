@@ -58,7 +58,7 @@ describe('options', () => {
     [{ augment: { mean: [0, 0, 7] } }, 'Expected a number from 0 to 1 for `augment.mean[2]` but received 7'],
     [{ augment: { cropAreaMin: 0.5, cropAreaMax: 0.4 } }, 'Expected at most cropAreaMax (0.4) for `augment.cropAreaMin` but received 0.5'],
     [{ curriculum: { stageEnds: [3, 3] } }, 'Expected increasing epochs for `curriculum.stageEnds` but received [3,3]'],
-    [{ curriculum: { stageEnds: [] } }, 'Expected a list of integers for `curriculum.stageEnds` but received []'],
+    [{ curriculum: { stageEnds: [] } }, 'Expected a list of 1 to 1000 integers for `curriculum.stageEnds` but received []'],
     [{ curriculum: 5 }, 'Expected a group of options (maxRange, stageEnds) or none for `curriculum` but received 5'],
     [{ projection: null }, 'Expected a group of options (hidden, out) for `projection` but received null'],
     [{ pairs: 64, pairsPerEpoch: 32 }, 'Expected at least pairs (64) for `pairsPerEpoch` but received 32'],
@@ -68,6 +68,20 @@ describe('options', () => {
       message,
       hint: expect.any(String),
     });
+  });
+
+  it('that are no plain data are refused', () => {
+    const throwing = new Proxy(
+      {},
+      {
+        get() {
+          throw new Error('no');
+        },
+      },
+    );
+    for (const options of [{ ...least, curriculum: Promise.resolve() }, throwing]) {
+      expect(errorOf(() => checkTrainOptions(options))).toMatchObject({ code: 'INVALID_CONFIG', hint: expect.any(String) });
+    }
   });
 
   it('that are no object are refused', () => {
@@ -124,6 +138,19 @@ describe('a file of options', () => {
   it('that grows without end by aliases is refused', async () => {
     const bomb = ['a: &a0 [1, 1]', ...Array.from({ length: 20 }, (_, i) => `b${i}: &a${i + 1} [*a${i}, *a${i}, *a${i}]`)].join('\n');
     expect((await rejectionOf(read(bomb))).message).toContain('Expected fewer aliases');
+  });
+
+  it.each([
+    ['of 2,000 levels', `a: ${'['.repeat(2000)}`, ':1: Expected at most 16 levels'],
+    ['of 1,500 options', 'a:\n'.repeat(1500), ':500: Expected at most 2000 words and signs'],
+    ['of more than 16 KiB', '#'.repeat(20_000), ':1: Expected at most 16 KiB of options'],
+    ['with a group merged into itself again and again', 'a: {!!merge <<: {k: 1}}', ':1: Unresolved tag'],
+  ])('%s is refused before it is parsed', async (_, text, message) => {
+    expect((await rejectionOf(read(text))).message).toContain(`run.yaml${message}`);
+  });
+
+  it('without an end is refused', async () => {
+    expect((await rejectionOf(readConfigFile('/dev/zero'))).message).toBe('/dev/zero:1: Expected at most 16 KiB of options');
   });
 
   it('that is missing is named', async () => {
