@@ -1,5 +1,5 @@
 // The event log: every line arrives, in order, or an error does.
-import { mkdtemp, open, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, open, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, describe, expect, test, vi } from 'vitest';
@@ -73,6 +73,14 @@ describe('the event log', () => {
     await writeFile(join(run, 'log.jsonl'), '{"step":9}\n{"step":10');
     await (await openLog(run)).close();
     expect(await textOf(run)).toBe('{"step":9}\n');
+  });
+
+  test('longer than a string may be is cut all the same', async () => {
+    const run = await folder();
+    await writeFile(join(run, 'log.jsonl'), '{"step":1}\n{"step":2}\n');
+    await truncate(join(run, 'log.jsonl'), 520 * 2 ** 20);
+    await (await openLog(run, { keepThroughStep: 1 })).close();
+    expect(await textOf(run)).toBe('{"step":1}\n');
   });
 
   test('a failed write surfaces on the next write and on close', async () => {

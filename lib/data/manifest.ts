@@ -1,12 +1,13 @@
 // manifest.jsonl, the list of pictures of a data folder: line 1 is the header, each further line one picture.
 // A manifest comes from anywhere: every line is checked, and no picture outside the folder is ever named to the loader.
-import { createHash, randomUUID } from 'node:crypto';
+import { createHash, randomInt, randomUUID } from 'node:crypto';
 import { createReadStream, type Stats } from 'node:fs';
 import { lstat, open, readdir, realpath, rename, rm, stat } from 'node:fs/promises';
 import { join, resolve, sep } from 'node:path';
 import { checkText } from '../check.js';
 import { nearest } from '../config.js';
 import { ComFaceError, show } from '../errors.js';
+import { LineReader } from '../lines.js';
 
 /** Name of the list in its folder. */
 export const kManifestName = 'manifest.jsonl';
@@ -67,19 +68,65 @@ export async function readManifest(folder: string): Promise<Manifest> {
   checkText('folder', folder);
   const root = resolve(folder);
   const path = join(root, kManifestName);
-  const sizeBytes = await sizeOf(root, path);
-  const hash = createHash('sha256');
-  let builder: Builder | undefined;
-  let line = 0;
-  for await (const text of linesOf(path, hash)) {
-    line++;
-    if (builder === undefined) builder = new Builder(root, path, parseHeader(text, path, sizeBytes));
-    else builder.add(text, line);
-  }
-  if (builder === undefined) throw corrupt(path, 1, 'a header', 'nothing', 'Run `comface generate --out DIR` for a new data folder.');
-  const manifest = builder.finish(hash.digest('hex'));
+  const parser = new ManifestParser(root, await sizeOf(root, path));
+  for await (const chunk of chunksOf(path)) parser.push(chunk);
+  const manifest = parser.finish();
   await checkFiles(manifest, path);
   return manifest;
+}
+
+/** Reads the text of a manifest in pieces of any size; looks at no file. */
+export class ManifestParser {
+  readonly #root: string;
+  readonly #path: string;
+  readonly #sizeBytes: number;
+  readonly #hash = createHash('sha256');
+  readonly #decoder = new TextDecoder('utf-8', { fatal: true });
+  readonly #lines = new LineReader(kLineBytes);
+  #line = 0;
+  #builder: Builder | undefined;
+
+  /** @param sizeBytes Size of the whole text. */
+  constructor(root: string, sizeBytes: number) {
+    this.#root = root;
+    this.#path = join(root, kManifestName);
+    this.#sizeBytes = sizeBytes;
+  }
+
+  /** @throws ComFaceError CORRUPT_FILE with `path:line`. */
+  push(bytes: Buffer): void {
+    this.#hash.update(bytes);
+    for (const line of this.#lines.push(bytes)) this.#add(line);
+    this.#checkLength(this.#lines.rest);
+  }
+
+  /** @throws ComFaceError CORRUPT_FILE with `path:line`. */
+  finish(): Manifest {
+    if (this.#lines.rest.length > 0) this.#add(this.#lines.rest);
+    const hint = 'Run `comface generate --out DIR` for a new data folder.';
+    if (this.#builder === undefined) throw corrupt(this.#path, 1, 'a header', 'nothing', hint);
+    return this.#builder.finish(this.#hash.digest('hex'));
+  }
+
+  #add(bytes: Buffer): void {
+    this.#checkLength(bytes);
+    this.#line++;
+    const text = this.#decode(bytes);
+    if (this.#builder) this.#builder.add(text, this.#line);
+    else this.#builder = new Builder(this.#root, this.#path, parseHeader(text, this.#path, this.#sizeBytes));
+  }
+
+  #checkLength({ length }: Buffer): void {
+    if (length > kLineBytes) throw corrupt(this.#path, this.#line + 1, `lines under ${kLineBytes} bytes`, `one of ${length} or more`);
+  }
+
+  #decode(bytes: Buffer): string {
+    try {
+      return this.#decoder.decode(bytes);
+    } catch {
+      throw corrupt(this.#path, this.#line, 'UTF-8 text', `the bytes ${bytes.subarray(0, 16).toString('hex')}`);
+    }
+  }
 }
 
 /**
@@ -159,7 +206,7 @@ class Builder {
     if (typeof row.alpha !== 'number' || !Number.isFinite(Math.fround(row.alpha))) throw wrong('a number for `alpha`', row.alpha);
     const index = typeof row.attribute === 'string' ? this.#known.get(row.attribute) : undefined;
     if (index === undefined) {
-      const near = nearest(String(row.attribute), this.#header.attributes);
+      const near = typeof row.attribute === 'string' ? nearest(row.attribute, this.#header.attributes) : undefined;
       throw wrong('an attribute of the header for `attribute`', row.attribute, near && `Did you mean ${near}?`);
     }
     const hint = 'Pictures lie inside the folder; write the path from there with "/".';
@@ -181,10 +228,12 @@ class Builder {
   }
 }
 
-/** Finds repeated names among `names`, which it fills; a Set ends at 2^24 entries. Open addressing over FNV-1a. */
+/** Finds repeated names among `names`, which it fills; a Set ends at 2^24 entries. Open addressing over FNV-1a with a key and a last
+ * stir, so that nobody can write names that all fall on one slot. */
 class NameTable {
   readonly #names: string[];
   readonly #slots: Uint32Array;
+  readonly #key = randomInt(2 ** 32);
 
   constructor(names: string[], count: number) {
     this.#names = names;
@@ -193,8 +242,10 @@ class NameTable {
 
   /** Adds a name, or returns the place of the same one. */
   add(name: string): number | undefined {
-    let hash = 0x811c9dc5;
+    let hash = this.#key;
     for (let i = 0; i < name.length; i++) hash = Math.imul(hash ^ name.charCodeAt(i), 0x01000193);
+    hash = Math.imul(hash ^ (hash >>> 15), 0x85ebca6b);
+    hash ^= hash >>> 13;
     for (let slot = hash >>> 0; ; slot++) {
       const place = slot % this.#slots.length;
       const taken = this.#slots[place]!;
@@ -252,33 +303,6 @@ async function* chunksOf(path: string): AsyncGenerator<Buffer> {
   } catch (cause) {
     throw new ComFaceError('IO', `Cannot read ${path}: ${messageOf(cause)}`, { hint: 'Check its permissions and the disk.', cause });
   }
-}
-
-/** Lines without their ends; all bytes go through `hash`. */
-async function* linesOf(path: string, hash: { update(bytes: Buffer): unknown }): AsyncGenerator<string> {
-  const decoder = new TextDecoder('utf-8', { fatal: true });
-  let rest: Buffer = Buffer.alloc(0);
-  let line = 1;
-  const decode = (bytes: Buffer): string => {
-    try {
-      return decoder.decode(bytes);
-    } catch {
-      throw corrupt(path, line, 'UTF-8 text', `the bytes ${bytes.subarray(0, 16).toString('hex')}`);
-    }
-  };
-  for await (const chunk of chunksOf(path)) {
-    hash.update(chunk);
-    const bytes = rest.length === 0 ? chunk : Buffer.concat([rest, chunk]);
-    let from = 0;
-    for (let end = bytes.indexOf(10); end >= 0; end = bytes.indexOf(10, from)) {
-      yield decode(bytes.subarray(from, end));
-      line++;
-      from = end + 1;
-    }
-    rest = bytes.subarray(from);
-    if (rest.length > kLineBytes) throw corrupt(path, line, `lines under ${kLineBytes} bytes`, `one of ${rest.length} or more`);
-  }
-  if (rest.length > 0) yield decode(rest);
 }
 
 async function sizeOf(root: string, path: string): Promise<number> {

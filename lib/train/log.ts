@@ -1,9 +1,15 @@
 // The event log of a run, `log.jsonl`: one JSON object a line, appended in the order written. It never holds pixels or embeddings.
 // Lines wait in memory only while the ones before them are being written, so that the file can be followed as it grows.
-import { type FileHandle, open } from 'node:fs/promises';
+import { createReadStream } from 'node:fs';
+import { type FileHandle, open, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ComFaceError, invalid } from '../errors.js';
+import { LineReader } from '../lines.js';
 import { disk, errorCode, explained, ioError } from './files.js';
+
+/** Longer than any event: what a torn file may hold in one line. */
+const kLineBytes = 1 << 20;
+const lineEnd = Buffer.from('\n');
 
 /** An open event log. */
 export interface Log {
@@ -122,37 +128,77 @@ function refuseArrays(this: Record<string, unknown>, key: string, value: unknown
 }
 
 /** Rewrites the file without later and torn lines, by way of a second one so that a crash loses nothing. */
-async function cut(path: string, lastStep: number, onKept: (event: Record<string, unknown>) => void = () => {}): Promise<void> {
-  const files = explained(disk);
-  let text: string;
-  try {
-    text = new TextDecoder().decode(await files.readFile(path));
-  } catch (error) {
-    if (errorCode(error) === 'ENOENT') return;
-    throw error;
-  }
-  const kept = text
-    .split('\n')
-    .slice(0, -1)
-    .filter((line) => {
-      const event = parsed(line);
-      if (!event || (typeof event.step === 'number' && event.step > lastStep)) return false;
-      onKept(event);
-      return true;
-    })
-    .map((line) => `${line}\n`)
-    .join('');
-  if (kept === text) return;
+async function cut(path: string, lastStep: number, onKept?: (event: Record<string, unknown>) => void): Promise<void> {
+  if (await isWhole(path, lastStep, onKept)) return;
   const temporary = `${path}.tmp-${process.pid}`;
-  await files.writeFile(temporary, new TextEncoder().encode(kept));
-  await files.rename(temporary, path);
+  try {
+    const file = await open(temporary, 'w');
+    try {
+      const filter = new LogFilter(lastStep);
+      for await (const piece of createReadStream(path, { highWaterMark: kLineBytes }) as AsyncIterable<Buffer>)
+        await file.writeFile(filter.push(piece));
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    await rename(temporary, path);
+  } catch (cause) {
+    await rm(temporary, { force: true }).catch(() => {});
+    throw ioError('write', temporary, cause);
+  }
 }
 
-/** Undefined for a line that a crash has torn. */
-function parsed(line: string): Record<string, unknown> | undefined {
+/** Whether nothing has to go, as on most starts; a log of a long run is only read then. */
+async function isWhole(path: string, lastStep: number, onKept?: (event: Record<string, unknown>) => void): Promise<boolean> {
+  const filter = new LogFilter(lastStep, onKept);
   try {
-    return JSON.parse(line);
-  } catch {
-    return undefined;
+    for await (const piece of createReadStream(path, { highWaterMark: kLineBytes }) as AsyncIterable<Buffer>) filter.push(piece);
+  } catch (cause) {
+    if (errorCode(cause) === 'ENOENT') return true;
+    throw ioError('read', path, cause);
+  }
+  return filter.isWhole;
+}
+
+/** Takes a log in pieces and leaves its whole lines up to a step. A log of days is longer than a string may be. */
+export class LogFilter {
+  readonly #lastStep: number;
+  readonly #onKept: (event: Record<string, unknown>) => void;
+  readonly #lines = new LineReader(kLineBytes);
+  readonly #decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
+  #dropped = false;
+
+  /** @param onKept Told of each event that stays. */
+  constructor(lastStep: number, onKept: (event: Record<string, unknown>) => void = () => {}) {
+    this.#lastStep = lastStep;
+    this.#onKept = onKept;
+  }
+
+  /** The lines that end in this piece and stay. */
+  push(piece: Buffer): Buffer {
+    const kept: Buffer[] = [];
+    for (const line of this.#lines.push(piece)) {
+      if (this.#isKept(line)) kept.push(line, lineEnd);
+      else this.#dropped = true;
+    }
+    return Buffer.concat(kept);
+  }
+
+  /** Whether all that came has stayed. */
+  get isWhole(): boolean {
+    return !this.#dropped && this.#lines.rest.length === 0;
+  }
+
+  #isKept(line: Buffer): boolean {
+    // An event is an object; what else a crash may leave is told from it without an exception a line.
+    if (line.length > kLineBytes || line[0] !== 0x7b || line.at(-1) !== 0x7d) return false;
+    try {
+      const event = JSON.parse(this.#decoder.decode(line)) as Record<string, unknown>;
+      if (typeof event.step === 'number' && event.step > this.#lastStep) return false;
+      this.#onKept(event);
+      return true;
+    } catch {
+      return false;
+    }
   }
 }
