@@ -31,6 +31,7 @@ const manifestSchema = z.strictObject({
   files: z.strictObject({ 'weights.safetensors': tensorFile, 'optimizer.safetensors': tensorFile }),
 });
 type Manifest = z.infer<typeof manifestSchema>;
+const kManifestBytes = 1 << 20;
 
 /**
  * Writes `checkpoints/step-00001200` in the run folder and removes older checkpoints beyond `keep`.
@@ -253,15 +254,9 @@ async function readFolder(files: FileSystem, path: string, step?: number): Promi
 async function readManifest(files: FileSystem, folder: string, step?: number): Promise<Manifest> {
   const path = join(folder, 'manifest.json');
   const bytes = await readPart(files, path);
-  let parsed: unknown;
-  try {
-    parsed = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
-  } catch (cause) {
-    throw corrupt(path, 'JSON', String(cause));
-  }
-  if (typeof parsed !== 'object' || parsed === null) throw corrupt(path, 'a JSON object', show(parsed));
-  const { sha256: expected, ...body } = parsed as Record<string, unknown>;
-  const actual = await sha256(new TextEncoder().encode(JSON.stringify(body)));
+  if (bytes.length > kManifestBytes) throw corrupt(path, `at most ${kManifestBytes} bytes`, String(bytes.length));
+  const { expected, body, text } = parseManifest(bytes, path);
+  const actual = await sha256(new TextEncoder().encode(text));
   if (actual !== expected) throw corrupt(path, `SHA-256 ${actual}`, show(expected));
   const manifest = manifestSchema.safeParse(body);
   if (!manifest.success) {
@@ -270,6 +265,19 @@ async function readManifest(files: FileSystem, folder: string, step?: number): P
   }
   if (step !== undefined && step !== manifest.data.step) throw corrupt(path, `step ${step}`, `step ${manifest.data.step}`);
   return manifest.data;
+}
+
+/** The manifest without its own hash, and the text that this hash is of. */
+function parseManifest(bytes: Uint8Array, path: string): { expected: unknown; body: Record<string, unknown>; text: string } {
+  try {
+    const parsed: unknown = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
+    if (typeof parsed !== 'object' || parsed === null) throw corrupt(path, 'a JSON object', show(parsed));
+    const { sha256: expected, ...body } = parsed as Record<string, unknown>;
+    return { expected, body, text: JSON.stringify(body) };
+  } catch (cause) {
+    // Also a RangeError: JSON.stringify calls itself for each level, JSON.parse does not.
+    throw cause instanceof ComFaceError ? cause : corrupt(path, 'JSON', String(cause));
+  }
 }
 
 async function readTensors(
