@@ -2,7 +2,7 @@
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { checkInteger, checkObject, checkOneOf, checkText, textsOf } from './check.js';
-import type { TrainConfig } from './config.js';
+import { designOf, type TrainConfig } from './config.js';
 import { ComFaceError, invalid } from './errors.js';
 import { backbone, backboneNames, embeddingWidth } from './models/resnet.js';
 import { chooseDevice, type Device, type NativeAugment, type NativeEngine, native, type PrecisionChoice, threadCount } from './native.js';
@@ -47,8 +47,8 @@ export async function loadModel(folder: string, options: ModelOptions = {}): Pro
   );
   const state: CheckpointState | null = isCheckpoint ? await loadCheckpoint(folder) : await latestCheckpoint(folder);
   if (!state) throw invalid('folder', 'a run or checkpoint folder', folder, 'Train first: comface train --data FOLDER --out RUN');
-  const design = state.info.config as ModelDesign | undefined;
-  if (design?.backbone === undefined) {
+  const design = designOf(state.info.config);
+  if (design === undefined) {
     throw new ComFaceError('CORRUPT_FILE', `${folder}: the manifest does not say which network this is`, {
       hint: 'Use a checkpoint written by comface train.',
     });

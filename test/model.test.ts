@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { type Manifest, readManifest } from '../lib/data/manifest.ts';
 import { loadModel, Model, type ModelOptions } from '../lib/model.ts';
-import { loadCheckpoint } from '../lib/train/checkpoint.ts';
+import { loadCheckpoint, saveCheckpoint } from '../lib/train/checkpoint.ts';
 import { train } from '../lib/train/train.ts';
 import { sharedFolder, smallFaces, smallRun, writePicture } from './faces.ts';
 import { distance, temporaryFolder } from './support.ts';
@@ -108,6 +108,17 @@ describe('what cannot be done is said', () => {
     await appendFile(join(path, 'weights.safetensors'), 'x');
     await expect(loadModel(path)).rejects.toMatchObject({ code: 'CORRUPT_FILE', message: expect.stringContaining('weights.safetensors') });
   });
+
+  test.each([{ backbone: '__proto__' }, { width: 2 ** 40 }, { augment: 5 }, { size: 0 }])(
+    'a checkpoint with %o in its options, though whole, is CORRUPT_FILE',
+    async (change) => {
+      const run = join(temporaryFolder(), 'run');
+      const state = await loadCheckpoint(checkpoint);
+      const info = { ...state.info, config: { ...(state.info.config as object), ...change } };
+      await saveCheckpoint(run, { ...state, info }, { keep: 1 });
+      await expect(loadModel(run)).rejects.toMatchObject({ code: 'CORRUPT_FILE', message: expect.stringContaining('which network') });
+    },
+  );
 
   test('a picture that is missing or broken is named, and the model goes on', async () => {
     const model = await open();
