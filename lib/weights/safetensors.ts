@@ -7,6 +7,9 @@ export type Tensor = { dtype: 'F32'; shape: number[]; data: Float32Array } | { d
 
 /** What the format allows a header to take, in bytes. */
 const headerLimit = 100_000_000;
+/** More than any framework has; keeps a list of numbers from taking several times the file. */
+const mostSizes = 64;
+const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 const itemBytes = { F32: 4, I64: 8 } as const;
 /** Legal in the format and not read here: a file that holds them is sound, so it gets another code than a corrupt one. */
 const unreadTypes = ['BOOL', 'U8', 'I8', 'F8_E5M2', 'F8_E4M3', 'I16', 'U16', 'F16', 'BF16', 'I32', 'U32', 'F64', 'U64'];
@@ -188,7 +191,10 @@ class HeaderReader {
 
   integers(): number[] {
     const values: number[] = [];
-    this.list('[', ']', () => values.push(this.integer()));
+    this.list('[', ']', () => {
+      if (values.length === mostSizes) throw this.error(`at most ${mostSizes} numbers`, this.at);
+      values.push(this.integer());
+    });
     return values;
   }
 
@@ -199,7 +205,7 @@ class HeaderReader {
     if (this.at >= this.end) throw this.error('a closing quote', this.end, 'the end of the header');
     this.at++;
     try {
-      return JSON.parse(new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(this.bytes.subarray(start, this.at)));
+      return JSON.parse(decoder.decode(this.bytes.subarray(start, this.at)));
     } catch {
       throw this.error('a JSON string in UTF-8', start, 'one that is not');
     }
