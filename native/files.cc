@@ -104,18 +104,13 @@ class FileSource final : public Source {
   void load(uint32_t sample, ThreadState& worker, Picture& picture, std::string& reason) const {
     reason.clear();
     try {
-      readJpeg(paths_[sample], worker.bytes, picture);
+      readJpeg(paths_[sample], worker.bytes, picture, pictureSize_);
     } catch (const Error& error) {
       if (error.code != Code::io && error.code != Code::corruptFile) throw;
       reason = error.message;
       return;
     }
-    const bool wrongSize = pictureSize_ > 0 && (picture.width != pictureSize_ || picture.height != pictureSize_);
-    if (wrongSize) {
-      const std::string edge = std::to_string(pictureSize_);
-      reason = paths_[sample] + ": expected " + edge + " x " + edge + " pixels as in the manifest but found " +
-               std::to_string(picture.width) + " x " + std::to_string(picture.height);
-    } else if (std::min(picture.width, picture.height) < kMinEdge) {
+    if (std::min(picture.width, picture.height) < kMinEdge) {
       reason = paths_[sample] + ": expected at least 8 x 8 pixels but found " + std::to_string(picture.width) + " x " +
                std::to_string(picture.height);
     }

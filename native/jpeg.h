@@ -18,14 +18,14 @@ struct JpegSize {
 JpegSize readJpegSize(std::span<const uint8_t> file, const std::string& name);
 
 /** Decodes into `picture`, reusing its memory. Throws corruptFile ("<name>: <what libjpeg-turbo found>"); refuses more
- * than 64 megapixels. */
-void decodeJpeg(std::span<const uint8_t> file, const std::string& name, Picture& picture);
+ * than 64 megapixels and, unless `edge` is 0, all but edge x edge pixels, before any memory is claimed for them. */
+void decodeJpeg(std::span<const uint8_t> file, const std::string& name, Picture& picture, int edge = 0);
 
 /** Encodes 4:2:0 baseline, quality 1..100. */
 std::vector<uint8_t> encodeJpeg(const Picture& picture, int quality);
 
 /** Reads and decodes a file, reusing `bytes`. Throws io or corruptFile naming the path. */
-void readJpeg(const std::string& path, std::vector<uint8_t>& bytes, Picture& picture);
+void readJpeg(const std::string& path, std::vector<uint8_t>& bytes, Picture& picture, int edge = 0);
 
 /** Writes a whole file. Throws io naming the path. */
 void writeFile(const std::string& path, std::span<const uint8_t> bytes);
