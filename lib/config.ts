@@ -246,8 +246,15 @@ export interface Flag {
   path: readonly string[];
 }
 
+let flags: readonly Flag[] | undefined;
+
 /** The flags of the command line, one for each option. */
-export function trainFlags(): Flag[] {
+export function trainFlags(): readonly Flag[] {
+  flags ??= makeFlags();
+  return flags;
+}
+
+function makeFlags(): Flag[] {
   return [...walk(trainSchema, [])].flatMap(({ path, schema }) => {
     const { core, nullable, initial } = unwrap(schema);
     const group = core instanceof z.ZodObject;
@@ -264,13 +271,13 @@ export function trainFlags(): Flag[] {
 /**
  * Options of a file with those of the command line over them.
  *
- * @param flags Value by dotted path, as commander's `opts()` gives them (`augment.cropAreaMin`); undefined and names that are no
+ * @param given Value by dotted path, as commander's `opts()` gives them (`augment.cropAreaMin`); undefined and names that are no
  * option are passed over.
  */
-export function mergeOptions(file: object, flags: Readonly<Record<string, unknown>>): Record<string, unknown> {
+export function mergeOptions(file: object, given: Readonly<Record<string, unknown>>): Record<string, unknown> {
   const merged = structuredClone(file) as Record<string, unknown>;
   for (const { path } of trainFlags()) {
-    const value = flags[path.join('.')];
+    const value = given[path.join('.')];
     if (value === undefined) continue;
     let place = merged;
     for (const name of path.slice(0, -1)) {
@@ -296,11 +303,15 @@ export function nearest(word: string, candidates: readonly string[]): string | u
 }
 
 function editDistance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, i) => i);
+  const row = Array.from({ length: b.length + 1 }, (_, i) => i);
   for (let i = 1; i <= a.length; i++) {
-    const next = [i];
-    for (let j = 1; j <= b.length; j++) next.push(Math.min(row[j]! + 1, next[j - 1]! + 1, row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1)));
-    row = next;
+    let before = row[0]!; // of the row above, one to the left
+    row[0] = i;
+    for (let j = 1; j <= b.length; j++) {
+      const above = row[j]!;
+      row[j] = Math.min(above + 1, row[j - 1]! + 1, before + (a[i - 1] === b[j - 1] ? 0 : 1));
+      before = above;
+    }
   }
   return row[b.length]!;
 }
@@ -324,9 +335,13 @@ function explain(error: z.ZodError, options: unknown): { path: Path; message: st
   return { path: issue.path, message, hint: `${nameOf(option)}: ${schemaAt(option).description}.` };
 }
 
+/** Every option by its dotted name. */
+let optionNames: readonly string[] | undefined;
+
 function explainUnknown(path: Path): { path: Path; message: string; hint: string } {
   const name = nameOf(path);
-  const names = [...walk(trainSchema, [])].slice(1).map((option) => nameOf(option.path));
+  optionNames ??= [...walk(trainSchema, [])].slice(1).map((option) => nameOf(option.path));
+  const names = optionNames;
   // By the last name too: `cropAreaMin` at the root is `augment.cropAreaMin`.
   const last = names.map((one) => one.split('.').at(-1)!);
   const similar = nearest(name, names) ?? names[last.indexOf(nearest(String(path.at(-1)), last) ?? '')];

@@ -107,7 +107,7 @@ function refuseLive(runDir: string, text: string | undefined): void {
 }
 
 /** Null for contents a power loss tore: a live process never shows such. */
-function parseOwner(text: string): Owner | null {
+export function parseOwner(text: string): Owner | null {
   try {
     const { pid, start } = JSON.parse(text);
     return Number.isSafeInteger(pid) && pid > 0 ? { pid, start: typeof start === 'string' ? start : null } : null;
