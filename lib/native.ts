@@ -124,6 +124,8 @@ export interface NativeModule {
   setErrorClass(errorClass: new (code: ErrorCode, message: string) => Error): void;
   /** Philox words, to check the TypeScript twin. */
   philox(seed: bigint, purpose: number, a: number, b: number, c: number): number[];
+  /** Native objects of this process that are alive, for tests; `workers`: threads with a queue, two of them for each environment. */
+  liveObjects(): { engines: number; sources: number; workers: number; calls: number };
   cpu: { avx2: boolean; avx512: boolean; bf16: boolean; cores: number };
 }
 

@@ -37,7 +37,7 @@ bool isTagged(const Napi::Value& value, const napi_type_tag& tag) {
 }
 
 /** One promise under way: made and destroyed on the JavaScript thread, worked on in between. */
-struct Call {
+struct Call : Counted<Call> {
   Call(Napi::Env env, Napi::Value owner) : deferred(Napi::Promise::Deferred::New(env)) {
     if (owner.IsObject()) this->owner = Napi::Persistent(owner.As<Napi::Object>());
   }
@@ -56,7 +56,9 @@ void deliver(Napi::Env env, Napi::Function, Environment* environment, Call* fini
 class Environment {
  public:
   explicit Environment(Napi::Env env)
-      : deliver_(Delivery::New(env, "comface", 0, 1, this)), utility_(std::make_unique<Worker>()) {
+      : deliver_(Delivery::New(env, "comface", 0, 1, this)),
+        utility_(std::make_unique<Worker>()),
+        reaper_(std::make_shared<Worker>()) {
     deliver_.Unref(env);
     // Registered after the thread-safe function, so it runs before that one goes: all threads are joined first.
     env.AddCleanupHook([this] { stop(); });
@@ -93,7 +95,15 @@ class Environment {
     return plain.Value();
   }
 
+  Napi::Promise reject(Napi::Env env, const Error& e) {
+    const auto deferred = Napi::Promise::Deferred::New(env);
+    deferred.Reject(makeError(env, e));
+    return deferred.Promise();
+  }
+
   Worker& utility() { return *utility_; }
+  /** The thread that frees what joins threads or gives back much memory: neither may hold up JavaScript. */
+  const std::shared_ptr<Worker>& reaper() { return reaper_; }
   void add(const std::shared_ptr<Worker>& worker) {
     std::erase_if(workers_, [](const auto& other) { return other.expired(); });
     workers_.push_back(worker);
@@ -126,8 +136,11 @@ class Environment {
 
   /** No promise can be settled from here on, so what is still under way is dropped. */
   void stop() {
-    for (const auto& worker : workers_) {
-      if (const auto alive = worker.lock()) alive->stop();
+    std::vector<std::shared_ptr<Worker>> alive;  // held to the end, or a worker's last job could free its own thread
+    for (const auto& worker : workers_) alive.push_back(worker.lock());
+    reaper_->stop();
+    for (const auto& worker : alive) {
+      if (worker) worker->stop();
     }
     utility_->stop();
     calls_.clear();
@@ -135,6 +148,7 @@ class Environment {
 
   Delivery deliver_;
   std::unique_ptr<Worker> utility_;
+  std::shared_ptr<Worker> reaper_;
   std::vector<std::weak_ptr<Worker>> workers_;
   std::unordered_map<Call*, std::unique_ptr<Call>> calls_;  // under way or answered and not yet delivered
 };
@@ -174,6 +188,7 @@ class SourceObject : public Napi::ObjectWrap<SourceObject> {
                           integerOf(info[2], "threads", 1, 64), integerOf(info[3], "pictureSize", 0, 65535));
     });
   }
+  void Finalize(Napi::BasicEnv) override { release(); }
   static SourceObject& from(const Napi::Value& value) {
     if (!isTagged(value, kSourceTag)) refuse("source", "a NativeSource");
     return *ObjectWrap::Unwrap(value.As<Napi::Object>());
@@ -195,7 +210,10 @@ class SourceObject : public Napi::ObjectWrap<SourceObject> {
   Napi::Value size(const Napi::CallbackInfo& info) {
     return Napi::Number::New(info.Env(), source_ ? source_->size() : 0);
   }
-  void dispose(const Napi::CallbackInfo&) { source_.reset(); }
+  void dispose(const Napi::CallbackInfo&) { release(); }
+  void release() {
+    if (source_) reaper_->post([source = std::move(source_)] {});
+  }
   Napi::Value fill(const Napi::CallbackInfo& info) {
     return guarded(info.Env(), [&] {
       Plan plan = planOf(info[0], settingsOf(info[1]));
@@ -213,17 +231,28 @@ class SourceObject : public Napi::ObjectWrap<SourceObject> {
     });
   }
 
+  std::shared_ptr<Worker> reaper_ = Environment::of(Env()).reaper();
   std::shared_ptr<Source> source_;
 };
 
-/** The engine and its thread. Freed on the JavaScript thread only, for that joins the worker: its jobs hold no share.
- */
+/** The engine and its thread. Never freed on that thread, for it joins it: its jobs hold no share. */
 struct EngineHost {
+  explicit EngineHost(std::shared_ptr<Worker> reaper) : reaper(std::move(reaper)) {}
   std::unique_ptr<Engine> engine;
   std::atomic<bool> disposed = false, failed = false;
   std::string description;
   size_t sizeBytes = 0;
+  std::shared_ptr<Worker> reaper;
   std::shared_ptr<Worker> worker = std::make_shared<Worker>();  // last: joined before what it works on goes
+
+  /** Frees the engine once its running job is done, and then its thread. The one job with a share passes it on. */
+  static void retire(const std::shared_ptr<EngineHost>& host) {
+    host->worker->post([host]() mutable {
+      host->engine.reset();
+      const std::shared_ptr<Worker> reaper = host->reaper;
+      reaper->post([host = std::move(host)] { host->worker->stop(); });
+    });
+  }
 };
 
 class EngineObject : public Napi::ObjectWrap<EngineObject> {
@@ -245,8 +274,8 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
     return guarded(env, [&] {
       const std::string library = stringOf(info[0], "library");
       const Graph graph = graphOf(info[1]);
-      auto host = std::make_shared<EngineHost>();
       Environment& environment = Environment::of(env);
+      auto host = std::make_shared<EngineHost>(environment.reaper());
       environment.add(host->worker);
       const auto make = [at = std::weak_ptr(host), raw = host.get(), library, graph]() -> Convert {
         raw->engine = std::make_unique<Engine>(library, graph);
@@ -273,7 +302,7 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
     return ObjectWrap::Unwrap(self);
   }
   void Finalize(Napi::BasicEnv env) override {
-    if (!host_->disposed) Napi::MemoryManagement::AdjustExternalMemory(env, -static_cast<int64_t>(host_->sizeBytes));
+    if (host_) release(env);
   }
 
  private:
@@ -281,7 +310,7 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
   Napi::Value statistics(const Napi::CallbackInfo& info) { return tensors(info, true); }
   Napi::Value tensors(const Napi::CallbackInfo& info, bool statistics) {
     return guarded(info.Env(), [&] {
-      if (host_->disposed) throw Error(Code::disposed, "This engine is disposed.");
+      if (host_->disposed) throw disposedError();
       const Graph& graph = host_->engine->graph();
       return toTensors(info.Env(), statistics ? graph.statistics : graph.parameters);
     });
@@ -298,8 +327,9 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
   /** Enqueues one command. A disposed or failed engine answers every command with that. */
   template <class Work>
   Napi::Value enqueue(const Napi::CallbackInfo& info, Work work) {
+    if (host_->disposed) return Environment::of(info.Env()).reject(info.Env(), disposedError());
     const auto answer = [host = host_.get(), work]() -> Convert {
-      if (host->disposed) throw Error(Code::disposed, "This engine is disposed.");
+      if (host->disposed) throw disposedError();
       if (host->failed) throw Error(Code::deviceFailed, "This engine failed earlier; make a new one.");
       try {
         return work(*host->engine);
@@ -310,6 +340,7 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
     };
     return Environment::of(info.Env()).run(info.Env(), *host_->worker, info.This(), answer, nullptr, underway_);
   }
+  static Error disposedError() { return Error(Code::disposed, "This engine is disposed."); }
   static Convert nothing() {
     return [](Napi::Env env) { return env.Undefined(); };
   }
@@ -345,8 +376,8 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
     return guarded(info.Env(), [&] {
       auto source = SourceObject::from(info[0]).get();
       return enqueue(info, [source, samples = wordsOf(info[1], "samples"), layer = stringOf(info[2], "layer"),
-                            settings = settingsOf(info[3])](Engine& engine) {
-        auto values = std::make_shared<std::vector<float>>(engine.embed(*source, samples, layer, settings));
+                            settings = settingsOf(info[3]), &stopping = host_->worker->stopping()](Engine& engine) {
+        auto values = std::make_shared<std::vector<float>>(engine.embed(*source, samples, layer, settings, stopping));
         return [values](Napi::Env env) -> Napi::Value { return toArray(env, *values); };
       });
     });
@@ -410,10 +441,11 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
     return 0;
   }
 
-  void dispose(const Napi::CallbackInfo& info) {
+  void dispose(const Napi::CallbackInfo& info) { release(info.Env()); }
+  void release(Napi::BasicEnv env) {
     if (host_->disposed.exchange(true)) return;
-    Napi::MemoryManagement::AdjustExternalMemory(info.Env(), -static_cast<int64_t>(host_->sizeBytes));
-    host_->worker->post([host = host_.get()] { host->engine.reset(); });  // the host outlives its worker's jobs
+    Napi::MemoryManagement::AdjustExternalMemory(env, -static_cast<int64_t>(host_->sizeBytes));
+    EngineHost::retire(host_);
   }
 
   std::shared_ptr<EngineHost> host_;
@@ -422,18 +454,27 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
 
 // ---- functions ----
 
+/** Calls job(i) for each picture on threads of their own; a thread that is being terminated does not wait for all. */
+void forEach(size_t count, int threads, const std::atomic<bool>& stopping, const std::function<void(int)>& job) {
+  Pool(threads).run(static_cast<int>(count), [&](int i, int) {
+    if (stopping) throw Error(Code::disposed, "This thread is ending.");
+    job(i);
+  });
+}
+
 Napi::Value drawFaces(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&] {
     Environment& environment = Environment::of(info.Env());
     const int threads = integerOf(info[1], "threads", 1, 64);
-    return environment.run(
-        info.Env(), environment.utility(), info.Env().Undefined(), [shots = shotsOf(info[0]), threads] {
-          const size_t bytes = static_cast<size_t>(shots.size) * shots.size * 3;
-          auto pixels = std::make_shared<std::vector<uint8_t>>(bytes * shots.list.size());
-          Pool(threads).run(static_cast<int>(shots.list.size()),
-                            [&](int i, int) { faces::render(shots.list[i], shots.size, pixels->data() + bytes * i); });
-          return [pixels](Napi::Env env) -> Napi::Value { return toBytes(env, *pixels); };
-        });
+    return environment.run(info.Env(), environment.utility(), info.Env().Undefined(),
+                           [shots = shotsOf(info[0]), threads, &stopping = environment.utility().stopping()] {
+                             const size_t bytes = static_cast<size_t>(shots.size) * shots.size * 3;
+                             auto pixels = std::make_shared<std::vector<uint8_t>>(bytes * shots.list.size());
+                             forEach(shots.list.size(), threads, stopping, [&](int i) {
+                               faces::render(shots.list[i], shots.size, pixels->data() + bytes * i);
+                             });
+                             return [pixels](Napi::Env env) -> Napi::Value { return toBytes(env, *pixels); };
+                           });
   });
 }
 
@@ -445,8 +486,8 @@ Napi::Value writeFaces(const Napi::CallbackInfo& info) {
     if (paths.size() != shots.list.size()) refuse("paths", "one path per shot");
     const int quality = integerOf(info[2], "quality", 1, 100), threads = integerOf(info[3], "threads", 1, 64);
     return environment.run(info.Env(), environment.utility(), info.Env().Undefined(),
-                           [shots, paths, quality, threads]() -> Convert {
-                             Pool(threads).run(static_cast<int>(paths.size()), [&](int i, int) {
+                           [shots, paths, quality, threads, &stopping = environment.utility().stopping()]() -> Convert {
+                             forEach(paths.size(), threads, stopping, [&](int i) {
                                Picture picture{shots.size, shots.size,
                                                std::vector<uint8_t>(static_cast<size_t>(shots.size) * shots.size * 3)};
                                faces::render(shots.list[i], shots.size, picture.rgb.data());
@@ -496,6 +537,14 @@ Napi::Value philox(const Napi::CallbackInfo& info) {
   });
 }
 
+/** Native objects of this process that are alive, for tests: a leak shows here before it shows in the memory. */
+Napi::Value liveObjects(const Napi::CallbackInfo& info) {
+  auto o = Napi::Object::New(info.Env());
+  o.Set("engines", Counted<Engine>::alive()), o.Set("sources", Counted<Source>::alive());
+  o.Set("workers", Counted<Worker>::alive()), o.Set("calls", Counted<Call>::alive());
+  return o;
+}
+
 Napi::Value openSource(const Napi::CallbackInfo& info) {
   return Environment::of(info.Env()).sourceClass.New({info[0], info[1], info[2], info[3]});
 }
@@ -514,7 +563,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   method("createEngine", EngineObject::create), method("openFiles", openSource);
   method("drawFaces", drawFaces), method("writeFaces", writeFaces), method("decodeJpeg", decode),
       method("encodeJpeg", encode);
-  method("philox", philox);
+  method("philox", philox), method("liveObjects", liveObjects);
   exports.Set("setErrorClass", Napi::Function::New(env, [](const Napi::CallbackInfo& info) {
                 guarded(info.Env(), [&] {
                   if (!info[0].IsFunction()) refuse("errorClass", "a class");

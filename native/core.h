@@ -1,6 +1,7 @@
 // Types that every native file shares: error codes, number types, the one exception class.
 // Nothing here allocates on the step path or depends on a device.
 #pragma once
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
@@ -36,6 +37,20 @@ class Error : public std::exception {
 /** The exception being handled, as an error of ours. Needs no memory when there is none: it runs where nothing may be
  * thrown. */
 Error currentError() noexcept;
+/** Counts the living objects of a class in the whole process: how tests see that nothing is left behind. */
+template <class T>
+class Counted {
+ public:
+  static int alive() { return alive_; }
+  Counted(const Counted&) = delete;
+
+ protected:
+  Counted() { ++alive_; }
+  ~Counted() { --alive_; }
+
+ private:
+  static inline std::atomic<int> alive_ = 0;
+};
 
 /** Number type of activations; master weights, statistics, losses and heads are fp32 whatever is chosen. */
 enum class Precision : int32_t { fp32, bf16, fp64 };

@@ -21,17 +21,21 @@ double secondsSince(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-std::atomic<int> jobsRunning = 0;
+/** Jobs of all workers, waiting or running: between two of a queue it must not read 0. */
+std::atomic<int> jobsUnderway = 0;
 
 /**
  * process.exit() runs no environment cleanup on Node's main thread, only the destructors of libraries. With a step
  * under way those would pull oneDNN's code from under its threads, so then the process leaves without them. Registered
- * after a backend is loaded, hence run before its own.
+ * after a backend has compiled, hence run before its own; again for the first engines, because oneDNN registers more
+ * when it meets a new kind of work, but not for ever, because nothing takes a registration back.
  */
 void leaveSafelyAtExit() {
+  static std::atomic<int> registered = 0;
+  if (registered++ >= 32) return;
   on_exit(
       [](int status, void*) {
-        if (jobsRunning == 0) return;
+        if (jobsUnderway == 0) return;
         std::fflush(nullptr);
         _exit(status);
       },
@@ -51,9 +55,9 @@ Worker::Worker()
             job = std::move(jobs_.front());
             jobs_.pop_front();
           }
-          ++jobsRunning;
           job();
-          --jobsRunning;
+          job = nullptr;  // what it holds goes now, not when the next one comes
+          --jobsUnderway;
         }
       }) {}
 
@@ -64,18 +68,21 @@ void Worker::post(std::function<void()> job) {
     const std::lock_guard lock(mutex_);
     if (stopping_) return;
     jobs_.push_back(std::move(job));
+    ++jobsUnderway;
   }
   wake_.notify_one();
 }
 
 void Worker::stop() {
+  std::deque<std::function<void()>> dropped;  // freed without the lock: what a job holds may post here again
   {
     const std::lock_guard lock(mutex_);
     stopping_ = true;
-    jobs_.clear();
+    dropped.swap(jobs_);
   }
   wake_.notify_one();
   if (thread_.joinable()) thread_.join();
+  jobsUnderway -= static_cast<int>(dropped.size());
 }
 
 Engine::Engine(const std::string& library, const Graph& graph) : graph_(graph) {
@@ -214,7 +221,7 @@ void Engine::checkStatistics(uint32_t step) {
 }
 
 std::vector<float> Engine::embed(Source& source, std::vector<uint32_t> samples, const std::string& layer,
-                                 const AugmentSettings& settings) {
+                                 const AugmentSettings& settings, const std::atomic<bool>& stopping) {
   const int at = graph_.find(layer);
   if (at < 0) throw Error(Code::invalidInput, "There is no layer `" + layer + "`.");
   if (graph_.training) throw Error(Code::invalidInput, "Expected a graph that is not for training for `embed`.");
@@ -224,6 +231,7 @@ std::vector<float> Engine::embed(Source& source, std::vector<uint32_t> samples, 
   plan.augment = false, plan.settings = settings, plan.pairs = static_cast<int>(batchSize);
   std::vector<float> result(count * width), chunk(batchSize * width);
   for (size_t first = 0; first < count; first += batchSize) {
+    if (stopping) throw Error(Code::disposed, "This thread is ending.");
     const size_t used = std::min(batchSize, count - first);
     plan.x.assign(samples.begin() + first, samples.begin() + first + used);
     plan.x.resize(batchSize, plan.x[0]);  // the last chunk is filled up with copies that are dropped again

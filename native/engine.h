@@ -15,14 +15,15 @@
 namespace comface {
 
 /** A thread with a queue of jobs; the destructor runs none of the waiting jobs and joins. */
-class Worker {
+class Worker : public Counted<Worker> {
  public:
   Worker();
   ~Worker();
   void post(std::function<void()> job);
-  /** Drops waiting jobs, finishes the running one, joins. Safe to call twice. */
+  /** Drops waiting jobs, finishes the running one, joins. Safe to call twice, from one thread at a time. */
   void stop();
-  bool stopped() const { return stopping_; }
+  /** For long jobs, to end early: whoever called stop() waits for them. */
+  const std::atomic<bool>& stopping() const { return stopping_; }
 
  private:
   std::mutex mutex_;
@@ -38,7 +39,7 @@ struct StepResult {
   double loadSeconds = 0, computeSeconds = 0;
 };
 
-class Engine {
+class Engine : public Counted<Engine> {
  public:
   /** device: path of a backend library, or empty for the plain reference loops. */
   Engine(const std::string& library, const Graph& graph);
@@ -50,9 +51,9 @@ class Engine {
   /** Fill (or take the prefetched batch), forward, backward, Adam. Throws notFinite, weights unchanged, if a loss or a
    * running statistic is not finite. */
   StepResult step(const std::shared_ptr<Source>& source, const Plan& plan, const Plan* next, const Adam& adam);
-  /** Value of `layer` for each sample, in chunks of the graph's batch. */
+  /** Value of `layer` for each sample, in chunks of the graph's batch. Throws disposed between two when `stopping`. */
   std::vector<float> embed(Source& source, std::vector<uint32_t> samples, const std::string& layer,
-                           const AugmentSettings& settings);
+                           const AugmentSettings& settings, const std::atomic<bool>& stopping);
   /** The parts of a step, in this order; another order throws invalidInput, on every device. */
   void forward(std::span<const float> input, std::span<const float> targets, std::span<double> losses);
   void backward();

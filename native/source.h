@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "augment.h"
+#include "core.h"
 
 namespace comface {
 
@@ -38,7 +39,7 @@ struct Batch {
 /** Throws invalidInput where a plan does not fit itself or a source of so many samples; every fill() begins with it. */
 void checkPlan(const Plan& plan, size_t sampleCount);
 
-class Source {
+class Source : public Counted<Source> {
  public:
   virtual ~Source() = default;
   /** Fills `batch`, reusing its memory. A pair with a broken picture is replaced by the next usable spare of the plan,
