@@ -69,20 +69,26 @@ class Environment {
   Napi::Promise run(Napi::Env env, Worker& worker, Napi::Value owner, std::function<Convert()> work,
                     std::shared_ptr<EngineHost> host = nullptr, std::shared_ptr<int> underway = nullptr) {
     auto owned = std::make_unique<Call>(env, owner);
-    Call* call = owned.get();
+    Call* const call = owned.get();
     call->host = std::move(host), call->underway = std::move(underway);
     const Napi::Promise promise = call->deferred.Promise();
-    if (calls_.empty()) deliver_.Ref(env);  // a pending promise keeps the process alive
-    calls_.emplace(call, std::move(owned));
+    const auto place = calls_.emplace(call, std::move(owned)).first;
+    try {
+      worker.post([this, call, work = std::move(work)] {
+        try {
+          call->convert = work();
+        } catch (...) {
+          call->error.emplace(currentError());
+        }
+        deliver_.BlockingCall(call);
+      });
+    } catch (...) {
+      calls_.erase(place);
+      throw;
+    }
+    // Only now, when nothing can fail any more; the answer cannot come before this function has returned.
+    if (calls_.size() == 1) deliver_.Ref(env);  // a pending promise keeps the process alive
     if (call->underway) ++*call->underway;
-    worker.post([this, call, work = std::move(work)] {
-      try {
-        call->convert = work();
-      } catch (...) {
-        call->error.emplace(currentError());
-      }
-      deliver_.BlockingCall(call);
-    });
     return promise;
   }
 
@@ -127,6 +133,8 @@ class Environment {
         call->deferred.Resolve(call->convert(env));
     } catch (const Napi::Error& e) {
       call->deferred.Reject(e.Value());
+    } catch (...) {
+      call->deferred.Reject(makeError(env, currentError()));
     }
   }
 
@@ -445,7 +453,10 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
   void release(Napi::BasicEnv env) {
     if (host_->disposed.exchange(true)) return;
     Napi::MemoryManagement::AdjustExternalMemory(env, -static_cast<int64_t>(host_->sizeBytes));
-    EngineHost::retire(host_);
+    try {
+      EngineHost::retire(host_);
+    } catch (const std::bad_alloc&) {  // no memory for the job: then the engine goes with this object
+    }
   }
 
   std::shared_ptr<EngineHost> host_;

@@ -43,7 +43,7 @@ figure('F1 no bytes crash a native reader', { ci: 10_000_000, long: 500_000_000,
   expect(reports).toEqual([]);
 });
 
-figure('T3 engines, loaders and the renderer race for nothing', { ci: 20, long: 2_000, seconds: 180 }, async ({ count, say }) => {
+figure('T3 engines, loaders and the renderer race for nothing', { ci: 10, long: 1_000, seconds: 240 }, async ({ count, say }) => {
   const program = join(testPrograms('thread'), 'races');
   const run = [program, String(count), temporaryFolder()];
   const options = { ...process.env, TSAN_OPTIONS: 'halt_on_error=0:history_size=4' };
@@ -96,7 +96,7 @@ async function failAllocations(phase: string, library: string, mode: string, tot
   }
 }
 
-figure('M5 no failed allocation ends the process', { ci: 1, long: 50, seconds: 120 }, async ({ count, say }) => {
+figure('M5 no failed allocation ends the process', { ci: 1, long: 50, seconds: 240 }, async ({ count, say }) => {
   const total: Failures = { tries: 0, code: 0, bits: 0, spared: 0, oneDnn: 0, crashes: [], others: [] };
   const calls = ['open', 'create', 'step', 'state', 'embed'];
   for (let round = 0; round < count; round++) {
