@@ -66,7 +66,7 @@ function fuzzingCompiler() {
       input: 'extern "C" int LLVMFuzzerTestOneInput(const unsigned char*, unsigned long) { return 0; }',
       stdio: ['pipe', 'ignore', 'ignore'],
     }).status === 0;
-  return names.find(works) ?? fail('clang++ with libFuzzer was not found.\n  Debian, Ubuntu: apt-get install clang');
+  return names.find(works) ?? fail('clang++ with libFuzzer was not found.\n  Debian, Ubuntu: apt-get install clang libclang-rt-dev');
 }
 
 /** The folder with this node's own headers, if it is there; node-gyp downloads them otherwise. */

@@ -10,11 +10,11 @@ import { outcomeOf, testPrograms } from './programs.ts';
 
 /** `seconds`: what `npm test` has for each, with two cores shared by two files; it says how far it got. */
 const targets: (FuzzTarget & { what: string; share: number; seconds: number; least: number })[] = [
-  { name: 'graph', what: 'graph decoder', length: 64, share: 1, seconds: 36, least: 200_000 },
-  { name: 'plan', what: 'plan decoder', length: 64, share: 1, seconds: 32, least: 200_000 },
-  { name: 'header', what: 'JPEG header', length: 1024, share: 1, seconds: 32, seeded: true, least: 200_000 },
-  { name: 'picture', what: 'JPEG picture', length: 1024, share: 0.2, seconds: 20, seeded: true, least: 100_000 },
-  { name: 'run', what: 'tiny accepted graphs trained', length: 192, share: 0.01, seconds: 12, least: 10_000 },
+  { name: 'graph', what: 'graph decoder', length: 64, share: 1, seconds: 32, least: 200_000 },
+  { name: 'plan', what: 'plan decoder', length: 64, share: 1, seconds: 28, least: 200_000 },
+  { name: 'header', what: 'JPEG header', length: 1024, share: 1, seconds: 28, seeded: true, least: 200_000 },
+  { name: 'picture', what: 'JPEG picture', length: 1024, share: 0.2, seconds: 16, seeded: true, least: 100_000 },
+  { name: 'run', what: 'tiny accepted graphs trained', length: 192, share: 0.01, seconds: 8, least: 10_000 },
 ];
 
 const millions = (count: number): string => (count >= 1e6 ? `${(count / 1e6).toFixed(1)} million` : count.toLocaleString('en'));
@@ -24,7 +24,7 @@ figure('F1 no bytes crash a native reader', { ci: 10_000_000, long: 500_000_000,
   try {
     folder = testPrograms('fuzzer,address,undefined');
   } catch (error) {
-    if (String(error).includes('libFuzzer was not found')) skip('clang++ with libFuzzer was not found (apt-get install clang)');
+    if (String(error).includes('libFuzzer was not found')) skip('clang++ with libFuzzer was not found (apt-get install clang libclang-rt-dev)');
     throw error;
   }
   const parts: string[] = [];
@@ -37,6 +37,7 @@ figure('F1 no bytes crash a native reader', { ci: 10_000_000, long: 500_000_000,
     if (done.report) reports.push(`${target.what}: ${done.report}`);
     else if (done.inputs < target.least) reports.push(`${target.what}: only ${done.inputs} inputs`);
     else if (done.accepted === 0) reports.push(`${target.what}: no input was accepted`);
+    if (reports.length > 0) break; // the rest can wait until this is mended
   }
   const crashes = reports.length === 0 ? '0 crashes, 0 hangs over 1 s' : reports.join('; ');
   say(`${crashes} under ASan and UBSan: ${parts.join(', ')}; libjpeg-turbo itself is not instrumented; there is no shard reader yet`);
