@@ -24,7 +24,8 @@ figure('F1 no bytes crash a native reader', { ci: 10_000_000, long: 500_000_000,
   try {
     folder = testPrograms('fuzzer,address,undefined');
   } catch (error) {
-    if (String(error).includes('libFuzzer was not found')) skip('clang++ with libFuzzer was not found (apt-get install clang libclang-rt-dev)');
+    if (String(error).includes('libFuzzer was not found'))
+      skip('clang++ with libFuzzer was not found (apt-get install clang libclang-rt-dev)');
     throw error;
   }
   const parts: string[] = [];
