@@ -208,7 +208,8 @@ export function parseConfig(text: string, path: string): Partial<TrainOptions> {
     options = document.toJS({ maxAliasCount: kAliases }) ?? {};
   } catch (cause) {
     const hint = `Write the values out: an alias may not stand for more than ${kAliases} values.`;
-    throw new ComFaceError('INVALID_CONFIG', `${path}:1: Expected fewer aliases`, { hint, cause });
+    const found = cause instanceof Error && cause.message.startsWith('Unresolved alias') ? cause.message : 'Expected fewer aliases';
+    throw new ComFaceError('INVALID_CONFIG', `${path}:1: ${found}`, { hint, cause });
   }
   const result = checked(fileSchema, options);
   if (result.success) return options as Partial<TrainOptions>;

@@ -129,6 +129,7 @@ describe('a file of options', () => {
     ['seed: !!js/function "x"\n', 1, 'Unresolved tag: tag:yaml.org,2002:js/function'],
     ['epochs: 1\n---\nepochs: 2\n', 2, 'Source contains multiple documents; please use YAML.parseAllDocuments()'],
     ['- 1\n', 1, 'Expected a group of options'],
+    ['seed: *none\n', 1, 'Unresolved alias (the anchor must be set before the alias): none'],
   ])('%j is refused with its line', async (text, line, message) => {
     const error = await rejectionOf(read(text));
     expect(error.code).toBe('INVALID_CONFIG');
