@@ -11,7 +11,7 @@ import { attributes } from './data/attributes.js';
 import { generate } from './data/procedural.js';
 import { contactSheet, type SheetOptions } from './data/sheet.js';
 import { type DemoResult, type DemoScale, demo, demoScales } from './demo.js';
-import { ComFaceError } from './errors.js';
+import { ComFaceError, printable } from './errors.js';
 import { loadModel } from './model.js';
 import { duration, Progress } from './progress.js';
 import { type StepEvent, train } from './train/train.js';
@@ -49,12 +49,15 @@ function stopSignal(): AbortSignal {
 const integer = (text: string): number => (text.trim() === '' || Number.isNaN(Number(text)) ? (text as unknown as number) : Number(text));
 const list = (text: string): string[] => text.split(',').map((item) => item.trim());
 const path = (file: string): string => relative(process.cwd(), file) || '.';
+/** Results, line by line; a name in them is shown as in messages. */
+const print = (...lines: string[]): void => console.log(lines.map(printable).join('\n'));
 
 const program = new Command('comface')
   .description('Learn to compare two faces of the same person (ComFace, arXiv 2405.16016)')
   .version(version)
   .showSuggestionAfterError()
   .showHelpAfterError('(comface --help shows the commands, comface COMMAND --help its options)')
+  .configureOutput({ outputError: (text, write) => write(safeError(text)) })
   .exitOverride();
 
 program
@@ -76,7 +79,7 @@ program
         else showCount(event.progress.done, event.progress.total, 'faces', event.progress.secondsLeft);
       },
     });
-    console.log(demoTable(result));
+    print(...demoTable(result));
   });
 
 program
@@ -101,7 +104,7 @@ program
       signal: stopSignal(),
       onProgress: ({ done, total, secondsLeft }) => showCount(done, total, 'faces', secondsLeft),
     });
-    console.log(`${set.files.length} pictures in ${path(set.folder)}`);
+    print(`${set.files.length} pictures in ${path(set.folder)}`);
   });
 
 program
@@ -125,7 +128,7 @@ program
         cause,
       });
     });
-    console.log(path(options.out));
+    print(path(options.out));
   });
 
 const training = program
@@ -158,7 +161,7 @@ training.action(async (flags: Record<string, unknown>) => {
     else if (event.type === 'broken')
       progress.note(`Skipped a broken picture (${event.count} so far), manifest line ${event.line}: ${event.reason}`);
     else if (event.type === 'warning') progress.note(`Warning: ${event.message}`);
-    else if (event.type === 'end') console.log(path(event.path));
+    else if (event.type === 'end') print(path(event.path));
   }
 });
 
@@ -172,8 +175,15 @@ program
   .action(async (x: string, y: string, { model: folder }: { model: string }) => {
     await using model = await loadModel(folder);
     const { change } = await model.compare(x, y);
-    console.log(`change ${change.toFixed(2)} (in steps of alpha; near 0 is no change)`);
+    print(`change ${change.toFixed(2)} (in steps of alpha; near 0 is no change)`);
   });
+
+/** Commander quotes words of the command line as they are; its own line ends stay. */
+function safeError(text: string): string {
+  const words = process.argv.slice(2).flatMap((word) => [word, ...word.split('=')]);
+  const shown = words.filter((word) => /[\r\n]/.test(word)).reduce((all, word) => all.replaceAll(word, printable(word)), text);
+  return shown.split('\n').map(printable).join('\n');
+}
 
 function showCount(done: number, total: number, what: string, secondsLeft: number): void {
   progress.update(`  ${done} of ${total} ${what}, ${duration(secondsLeft)} left`, done === total);
@@ -187,7 +197,7 @@ function showStep({ step, steps, epoch, inter, intra, pairsPerSecond, secondsLef
   );
 }
 
-function demoTable({ tasks, target, files, seconds }: DemoResult): string {
+function demoTable({ tasks, target, files, seconds }: DemoResult): string[] {
   const width = Math.max(...tasks.flatMap(({ rows }) => rows.map(({ method }) => method.length)));
   const lines = ['', 'Estimating the change between two pictures of people never seen before:', ''];
   for (const { name, rows } of tasks) {
@@ -206,7 +216,7 @@ function demoTable({ tasks, target, files, seconds }: DemoResult): string {
     '',
     `Took ${duration(seconds.total)}. Report: ${path(files.report)}  Figures: ${path(files.result)}  Model: ${path(files.run)}`,
   );
-  return lines.join('\n');
+  return lines;
 }
 
 try {
@@ -216,8 +226,8 @@ try {
   else if (error instanceof Stopped) progress.note('Stopped; what was reached is saved: the same command (train: with --resume) goes on.');
   else {
     const isOurs = error instanceof ComFaceError;
-    const text = isOurs ? `${error.message}${error.hint === undefined ? '' : `\n  ${error.hint}`}` : (error as Error)?.stack;
-    progress.note(`comface: ${text}`);
+    if (isOurs) progress.note(`comface: ${error.message}`, ...(error.hint === undefined ? [] : [`  ${error.hint}`]));
+    else progress.note(...`comface: ${(error as Error)?.stack}`.split('\n'));
     process.exitCode = isOurs && (error.code === 'INVALID_CONFIG' || error.code === 'INVALID_INPUT') ? 2 : 1;
   }
 }

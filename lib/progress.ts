@@ -1,5 +1,7 @@
 // How the command line shows work under way: one line that is rewritten on a terminal, now and then a plain line elsewhere.
+// Every text goes through `printable` here, at the last door: names in it may come from anywhere.
 import type { WriteStream } from 'node:tty';
+import { printable } from './errors.js';
 
 const kPlainSeconds = 10;
 
@@ -25,7 +27,7 @@ export class Progress {
   /** Replaces the progress line; elsewhere than on a terminal prints one every 10 seconds, and the last (`done`). */
   update(text: string, done = false): void {
     if (this.#stream.isTTY) {
-      const line = text.slice(0, Math.max(10, (this.#stream.columns || 80) - 1));
+      const line = printable(text).slice(0, Math.max(10, (this.#stream.columns || 80) - 1));
       this.#stream.write(`\r\x1b[2K${line}${done ? '\n' : ''}`);
       this.#shown = !done;
       return;
@@ -33,13 +35,13 @@ export class Progress {
     const now = performance.now() / 1000;
     if (!done && now - this.#lastPlain < kPlainSeconds) return;
     this.#lastPlain = now;
-    this.#stream.write(`${text}\n`);
+    this.#stream.write(`${printable(text)}\n`);
   }
 
-  /** Prints a line that stays. */
-  note(text: string): void {
+  /** Prints lines that stay. */
+  note(...lines: string[]): void {
     if (this.#shown) this.#stream.write('\r\x1b[2K');
     this.#shown = false;
-    this.#stream.write(`${text}\n`);
+    for (const line of lines) this.#stream.write(`${printable(line)}\n`);
   }
 }

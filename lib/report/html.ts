@@ -1,9 +1,10 @@
 // The skeleton of a self-contained page: no script, nothing loaded from anywhere, light and dark, screen and paper.
 // Text becomes HTML only through `escapeHtml`.
+import { printable } from '../errors.js';
 
-/** Text as it may stand between tags and inside a quoted attribute. */
+/** Text as it may stand between tags and inside a quoted attribute; what would act on the words around it is shown instead. */
 export function escapeHtml(text: string): string {
-  return text.replace(/[&<>"'`]/g, (c) => `&#${c.charCodeAt(0)};`);
+  return printable(text).replace(/[&<>"'`]/g, (c) => `&#${c.charCodeAt(0)};`);
 }
 
 /** A picture as a data: URI. */

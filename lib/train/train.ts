@@ -7,7 +7,7 @@ import { checkObject, checkSignal } from '../check.js';
 import { checkTrainOptions, type TrainConfig, type TrainOptions } from '../config.js';
 import { type Manifest, readManifest } from '../data/manifest.js';
 import { PairSampler, splitSubjects } from '../data/pairs.js';
-import { ComFaceError, show } from '../errors.js';
+import { ComFaceError, printable, show } from '../errors.js';
 import { comfaceGraph } from '../models/heads.js';
 import { backbone, embeddingWidth } from '../models/resnet.js';
 import { chooseDevice, type NativeEngine, type NativePlan, type NativeSource, type NativeStep, native, threadCount } from '../native.js';
@@ -341,7 +341,7 @@ function lossesOf(config: TrainConfig, { losses }: NativeStep): Pick<StepEvent, 
 /** The engine knows a picture by its path; the reader also wants its line in the manifest. */
 function refuse({ manifest }: Run, error: unknown): never {
   if (!(error instanceof ComFaceError) || error.code !== 'CORRUPT_FILE') throw error;
-  const sample = manifest.files.findIndex((file) => error.message.startsWith(`${file}:`));
+  const sample = manifest.files.findIndex((file) => error.message.startsWith(`${printable(file)}:`));
   if (sample < 0) throw error;
   const hint = error.hint ?? 'Make the data set again.';
   throw new ComFaceError('CORRUPT_FILE', `${manifest.folder}/manifest.jsonl:${manifest.lines[sample]}: ${error.message}`, {
