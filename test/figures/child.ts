@@ -1,8 +1,9 @@
 // Runs a script of this folder in a process of its own, as figures do whose subject may crash or never end.
 import { fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
+import { onTestFinished } from 'vitest';
 
-const kSilentMs = 30_000;
+const kSilentMs = 60_000;
 
 /** How a child ended: with its outcome, or in a crash. */
 export interface Ended<Outcome> {
@@ -23,6 +24,7 @@ export async function runChild<Outcome extends object>(
 ): Promise<Ended<Outcome>> {
   const path = fileURLToPath(new URL(script, import.meta.url));
   const child = fork(path, args, { execArgv: flags, stdio: ['ignore', 'ignore', 'pipe', 'ipc'] });
+  onTestFinished(() => void child.kill('SIGKILL')); // also when its time is up
   let outcome: Outcome | undefined;
   let [reached, errors] = [0, ''];
   let isSilent = false;

@@ -40,7 +40,7 @@ const parsers: [name: string, what: string, ci: number, long: number][] = [
 ];
 
 for (const [parser, what, ci, long] of parsers) {
-  figure(`F2 ${what}: hostile inputs are accepted whole or refused by name`, { ci, long, seconds: 300 }, async ({ count, say }) => {
+  figure(`F2 ${what}: hostile inputs are accepted whole or refused by name`, { ci, long, seconds: 400 }, async ({ count, say }) => {
     const parts = await Promise.all(Array.from({ length: kProcesses }, (_, first) => feed(parser, first, count)));
     const sum = (of: (part: Outcome) => number) => parts.reduce((total, part) => total + of(part), 0);
     const most = (of: (part: Outcome) => number) => Math.max(...parts.map(of));

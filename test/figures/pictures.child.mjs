@@ -242,7 +242,7 @@ process.send?.(0);
 if (first === 0) await judgeOdd();
 /** @type {number[]} */
 let indices = [];
-for (let index = first, batch = first; index < count; index += stride) {
+for (let index = first, batch = first; index < count && outcome.failures.length < 5; index += stride) {
   indices.push(index);
   if (indices.length < kBatch && index + stride < count) continue;
   const files = indices.map((i) => ({
