@@ -60,6 +60,8 @@ function drawTensorFile(random) {
     const dtype = random.pick(['F32', 'I64', 'F32', 'I64', flaw === 0 ? 'BF16' : flaw === 1 ? 'X' : 'F32']);
     const shape = Array.from({ length: random.below(4) }, () => random.below(4));
     if (flaw === 2) shape.push(2 ** (random.below(54) + 1) - random.below(2), 0);
+    // A hole before it, or an overlap with the one before; all the rest fits.
+    if (flaw === 8) at = Math.max(0, at + 4 * (random.below(5) - 2));
     const size = shape.reduce((a, b) => a * b, 1) * (dtype === 'I64' ? 8 : 4);
     const end = at + size + (flaw === 3 ? random.below(9) - 4 : 0);
     const begin = flaw === 4 ? at + random.below(9) - 4 : at;
