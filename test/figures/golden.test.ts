@@ -144,11 +144,11 @@ figure('N6 blocks of ResNets compute what PyTorch computes', { ci: cases.blocks.
   await judgeSteps(blockCases(), new Golden('blocks'), say, 'resnet18/50/101 blocks');
 });
 
-figure('N6 whole ResNets compute what PyTorch computes', { ci: cases.nets.length, long: cases.nets.length }, async ({ say }) => {
+figure('N6 whole ResNets compute what PyTorch computes', { ci: cases.nets.length, long: cases.nets.length, seconds: 300 }, async ({ say }) => {
   await judgeSteps(netCases(), new Golden('nets'), say, 'resnet18/50/101');
 });
 
-figure('N6 bf16 is as near as rounding allows', { ci: narrowCases().length, long: narrowCases().length }, async ({ say, skip }) => {
+figure('N6 bf16 is as near as rounding allows', { ci: narrowCases().length, long: narrowCases().length, seconds: 300 }, async ({ say, skip }) => {
   if (!native().module.cpu.avx512) skip('bf16 needs a processor with AVX-512; run it on one');
   const golden = new Golden('nets');
   const said: string[] = [];
@@ -358,7 +358,7 @@ async function shift(engine: NativeEngine, name: string, shifts: Float32Array, s
   );
 }
 
-figure('N6 the first 10 losses of a ComFace run are those of PyTorch', { ci: 10, long: 10 }, async ({ say }) => {
+figure('N6 the first 10 losses of a ComFace run are those of PyTorch', { ci: 10, long: 10, seconds: 300 }, async ({ say }) => {
   const golden = new Golden('steps');
   const said: string[] = [];
   const judged: { worst: number; statistic: number; change: number }[] = [];

@@ -1,5 +1,5 @@
 // The twin of keyed.py: numbers that Python and TypeScript make alike, and the sketch of a large tensor.
-import { Purpose, philox } from '../../lib/data/random.ts';
+import { Purpose, philox, unit } from '../../lib/data/random.ts';
 
 export const kProjections = 16;
 
@@ -14,14 +14,19 @@ function hashOf(text: string): bigint {
 export function words(text: string, count: number): Uint32Array {
   const seed = hashOf(text);
   const out = new Uint32Array(Math.ceil(count / 4) * 4);
-  for (let i = 0; i < out.length; i += 4) out.set(philox(seed, Purpose.test, i / 4, 0, 0), i);
+  for (let i = 0; i < out.length; i += 4) {
+    const draw = philox(seed, Purpose.test, i / 4, 0, 0);
+    for (let k = 0; k < 4; k++) out[i + k] = draw[k]!;
+  }
   return out.subarray(0, count);
 }
 
 /** Uniform in [center - spread, center + spread), rounded to float once at the end. */
 export function keyed(text: string, count: number, spread = 1, center = 0): Float32Array {
   const drawn = words(text, count);
-  return Float32Array.from(drawn, (word) => center + spread * (2 * ((word >>> 8) * 2 ** -24) - 1));
+  const out = new Float32Array(count);
+  for (let i = 0; i < count; i++) out[i] = center + spread * (2 * unit(drawn[i]!) - 1);
+  return out;
 }
 
 /** Norm and projections on signs: bit k of the 16 of entry i is the sign of i in projection k. */
