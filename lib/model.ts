@@ -1,7 +1,7 @@
 // A trained network ready to use: embeddings of pictures and the change between two. Inference only, running statistics.
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { checkInteger, checkObject, checkOneOf, checkText, textsOf } from './check.js';
+import { checkInteger, checkObject, checkOneOf, checkSignal, checkText, textsOf } from './check.js';
 import { designOf, type TrainConfig } from './config.js';
 import { ComFaceError, invalid } from './errors.js';
 import { backbone, backboneNames, embeddingWidth } from './models/resnet.js';
@@ -79,6 +79,17 @@ function checkedOptions(options: ModelOptions): Required<ModelOptions> {
   return { device, precision, threads, batch };
 }
 
+/** Warns once in a process: the memory comes back by itself, but only when the garbage collector gets there. */
+const dropped = new FinalizationRegistry<string>((name) => {
+  if (hasWarned) return;
+  hasWarned = true;
+  process.emitWarning(`A model (${name}) was dropped without dispose(); its threads and memory were held until now`, {
+    code: 'COMFACE_NOT_DISPOSED',
+    detail: 'Call model.dispose(), or hold it with `await using`.',
+  });
+});
+let hasWarned = false;
+
 /** A network for inference. Dispose of it, or hold it with `await using`. */
 export class Model {
   /** Width of an embedding. */
@@ -107,6 +118,7 @@ export class Model {
    */
   static async from(design: ModelDesign, weights: Weights, options: ModelOptions = {}): Promise<Model> {
     const model = new Model(design, weights, options);
+    dropped.register(model, design.backbone, model);
     try {
       await model.#engineFor(model.#options.batch);
       return model;
@@ -162,20 +174,32 @@ export class Model {
   /**
    * Embeddings h of JPEG pictures, pictures x width, row after row. Each is resized to the model's size: crop
    * to the face and to a square first, and turn it upright (EXIF is not read).
+   * @param options.threads Threads that read the pictures. @default 2
+   * @param options.signal Aborting finishes the batch under way and rejects with `signal.reason`.
    * @throws ComFaceError CORRUPT_FILE or IO naming the first picture that cannot be read, DISPOSED.
    */
-  async embed(files: readonly string[], options: { threads?: number } = {}): Promise<Float32Array> {
+  async embed(files: readonly string[], options: { threads?: number; signal?: AbortSignal | undefined } = {}): Promise<Float32Array> {
     this.#checkOpen();
     const paths = textsOf('files', files);
     checkObject('options', options);
-    const { threads = 2 } = options;
+    const { threads = 2, signal } = options;
     checkInteger('threads', threads, 1, 64);
-    const engine = await this.#engineFor(paths.length <= kSmallBatch ? kSmallBatch : this.#options.batch);
+    checkSignal(signal);
+    signal?.throwIfAborted();
+    const batch = paths.length <= kSmallBatch ? kSmallBatch : this.#options.batch;
+    const engine = await this.#engineFor(batch);
     if (paths.length === 0) return new Float32Array();
     const source = native().module.openFiles(paths, this.design.size, threads, 0);
     try {
-      const samples = Uint32Array.from(paths, (_, i) => i);
-      return await engine.embed(source, samples, 'avgpool', this.design.augment as NativeAugment);
+      const embeddings = new Float32Array(paths.length * this.width);
+      // A batch at a time: so an abort has not long to wait, and no large copy holds up the event loop.
+      for (let first = 0; first < paths.length; first += batch) {
+        signal?.throwIfAborted();
+        const samples = Uint32Array.from({ length: Math.min(batch, paths.length - first) }, (_, i) => first + i);
+        embeddings.set(await engine.embed(source, samples, 'avgpool', this.design.augment as NativeAugment), first * this.width);
+      }
+      signal?.throwIfAborted();
+      return embeddings;
     } finally {
       source.dispose();
     }
@@ -185,8 +209,9 @@ export class Model {
    * How much the face changed from picture x to picture y of the same person.
    * @throws ComFaceError as {@link Model.embed}; INVALID_INPUT when the model was trained without the change head.
    */
-  async compare(x: string, y: string): Promise<Comparison> {
-    const h = await this.embed([x, y]);
+  async compare(x: string, y: string, options: { signal?: AbortSignal | undefined } = {}): Promise<Comparison> {
+    checkObject('options', options);
+    const h = await this.embed([x, y], { signal: options.signal });
     return { change: this.changeOf(h, h.subarray(this.width)) };
   }
 
@@ -213,6 +238,7 @@ export class Model {
 
   dispose(): void {
     this.#isDisposed = true;
+    dropped.unregister(this);
     for (const engine of this.#engines.values()) {
       engine.then(
         (made) => made.dispose(),

@@ -85,7 +85,8 @@ export interface NativeEngine {
   backward(): Promise<void>;
   update(adam: NativeAdam): Promise<void>;
   read(slot: Slot, name: string): Promise<Float32Array>;
-  write(slot: Slot, name: string, value: Float32Array): Promise<void>;
+  /** With `offset`, in numbers, `value` is a part: parts come in order from 0, and the tensor is written with the last. */
+  write(slot: Slot, name: string, value: Float32Array, offset?: number): Promise<void>;
   dispose(): void;
 }
 

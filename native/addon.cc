@@ -253,12 +253,13 @@ struct EngineHost {
   std::shared_ptr<Worker> reaper;
   std::shared_ptr<Worker> worker = std::make_shared<Worker>();  // last: joined before what it works on goes
 
-  /** Frees the engine once its running job is done, and then its thread. The one job with a share passes it on. */
+  /** Frees the engine once its running job is done, and then its thread. The one job with a share passes it on. After
+   * this nobody but the reaper touches `worker`. */
   static void retire(const std::shared_ptr<EngineHost>& host) {
     host->worker->post([host]() mutable {
       host->engine.reset();
       const std::shared_ptr<Worker> reaper = host->reaper;
-      reaper->post([host = std::move(host)] { host->worker->stop(); });
+      reaper->post([host = std::move(host)] { host->worker.reset(); });
     });
   }
 };
@@ -336,7 +337,7 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
   template <class Work>
   Napi::Value enqueue(const Napi::CallbackInfo& info, Work work) {
     if (host_->disposed) return Environment::of(info.Env()).reject(info.Env(), disposedError());
-    const auto answer = [host = host_.get(), work]() -> Convert {
+    auto answer = [host = host_.get(), work = std::move(work)]() mutable -> Convert {
       if (host->disposed) throw disposedError();
       if (host->failed) throw Error(Code::deviceFailed, "This engine failed earlier; make a new one.");
       try {
@@ -346,7 +347,8 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
         throw;
       }
     };
-    return Environment::of(info.Env()).run(info.Env(), *host_->worker, info.This(), answer, nullptr, underway_);
+    return Environment::of(info.Env())
+        .run(info.Env(), *host_->worker, info.This(), std::move(answer), nullptr, underway_);
   }
   static Error disposedError() { return Error(Code::disposed, "This engine is disposed."); }
   static Convert nothing() {
@@ -424,18 +426,23 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
       return enqueue(info, [slot, name = stringOf(info[1], "name")](Engine& engine) {
         auto values = std::make_shared<std::vector<float>>(sizeOf(engine.graph(), slot, name));
         engine.program().read(slot, name, *values);
-        return [values](Napi::Env env) -> Napi::Value { return toArray(env, *values); };
+        return [values](Napi::Env env) -> Napi::Value { return handOver(env, values, Environment::of(env).reaper()); };
       });
     });
   }
   Napi::Value write(const Napi::CallbackInfo& info) {
     return guarded(info.Env(), [&] {
       const Slot slot = slotOf(info[0]);
-      return enqueue(info,
-                     [slot, name = stringOf(info[1], "name"), values = floatsOf(info[2], "value")](Engine& engine) {
-                       engine.program().write(slot, name, values);
-                       return nothing();
-                     });
+      const double offset = info[3].IsUndefined() ? -1 : numberOf(info[3], "offset", 0, 9e15);
+      return enqueue(
+          info, [slot, name = stringOf(info[1], "name"), values = floatsOf(info[2], "value"), offset](Engine& engine) {
+            if (offset < 0) {
+              engine.program().write(slot, name, values);
+            } else {
+              engine.writePart(slot, name, values, static_cast<size_t>(offset), sizeOf(engine.graph(), slot, name));
+            }
+            return nothing();
+          });
     });
   }
   static size_t sizeOf(const Graph& graph, Slot slot, const std::string& name) {

@@ -144,6 +144,22 @@ void Engine::update(const Adam& adam) {
   phase_ = Phase::idle;
 }
 
+void Engine::writePart(Slot slot, const std::string& name, std::span<const float> part, size_t offset, size_t count) {
+  std::vector<float>& values = parts_.values;
+  if (offset == 0) {
+    parts_ = {slot, name, {}};
+    values.reserve(count);
+  }
+  if (parts_.slot != slot || parts_.name != name || offset != values.size() || part.size() > count - offset) {
+    throw Error(Code::invalidInput, "Expected the parts of `" + name + "` in order from offset 0, " +
+                                        std::to_string(count) + " numbers in all.");
+  }
+  values.insert(values.end(), part.begin(), part.end());
+  if (values.size() < count) return;
+  program_->write(slot, name, values);
+  parts_ = {};
+}
+
 void Engine::prefetch(const std::shared_ptr<Source>& source, const Plan& plan) {
   pendingPlan_ = plan, pendingSource_ = source;
   filled_ = false;

@@ -58,6 +58,8 @@ class Engine : public Counted<Engine> {
   void forward(std::span<const float> input, std::span<const float> targets, std::span<double> losses);
   void backward();
   void update(const Adam& adam);
+  /** A tensor of `count` numbers in parts, in order from offset 0; it is written when the last has come. */
+  void writePart(Slot slot, const std::string& name, std::span<const float> part, size_t offset, size_t count);
   Program& program() { return *program_; }
   const Graph& graph() const { return graph_; }
 
@@ -73,6 +75,11 @@ class Engine : public Counted<Engine> {
   Graph graph_;
   Phase phase_ = Phase::idle;
   std::unique_ptr<Program> program_;
+  struct {
+    Slot slot{};
+    std::string name;
+    std::vector<float> values;
+  } parts_;  // of a tensor that is being written
   Batch batches_[2];
   int current_ = 0;
   std::vector<float> statistic_;  // one at a time, to look at

@@ -112,6 +112,17 @@ Napi::Float32Array toArray(Napi::Env env, const std::vector<float>& values) {
   std::copy(values.begin(), values.end(), array.Data());
   return array;
 }
+Napi::Float32Array handOver(Napi::Env env, std::shared_ptr<std::vector<float>> values, std::shared_ptr<Worker> reaper) {
+  constexpr size_t kFewBytes = 1 << 16;
+  const size_t bytes = values->size() * sizeof(float);
+  if (bytes <= kFewBytes) return toArray(env, *values);
+  float* data = values->data();
+  auto free = [values = std::move(values), reaper = std::move(reaper)](Napi::BasicEnv, void*) mutable {
+    reaper->post([values = std::move(values)] {});
+  };
+  const auto buffer = Napi::ArrayBuffer::New(env, data, bytes, std::move(free));
+  return Napi::Float32Array::New(env, bytes / sizeof(float), buffer, 0);
+}
 Napi::Uint8Array toBytes(Napi::Env env, const std::vector<uint8_t>& values) {
   auto array = Napi::Uint8Array::New(env, values.size());
   std::copy(values.begin(), values.end(), array.Data());

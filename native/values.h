@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "engine.h"
 #include "records.h"
 
 namespace comface {
@@ -30,6 +31,9 @@ Graph graphOf(const Napi::Value& value);
 Shots shotsOf(const Napi::Value& value);
 
 Napi::Float32Array toArray(Napi::Env env, const std::vector<float>& values);
+/** The same numbers without a copy when they are many: it would hold up JavaScript for milliseconds. They are freed on
+ * the reaper's thread. */
+Napi::Float32Array handOver(Napi::Env env, std::shared_ptr<std::vector<float>> values, std::shared_ptr<Worker> reaper);
 Napi::Uint8Array toBytes(Napi::Env env, const std::vector<uint8_t>& values);
 Napi::Array toBroken(Napi::Env env, const std::vector<Broken>& broken);
 /** Name and dims of each. */

@@ -488,3 +488,24 @@ test('a process ends by itself when its last call is answered', () => {
   const child = runChild(`train(${JSON.stringify(files)}, 2).then(() => console.log('done'));`);
   expect([child.status, child.stdout]).toEqual([0, 'done\n']);
 });
+
+test('a tensor may be written in parts, in order, and takes effect with the last', async () => {
+  const engine = await engineFor({ layers, batch });
+  await engine.initialize(1n);
+  const before = await engine.read('parameter', 'conv.weight');
+  const value = numbers(before.length, 73);
+  const write = (from: number, to: number) => engine.write('parameter', 'conv.weight', value.slice(from, to), from);
+  await write(0, 100);
+  for (const [name, part, offset] of [
+    ['conv.weight', value.slice(101, 200), 101],
+    ['conv.weight', value, 100],
+    ['norm.weight', new Float32Array(6), 10],
+    ['nothing', new Float32Array(6), 0],
+  ] as const) {
+    await expect(engine.write('parameter', name, part, offset)).rejects.toMatchObject({ code: 'INVALID_INPUT' });
+  }
+  expect(await engine.read('parameter', 'conv.weight')).toEqual(before);
+  await Promise.all([write(0, 100), write(100, 101), write(101, before.length)]);
+  expect(await engine.read('parameter', 'conv.weight')).toEqual(value);
+  await expect(write(before.length, before.length)).rejects.toMatchObject({ code: 'INVALID_INPUT' });
+});

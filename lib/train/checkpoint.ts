@@ -6,7 +6,7 @@ import { basename, dirname, join, resolve } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import * as z from 'zod';
 import { ComFaceError, invalid, show } from '../errors.js';
-import { decodeSafetensors, encodeSafetensors, type Tensor } from '../weights/safetensors.js';
+import { decodeSafetensors, encodeInPieces, type Tensor } from '../weights/safetensors.js';
 import { disk, errorCode, explained, type FileSystem } from './files.js';
 
 export type { FileSystem } from './files.js';
@@ -206,7 +206,12 @@ async function encodeFinite(tensors: ReadonlyMap<string, Tensor>): Promise<Uint8
     }
     await nextTurn();
   }
-  return encodeSafetensors(tensors);
+  const pieces = encodeInPieces(tensors);
+  for (;;) {
+    const piece = pieces.next();
+    if (piece.done) return piece.value;
+    await nextTurn();
+  }
 }
 
 /** A plain loop: findIndex() takes six times as long, and the event loop waits. */
@@ -218,7 +223,7 @@ function firstNotFinite(data: Float32Array): number {
 /** In pieces of a few milliseconds: a large model would hold up the event loop. */
 async function sha256(bytes: Uint8Array): Promise<string> {
   const hash = createHash('sha256');
-  const piece = 4 * 2 ** 20;
+  const piece = 2 ** 20;
   for (let at = 0; at < bytes.length; at += piece) {
     hash.update(bytes.subarray(at, at + piece));
     await nextTurn();

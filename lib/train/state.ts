@@ -10,6 +10,9 @@ const moments = [
   ['secondMoment', '.exp_avg_sq'],
 ] as const;
 
+/** Numbers copied in one native call: 64 KiB take some 30 us of the event loop, a whole tensor up to 10 ms. */
+const kPart = 16 * 1024;
+
 const readTensor = async (engine: NativeEngine, slot: Slot, { name, dims }: NativeTensorInfo): Promise<Tensor> => ({
   dtype: 'F32',
   shape: dims,
@@ -54,7 +57,13 @@ export async function writeState(
         hint: 'These weights are of another network: compare backbone, width and heads.',
       });
     }
-    await engine.write(slot, name, data as Float32Array);
+    const count = dims.reduce((a, b) => a * b, 1);
+    // What is no such tensor is refused at the native door, which names it.
+    if (count <= kPart || !(data instanceof Float32Array) || data.length !== count) {
+      await engine.write(slot, name, data as Float32Array);
+      return;
+    }
+    for (let at = 0; at < count; at += kPart) await engine.write(slot, name, data.subarray(at, at + kPart), at);
   };
   for (const info of engine.parameters) {
     await write('parameter', info, weights.get(info.name));

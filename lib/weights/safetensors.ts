@@ -20,6 +20,21 @@ const unreadTypes = ['BOOL', 'U8', 'I8', 'F8_E5M2', 'F8_E4M3', 'I16', 'U16', 'F1
  * @throws ComFaceError INVALID_INPUT when a shape does not match its data or a tensor is named `__metadata__`.
  */
 export function encodeSafetensors(tensors: ReadonlyMap<string, Tensor>, metadata: Record<string, string> = {}): Uint8Array {
+  const pieces = encodeInPieces(tensors, metadata);
+  for (;;) {
+    const piece = pieces.next();
+    if (piece.done) return piece.value;
+  }
+}
+
+/** Bytes copied at a time: a millisecond or two, most of it for memory that is touched for the first time. */
+const kPiece = 2 ** 20;
+
+/** {@link encodeSafetensors} with a pause after every piece, in which others may have the event loop; returns the file. */
+export function* encodeInPieces(
+  tensors: ReadonlyMap<string, Tensor>,
+  metadata: Record<string, string> = {},
+): Generator<undefined, Uint8Array> {
   const offsets = placeTensors(tensors);
   const entries = Object.keys(metadata).length === 0 ? [] : [`"__metadata__":${JSON.stringify(metadata)}`];
   let dataBytes = 0;
@@ -36,7 +51,12 @@ export function encodeSafetensors(tensors: ReadonlyMap<string, Tensor>, metadata
   file.set(text, 8);
   file.fill(0x20, 8 + text.length, 8 + headerBytes);
   for (const [name, { data }] of tensors) {
-    file.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), 8 + headerBytes + (offsets.get(name) ?? 0));
+    const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+    const begin = 8 + headerBytes + (offsets.get(name) ?? 0);
+    for (let at = 0; at < bytes.length; at += kPiece) {
+      file.set(bytes.subarray(at, at + kPiece), begin + at);
+      yield;
+    }
   }
   return file;
 }

@@ -144,28 +144,36 @@ figure('N6 blocks of ResNets compute what PyTorch computes', { ci: cases.blocks.
   await judgeSteps(blockCases(), new Golden('blocks'), say, 'resnet18/50/101 blocks');
 });
 
-figure('N6 whole ResNets compute what PyTorch computes', { ci: cases.nets.length, long: cases.nets.length, seconds: 300 }, async ({ say }) => {
-  await judgeSteps(netCases(), new Golden('nets'), say, 'resnet18/50/101');
-});
+figure(
+  'N6 whole ResNets compute what PyTorch computes',
+  { ci: cases.nets.length, long: cases.nets.length, seconds: 300 },
+  async ({ say }) => {
+    await judgeSteps(netCases(), new Golden('nets'), say, 'resnet18/50/101');
+  },
+);
 
-figure('N6 bf16 is as near as rounding allows', { ci: narrowCases().length, long: narrowCases().length, seconds: 300 }, async ({ say, skip }) => {
-  if (!native().module.cpu.avx512) skip('bf16 needs a processor with AVX-512; run it on one');
-  const golden = new Golden('nets');
-  const said: string[] = [];
-  const ratios: [string, number][] = [];
-  for (const { key, graph } of narrowCases()) {
-    const [actual, plain] = [new Errors(), new Errors()];
-    await measureStep(actual, golden, key, graph, { device: 'cpu', precision: 'bf16' });
-    await measureStep(plain, golden, key, graph, { device: 'reference', precision: 'bf16' });
-    const of = (errors: Errors, kind: string) => relative(errors.squares.get(kind)!);
-    said.push(
-      `${key} ${stepKinds.map((kind) => `${kind}s ${of(actual, kind).toPrecision(2)} / ${of(plain, kind).toPrecision(2)}`).join(', ')}`,
-    );
-    for (const kind of stepKinds) ratios.push([`${key} ${kind}`, of(actual, kind) / of(plain, kind)]);
-  }
-  say(`bf16, all tensors together, cpu / plain loops rounded to bf16: ${said.join('; ')} (limit 1.5 x plain loops)`);
-  for (const [what, ratio] of ratios) expect(ratio, what).toBeLessThanOrEqual(1.5);
-});
+figure(
+  'N6 bf16 is as near as rounding allows',
+  { ci: narrowCases().length, long: narrowCases().length, seconds: 300 },
+  async ({ say, skip }) => {
+    if (!native().module.cpu.avx512) skip('bf16 needs a processor with AVX-512; run it on one');
+    const golden = new Golden('nets');
+    const said: string[] = [];
+    const ratios: [string, number][] = [];
+    for (const { key, graph } of narrowCases()) {
+      const [actual, plain] = [new Errors(), new Errors()];
+      await measureStep(actual, golden, key, graph, { device: 'cpu', precision: 'bf16' });
+      await measureStep(plain, golden, key, graph, { device: 'reference', precision: 'bf16' });
+      const of = (errors: Errors, kind: string) => relative(errors.squares.get(kind)!);
+      said.push(
+        `${key} ${stepKinds.map((kind) => `${kind}s ${of(actual, kind).toPrecision(2)} / ${of(plain, kind).toPrecision(2)}`).join(', ')}`,
+      );
+      for (const kind of stepKinds) ratios.push([`${key} ${kind}`, of(actual, kind) / of(plain, kind)]);
+    }
+    say(`bf16, all tensors together, cpu / plain loops rounded to bf16: ${said.join('; ')} (limit 1.5 x plain loops)`);
+    for (const [what, ratio] of ratios) expect(ratio, what).toBeLessThanOrEqual(1.5);
+  },
+);
 
 /** Embeddings as the weight of a linear layer that reads the identity: its gradient is theirs, transposed. */
 function embeddings(name: string, rows: number, out: number): LayerRecord[] {
