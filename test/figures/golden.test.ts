@@ -1,10 +1,8 @@
 // N6: what ComFace computes is what PyTorch computes. test/golden/make.py wrote what is expected, in double; both backends have to reach it in float.
 // Limits: 1e-4 for outputs, gradients and statistics (the worst tensor's relative L2 distance), 1e-5 for losses.
-import { mkdtempSync, rmSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { expect, onTestFinished, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { comfaceGraph } from '../../lib/models/heads.ts';
 import type { LayerRecord } from '../../lib/models/layers.ts';
 import { backbone, embeddingWidth } from '../../lib/models/resnet.ts';
@@ -25,10 +23,11 @@ import {
   picture,
   relative,
   short,
+  squaresOf,
   torchvisionNames,
 } from '../golden/golden.ts';
 import { keyed, sketch, weightOf, words } from '../golden/keyed.ts';
-import { engineFor } from '../support.ts';
+import { engineFor, temporaryFolder } from '../support.ts';
 import { figure } from './figure.ts';
 
 const kLimit = 1e-4;
@@ -123,10 +122,9 @@ async function judgeSteps(list: StepCase[], golden: Golden, say: (line: string) 
 
 /** The worst over all cases of what make.py measured of PyTorch in float32. */
 function torchWorst(golden: Golden, kinds: readonly string[]): string {
-  const all = [...golden.torch.values()].join(' ');
   return kinds
     .map((kind) => {
-      const found = [...all.matchAll(new RegExp(`\\b${kind}s? (\\S+)`, 'g'))].map(([, error]) => Number(error));
+      const found = [...golden.made.matchAll(new RegExp(`\\b${kind}s? (\\S+)`, 'g'))].map(([, error]) => Number(error));
       return `${kind.replace(/s$/, '')}s ${short(Math.max(...found))}`;
     })
     .join(', ');
@@ -411,29 +409,19 @@ figure('N6 each augmentation is the formula of torchvision', { ci: cases.augment
     // View by view: one that is wrong must not hide among the others.
     const length = 3 * size * size;
     for (let at = 0; at < images.length; at += length) {
-      errors.add('view', `${name}, view ${at / length}`, distances(images.subarray(at, at + length), expected.subarray(at, at + length)));
+      errors.add('view', `${name}, view ${at / length}`, squaresOf(images.subarray(at, at + length), expected.subarray(at, at + length)));
     }
-    errors.add(name, name, distances(images, expected));
+    errors.add(name, name, squaresOf(images, expected));
   }
   const all = cases.augment.map(({ name }) => `${name} ${short(errors.worst.get(name)!)}`).join(', ');
   say(`augmentations: ${all}; worst view ${short(errors.worst.get('view')!)} (limit ${short(kLimit)})`);
   expect(errors.worst.get('view'), errors.where.get('view')).toBeLessThanOrEqual(kLimit);
 });
 
-function distances(actual: Float32Array, expected: Float32Array) {
-  let [difference, size] = [0, 0];
-  for (const [i, x] of expected.entries()) {
-    difference += (actual[i]! - x) ** 2;
-    size += x * x;
-  }
-  return { difference, size };
-}
-
 figure('N6 a saved ResNet-50 has the names and shapes of torchvision', { ci: 318, long: 318 }, async ({ count, say }) => {
   const head = { embedding: 2048, projection: { hidden: 2048, out: 128 }, temperature: 0.1, interPersonal: 1, intraPersonal: 1 };
   const engine = await engineFor({ layers: comfaceGraph(backbone('resnet50', { size: 32 }), head), batch: 6, training: false });
-  const folder = mkdtempSync(join(tmpdir(), 'comface-'));
-  onTestFinished(() => rmSync(folder, { recursive: true }));
+  const folder = temporaryFolder();
   const path = await saveCheckpoint(
     folder,
     { step: 7, weights: await readWeights(engine, 7), optimizer: new Map(), info: {} },

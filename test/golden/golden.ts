@@ -72,6 +72,15 @@ export interface Squares {
   size: number;
 }
 
+export function squaresOf(actual: Float32Array, expected: Float32Array): Squares {
+  let [difference, size] = [0, 0];
+  for (const [i, x] of expected.entries()) {
+    difference += (actual[i]! - x) ** 2;
+    size += x * x;
+  }
+  return { difference, size };
+}
+
 export const relative = ({ difference, size }: Squares): number => (difference === 0 ? 0 : Math.sqrt(difference / Math.max(size, 1e-12)));
 
 /** The worst relative distance and, for all tensors together, the squares; by kind (output, gradient, statistic, ...). */
@@ -104,13 +113,13 @@ export const short = (x: number): string => x.toExponential(1).replace('.0e', 'e
 /** One file of goldens. */
 export class Golden {
   readonly #tensors: ReadonlyMap<string, { shape: number[]; data: Float32Array }>;
-  /** What PyTorch itself loses in float32, by case. */
-  readonly torch: ReadonlyMap<string, string>;
+  /** Versions, and what PyTorch itself loses in float32, case by case. */
+  readonly made: string;
 
   constructor(name: string) {
     const { tensors, metadata } = decodeSafetensors(read(`${name}.safetensors`), name);
     this.#tensors = tensors as Map<string, { shape: number[]; data: Float32Array }>;
-    this.torch = new Map(Object.entries(metadata));
+    this.made = metadata.made ?? '';
   }
 
   get(name: string): Float32Array {
@@ -129,12 +138,7 @@ export class Golden {
     const whole = this.#tensors.get(name)?.data;
     if (whole) {
       if (whole.length !== actual.length) throw new Error(`${name} has ${actual.length} numbers and not ${whole.length}`);
-      let [difference, size] = [0, 0];
-      for (const [i, x] of whole.entries()) {
-        difference += (actual[i]! - x) ** 2;
-        size += x * x;
-      }
-      return { difference, size };
+      return squaresOf(actual, whole);
     }
     const expected = this.get(`${name}#`);
     let difference = 0;

@@ -206,8 +206,11 @@ class Golden:
 
     def save(self):
         path = here / f"{self.name}.safetensors"
-        save_file(self.tensors, path, self.metadata)
-        print(f"{path.name}: {path.stat().st_size:,} bytes; {json.dumps(self.metadata)}")
+        # One entry: safetensors writes several in a random order, and the same goldens have to be the same bytes.
+        made = " | ".join(f"{name} {value}" for name, value in self.metadata.items())
+        save_file(self.tensors, path, {"made": made})
+        path.chmod(0o644)
+        print(f"{path.name}: {path.stat().st_size:,} bytes; {made}")
 
 
 def one_step(module, x, seed, prefix):
