@@ -264,7 +264,7 @@ export async function campaign(count: number, { withFaults = false } = {}): Prom
   };
   let number = 0;
   // What went wrong once is enough as well.
-  const isWrong = () => told.lost.length + told.differing.length + told.badLogs.length > 0;
+  const isWrong = () => told.lost.length + told.differing.length + told.badLogs.length + told.leftovers.length > 0;
   const isEnough = () => told.kills + told.faults >= count || isWrong();
   const lane = async () => {
     while (!isEnough()) await oneRun(setting, ++number, told, isEnough);

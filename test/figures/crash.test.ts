@@ -133,7 +133,7 @@ async function overlapped(make: () => Promise<SimulatedDisk>, steps: [number, nu
   if (!actors.some(({ outcome }) => outcome?.saved)) survey.bad.push(`both failed ${moment}`);
 }
 
-figure('R2 a power loss at any moment leaves the old or the new checkpoint', { ci: 60, long: 3000 }, async ({ count, say }) => {
+figure('R2 a power loss at any moment leaves the old or the new checkpoint', { ci: 60, long: 2600 }, async ({ count, say }) => {
   const bad: string[] = [];
   let states = 0;
   for (const [name, make, keep, during] of saves) {
@@ -223,7 +223,7 @@ function* stackedFaults(): Generator<{ save: (typeof failingSaves)[number]; faul
               };
 }
 
-figure('R3 a file call that fails is told of and harms nothing', { ci: 1000, long: 100_000 }, async ({ count, say }) => {
+figure('R3 a file call that fails is told of and harms nothing', { ci: 1000, long: 40_000 }, async ({ count, say }) => {
   const faults = new Faults();
   for (const code of codes) {
     for (const forGood of [false, true]) {
