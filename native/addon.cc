@@ -1,16 +1,12 @@
-// The classes, functions and promises that JavaScript sees, and the translation of errors. Knows Node, as only values.h
-// does besides. Native threads own no Node handles; every result travels back through one thread-safe function per
-// environment.
+// The classes and functions that JavaScript sees. Knows Node, as only values.h and environment.h do besides.
 #include <napi.h>
 
 #include <algorithm>
 #include <cstdlib>
 #include <functional>
-#include <optional>
-#include <unordered_map>
 #include <vector>
 
-#include "engine.h"
+#include "environment.h"
 #include "jpeg.h"
 #include "pool.h"
 #include "rng.h"
@@ -19,14 +15,6 @@
 namespace comface {
 namespace {
 
-const char* const kCodeNames[] = {
-    "INVALID_CONFIG", "INVALID_INPUT", "CORRUPT_FILE", "DEVICE_UNAVAILABLE", "DEVICE_FAILED",
-    "OUT_OF_MEMORY",  "NOT_FINITE",    "BUSY",         "DISPOSED",           "IO"};
-
-using Convert = std::function<Napi::Value(Napi::Env)>;  // runs on the JavaScript thread
-
-struct EngineHost;
-
 /** Mark our objects: an argument may be any object, and so may what an accessor is called on. V8 checks methods only.
  */
 constexpr napi_type_tag kSourceTag = {0x9a1c6f0e5b7d4c21, 0x8e43d2f7a6b0c915};
@@ -34,149 +22,6 @@ constexpr napi_type_tag kEngineTag = {0x3f5e92c1d8a74b06, 0xb17a60e4c9d2385f};
 
 bool isTagged(const Napi::Value& value, const napi_type_tag& tag) {
   return value.IsObject() && value.As<Napi::Object>().CheckTypeTag(&tag);
-}
-
-/** One promise under way: made and destroyed on the JavaScript thread, worked on in between. */
-struct Call : Counted<Call> {
-  Call(Napi::Env env, Napi::Value owner) : deferred(Napi::Promise::Deferred::New(env)) {
-    if (owner.IsObject()) this->owner = Napi::Persistent(owner.As<Napi::Object>());
-  }
-  Napi::Promise::Deferred deferred;
-  Napi::ObjectReference owner;       // keeps an engine alive while it works
-  std::shared_ptr<EngineHost> host;  // the same for one being made: its worker must not be what frees it
-  std::shared_ptr<int> underway;     // calls of an engine that are not answered yet
-  Convert convert;
-  std::optional<Error> error;
-};
-
-class Environment;
-void deliver(Napi::Env env, Napi::Function, Environment* environment, Call* finished);
-
-/** What one environment (main thread or worker thread) owns. */
-class Environment {
- public:
-  explicit Environment(Napi::Env env)
-      : deliver_(Delivery::New(env, "comface", 0, 1, this)),
-        utility_(std::make_unique<Worker>()),
-        reaper_(std::make_shared<Worker>()) {
-    deliver_.Unref(env);
-    // Registered after the thread-safe function, so it runs before that one goes: all threads are joined first.
-    env.AddCleanupHook([this] { stop(); });
-  }
-  static Environment& of(Napi::Env env) { return *env.GetInstanceData<Environment>(); }
-
-  /** Posts `work` to a worker and returns its promise. `work` returns how to make the JavaScript value. */
-  Napi::Promise run(Napi::Env env, Worker& worker, Napi::Value owner, std::function<Convert()> work,
-                    std::shared_ptr<EngineHost> host = nullptr, std::shared_ptr<int> underway = nullptr) {
-    auto owned = std::make_unique<Call>(env, owner);
-    Call* const call = owned.get();
-    call->host = std::move(host), call->underway = std::move(underway);
-    const Napi::Promise promise = call->deferred.Promise();
-    const auto place = calls_.emplace(call, std::move(owned)).first;
-    try {
-      worker.post([this, call, work = std::move(work)] {
-        try {
-          call->convert = work();
-        } catch (...) {
-          call->error.emplace(currentError());
-        }
-        deliver_.BlockingCall(call);
-      });
-    } catch (...) {
-      calls_.erase(place);
-      throw;
-    }
-    // Only now, when nothing can fail any more; the answer cannot come before this function has returned.
-    if (calls_.size() == 1) deliver_.Ref(env);  // a pending promise keeps the process alive
-    if (call->underway) ++*call->underway;
-    return promise;
-  }
-
-  Napi::Value makeError(Napi::Env env, const Error& e) {
-    const auto code = Napi::String::New(env, kCodeNames[static_cast<int>(e.code)]);
-    const auto message = Napi::String::New(env, e.message.substr(0, kMessageBytes));
-    if (!errorClass.IsEmpty()) return errorClass.New({code, message});
-    Napi::Error plain = Napi::Error::New(env, message.Utf8Value());
-    plain.Set("code", code);
-    return plain.Value();
-  }
-
-  Napi::Promise reject(Napi::Env env, const Error& e) {
-    const auto deferred = Napi::Promise::Deferred::New(env);
-    deferred.Reject(makeError(env, e));
-    return deferred.Promise();
-  }
-
-  Worker& utility() { return *utility_; }
-  /** The thread that frees what joins threads or gives back much memory: neither may hold up JavaScript. */
-  const std::shared_ptr<Worker>& reaper() { return reaper_; }
-  void add(const std::shared_ptr<Worker>& worker) {
-    std::erase_if(workers_, [](const auto& other) { return other.expired(); });
-    workers_.push_back(worker);
-  }
-
-  Napi::FunctionReference errorClass, engineClass, sourceClass;
-  std::shared_ptr<EngineHost> making;  // what the next engine object is to hold; only set while one is being made
-
-  /** Answers a call on the JavaScript thread, if stop() has not dropped it. */
-  void settle(Napi::Env env, Call* finished) {
-    const auto node = calls_.extract(finished);
-    if (node.empty()) return;
-    const std::unique_ptr<Call>& call = node.mapped();
-    if (calls_.empty()) deliver_.Unref(env);
-    if (call->underway) --*call->underway;
-    const Napi::HandleScope scope(env);
-    try {
-      if (call->error)
-        call->deferred.Reject(makeError(env, *call->error));
-      else
-        call->deferred.Resolve(call->convert(env));
-    } catch (const Napi::Error& e) {
-      call->deferred.Reject(e.Value());
-    } catch (...) {
-      call->deferred.Reject(makeError(env, currentError()));
-    }
-  }
-
- private:
-  using Delivery = Napi::TypedThreadSafeFunction<Environment, Call, deliver>;
-  static constexpr size_t kMessageBytes = 16384;  // a name in it may be as long as a string can get
-
-  /** No promise can be settled from here on, so what is still under way is dropped. */
-  void stop() {
-    std::vector<std::shared_ptr<Worker>> alive;  // held to the end, or a worker's last job could free its own thread
-    for (const auto& worker : workers_) alive.push_back(worker.lock());
-    reaper_->stop();
-    for (const auto& worker : alive) {
-      if (worker) worker->stop();
-    }
-    utility_->stop();
-    calls_.clear();
-  }
-
-  Delivery deliver_;
-  std::unique_ptr<Worker> utility_;
-  std::shared_ptr<Worker> reaper_;
-  std::vector<std::weak_ptr<Worker>> workers_;
-  std::unordered_map<Call*, std::unique_ptr<Call>> calls_;  // under way or answered and not yet delivered
-};
-
-/** An environment that has ended delivers what is left without a Napi::Env; stop() has freed that. */
-void deliver(Napi::Env env, Napi::Function, Environment* environment, Call* finished) {
-  if (env != nullptr) environment->settle(env, finished);
-}
-
-/** Runs a method body; what it throws becomes a thrown ComFaceError, but Node's own exceptions go through as they are.
- */
-template <class F>
-auto guarded(Napi::Env env, const F& body) {
-  try {
-    return body();
-  } catch (const Napi::Error&) {
-    throw;
-  } catch (...) {
-    throw Napi::Error(env, Environment::of(env).makeError(env, currentError()));
-  }
 }
 
 // ---- classes ----
@@ -243,6 +88,8 @@ class SourceObject : public Napi::ObjectWrap<SourceObject> {
   std::shared_ptr<Source> source_;
 };
 
+}  // namespace
+
 /** The engine and its thread. Never freed on that thread, for it joins it: its jobs hold no share. */
 struct EngineHost {
   explicit EngineHost(std::shared_ptr<Worker> reaper) : reaper(std::move(reaper)) {}
@@ -263,6 +110,8 @@ struct EngineHost {
     });
   }
 };
+
+namespace {
 
 class EngineObject : public Napi::ObjectWrap<EngineObject> {
  public:

@@ -1,5 +1,6 @@
 // JavaScript values to structs and back. What does not fit throws invalidInput naming the argument; the ranges are in
-// records.h. This file with values.cc, and addon.cc, are the only ones that know Node.
+// records.h. This file with values.cc, environment.h and addon.cc are the only ones that
+// know Node.
 #pragma once
 #include <napi.h>
 

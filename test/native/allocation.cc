@@ -210,7 +210,10 @@ Phase phaseOf(const std::string& name, const std::string& library, const std::ve
   const auto engine =
       std::make_shared<Engine>(library, isEmbedding ? tests::embeddingGraph(kSize) : tests::trainingGraph(kSize));
   engine->initialize(1);
-  if (isEmbedding) return {nothing, [=] { return engine->embed(*source, {0, 1, 2, 3, 4}, "embedding", {}); }, noBits};
+  if (isEmbedding) {
+    static const std::atomic<bool> stopping = false;
+    return {nothing, [=] { return engine->embed(*source, {0, 1, 2, 3, 4}, "embedding", {}, stopping); }, noBits};
+  }
   // Every try starts from the same state, as a run that resumes: a failed step may have moved the running statistics.
   const State state = save(*engine);
   const auto restore = [=] { load(*engine, state); };

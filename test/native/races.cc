@@ -47,10 +47,11 @@ void train(const std::shared_ptr<Source>& source, uint64_t seed, int steps) {
 }
 
 void embed(const std::shared_ptr<Source>& source, int times) {
+  const std::atomic<bool> stopping = false;
   Engine engine("", tests::embeddingGraph(kSize));
   engine.initialize(3);
   for (int i = 0; i < times; ++i) {
-    engine.embed(*source, {0, 1, 2, 3, 4}, "embedding", {});
+    engine.embed(*source, {0, 1, 2, 3, 4}, "embedding", {}, stopping);
     ++done;
   }
 }
