@@ -120,3 +120,28 @@ test('while not training, running statistics are used and the embedding is that 
   }
   expect(distance(embeddings[0]!, embeddings[1]!)).toBeLessThanOrEqual(1e-5);
 });
+
+test.runIf(native().module.cpu.avx512)(
+  'a convolution whose bf16 gradient oneDNN gets wrong is refused by name, and not beside it',
+  async () => {
+    const make = (out: number, edge: number, precision: 'fp32' | 'bf16') =>
+      engineFor({
+        layers: [
+          { op: 'input', name: 'images', channels: 16, height: edge, width: edge },
+          { op: 'conv', name: 'conv', input: 'images', out, kernel: 3, stride: 2, pad: 1 },
+        ],
+        batch: 2,
+        precision,
+      });
+    await expect(make(7, 1, 'bf16')).rejects.toMatchObject({
+      code: 'INVALID_CONFIG',
+      message: expect.stringMatching(/`conv`.*bf16.*fp32/),
+    });
+    for (const [out, edge, precision] of [
+      [16, 1, 'bf16'],
+      [7, 2, 'bf16'],
+      [7, 1, 'fp32'],
+    ] as const)
+      expect((await make(out, edge, precision)).state).toBe('ready');
+  },
+);
