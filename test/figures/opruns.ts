@@ -122,7 +122,8 @@ export function drawnCase(key: number): OpCase {
   const roll = dice(key);
   const kinds = [convCase, convCase, normCase, normCase, poolCase, denseCase, rowsCase, lossCase, blockCase, plainCase];
   const c = kinds[key % kinds.length]!(roll);
-  return { ...c, name: `drawn graph ${key}: ${c.layers.map(({ op }) => op).join(', ')}` };
+  const ops = c.layers.slice(1).map(({ op }) => op);
+  return { ...c, name: `drawn ${key}: ${ops.length > 6 ? 'residual block' : ops.join(', ')}` };
 }
 
 type Roll = ReturnType<typeof dice>;
@@ -132,7 +133,7 @@ const image = (channels: number, height: number, width: number): LayerRecord => 
 function convCase(roll: Roll): OpCase {
   const kernel = roll(1, 5);
   const [pad, stride] = [roll(0, kernel >> 1), roll(1, 3)];
-  const edge = () => roll(Math.max(1, kernel - 2 * pad), 13);
+  const edge = () => roll(Math.max(1, kernel - pad), 13);
   const conv: LayerRecord = { op: 'conv', name: 'conv', input: 'images', out: roll(1, 37), kernel, stride, pad, bias: roll(0, 1) === 1 };
   return { name: '', batch: roll(1, 4), layers: [image(roll(1, 37), edge(), edge()), conv] };
 }
@@ -200,7 +201,7 @@ function lossCase(roll: Roll): OpCase {
 
 /** As in a ResNet: stem, residual block with a new width, head with both losses' parts. */
 function blockCase(roll: Roll): OpCase {
-  const [channels, out, stride, edge] = [roll(4, 16), roll(1, 20), roll(1, 2), roll(4, 9)];
+  const [channels, out, stride, edge] = [roll(4, 16), roll(4, 20), roll(1, 2), roll(6, 9)];
   const layers: LayerRecord[] = [
     image(roll(1, 3), edge, edge),
     { op: 'conv', name: 'stem', input: 'images', out: channels, kernel: 3, stride: 1, pad: 1 },
@@ -216,7 +217,7 @@ function blockCase(roll: Roll): OpCase {
     { op: 'linear', name: 'change', input: 'pool', out: 1, bias: true },
     { op: 'squaredError', name: 'intra', input: 'change', weight: 1 },
   ];
-  return { name: '', batch: roll(2, 5), layers };
+  return { name: '', batch: roll(3, 5), layers };
 }
 
 /** The ops of one input or two that have no sizes of their own. */
