@@ -74,7 +74,7 @@ void Worker::post(std::function<void()> job) {
 }
 
 void Worker::stop() {
-  std::deque<std::function<void()>> dropped;  // freed without the lock: what a job holds may post here again
+  std::list<std::function<void()>> dropped;  // freed without the lock: what a job holds may post here again
   {
     const std::lock_guard lock(mutex_);
     stopping_ = true;

@@ -3,8 +3,8 @@
 #pragma once
 #include <atomic>
 #include <condition_variable>
-#include <deque>
 #include <functional>
+#include <list>
 #include <memory>
 #include <mutex>
 #include <thread>
@@ -28,7 +28,7 @@ class Worker : public Counted<Worker> {
  private:
   std::mutex mutex_;
   std::condition_variable wake_;
-  std::deque<std::function<void()>> jobs_;
+  std::list<std::function<void()>> jobs_;  // not a deque: an empty one has to be made without memory
   std::atomic<bool> stopping_ = false;
   std::thread thread_;
 };

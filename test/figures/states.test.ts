@@ -237,7 +237,8 @@ async function checkThrown(cells: Cells): Promise<void> {
     }
     for (const fault of ['compile', 'describe', 'sizeBytes', 'write']) {
       const made = await answer(() => engineFor('read', [`${fault} 1 ${kind}`]));
-      cells.check(`${kind} in ${fault} of a new engine`, code, made);
+      // A description is a line for people: an engine without one works.
+      cells.check(`${kind} in ${fault} of a new engine`, fault === 'describe' ? 'works' : code, made);
     }
   }
   source.dispose();
