@@ -2,7 +2,7 @@
 import { defineConfig } from 'vitest/config';
 
 const isLong = process.env.COMFACE_SOAK === 'long';
-const common = { testTimeout: 60_000, hookTimeout: 60_000, pool: 'forks' } as const;
+const common = { testTimeout: 120_000, hookTimeout: 60_000, pool: 'forks' } as const;
 
 export default defineConfig({
   test: {
