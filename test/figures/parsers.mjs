@@ -457,7 +457,7 @@ const yaml = {
     }
   },
   bombs: [
-    ...[1000, 5000, 10_000, 16_000].map(
+    ...[1000, 1950, 5000, 10_000, 16_000].map(
       (count) => /** @type {[string, () => Buffer]} */ ([`${count} brackets`, () => bytesOf(`a: ${'['.repeat(count)}`)]),
     ),
     ['8,000 lists', () => bytesOf(nest('[', 8000, ']'))],
