@@ -446,7 +446,15 @@ const yaml = {
   // The library's tree is some kilobytes for each word; 16 KiB of text and 2,000 words are the most that gets to it.
   slackMiB: 16,
   input: (random) => mutated(random, configSeeds, configTokens),
-  parse: (input) => parseConfig(input.toString(), 'fuzz.yaml'),
+  parse(input) {
+    try {
+      return parseConfig(input.toString(), 'fuzz.yaml');
+    } catch (error) {
+      // With a little less of it left, the process would have ended.
+      assert(!(error instanceof Error && error.message.includes('call stack')), 'the stack ran out');
+      throw error;
+    }
+  },
   check(result) {
     assert.equal(typeof result, 'object');
     // What a file may hold is refused by name later at most, as in data and out being one folder.
