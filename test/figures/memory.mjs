@@ -1,5 +1,6 @@
 // @ts-check
 // The measured part of M1 to M3, in a process of its own: node --expose-gc memory.mjs PART FOLDER COUNT; prints JSON.
+import { existsSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Model, train } from '../../dist/index.js';
 import { count, folder, layers, liveObjects, makeEngine, openSource, part, report, settled, stepThrough, until } from './child.mjs';
@@ -49,13 +50,14 @@ async function steps() {
 /** A whole run with log, validation and twenty checkpoints, the first before the first sample: saving takes memory that is used again. */
 async function run() {
   const kPerEpoch = 25; // steps; validation comes after each epoch
+  const saves = count / 20;
   /** @type {Sample[]} */
   const samples = [];
   /** @type {import('../../dist/index.js').TrainOptions} */
   const options = {
     ...{ data: `${folder}/data`, out: `${folder}/run`, device: 'cpu', precision: 'fp32', threads: 1, loaderThreads: 1 },
     ...{ width: 16, size: 16, pairs: 2, pairsPerEpoch: 2 * kPerEpoch, epochs: Math.ceil(count / kPerEpoch) },
-    ...{ checkpointEverySteps: count / 20, logEverySteps: 10 },
+    ...{ checkpointEverySteps: saves, logEverySteps: 10 },
     backbone: 'resnet18',
     projection: { hidden: 16, out: 16 },
   };
@@ -63,6 +65,11 @@ async function run() {
   const every = Math.round((count - first) / kSamples);
   for await (const event of train(options)) {
     if (event.type !== 'step' || event.step < first || (event.step - first) % every !== 0) continue;
+    // A save under way holds what it writes: it ends while the run waits here.
+    const saved = Math.floor((event.step - 1) / saves) * saves;
+    const name = `step-${String(saved).padStart(8, '0')}`;
+    if (!(await until(() => existsSync(`${options.out}/checkpoints/${name}`)))) throw new Error(`There is no ${name}.`);
+    await sleep(20);
     samples.push({ step: event.step, ...(await settled()) });
   }
   return growth(samples);
