@@ -48,18 +48,17 @@ export function invalid(name: string, rule: string, value: unknown, hint?: strin
 
 /** A value as it may stand in a message: short, on one line. Never throws, whatever the value's own code does. */
 export function show(value: unknown): string {
-  const text =
-    typeof value === 'string'
-      ? JSON.stringify(value.slice(0, 80))
-      : typeof value === 'object' && value !== null
-        ? describe(value)
-        : typeof value === 'function'
-          ? 'a function'
-          : String(value);
+  const text = typeof value === 'string' ? JSON.stringify(value.slice(0, 80)) : isObject(value) ? describe(value) : String(value);
   return text.length > 80 ? `${text.slice(0, 77)}...` : text;
 }
 
+function isObject(value: unknown): value is object {
+  return typeof value === 'function' || (typeof value === 'object' && value !== null);
+}
+
+/** Without trust: even to turn it into a text may throw. */
 function describe(value: object): string {
+  if (typeof value === 'function') return 'a function';
   try {
     // A list may claim any length and a buffer may be large: their beginning is enough.
     if (ArrayBuffer.isView(value)) return Object.prototype.toString.call(value);

@@ -108,6 +108,20 @@ const states = {
 };
 const names = Object.keys(states);
 
+/** Seconds of oneDNN on two threads, compiling again and again or stepping: most likely to be hit in the middle of its code. */
+async function bigWork(/** @type {boolean} */ isCompiling) {
+  const { backbone } = await import('../../dist/models/resnet.js');
+  const more = { layers: backbone('resnet18', { size: 64 }), batch: 48, precision: module.cpu.bf16 ? 'bf16' : 'fp32' };
+  while (isCompiling) (await makeEngine({ threads: 2, more })).dispose();
+  const engine = await makeEngine({ threads: 2, more });
+  const [input, seed] = [new Float32Array(48 * 3 * 64 * 64), new Float32Array(48 * 512)];
+  for (;;) {
+    await engine.forward(input, new Float32Array());
+    await engine.write('valueGradient', 'avgpool', seed);
+    await engine.backward();
+  }
+}
+
 /** @param {number} at @param {string} out */
 const begin = (at, out) => /** @type {(out: string) => Promise<unknown>} */ (states[/** @type {string} */ (names[at % names.length])])(out);
 
@@ -147,22 +161,30 @@ async function work() {
   await work;
 }
 
-/** T2: ends this process in the middle of its work, in the `count`th way. */
+/** T2: ends this process in the middle of its work, in the `count`th way. Every other is in big work. */
 async function end() {
-  const work = begin(count, `${folder}/end-${count}`);
-  work.catch((error) => {
+  const at = Math.floor(count / 2);
+  const failed = (/** @type {unknown} */ error) => {
     console.error(error);
     process.exit(99);
-  });
-  await sleep(15 + moment(count)); // the first engine takes some 10 ms
+  };
+  if (count % 2 === 1) {
+    bigWork(at % 2 === 0).catch(failed);
+    await sleep(60 + 5 * moment(at));
+  } else {
+    begin(at, `${folder}/end-${count}`).catch(failed);
+    await sleep(15 + moment(at)); // the first engine takes some 10 ms
+  }
   const ends = {
     exit: () => process.exit(7),
     'uncaught exception': () => setImmediate(() => Promise.resolve().then(() => queueMicrotask(() => thrown()))),
     'unhandled rejection': () => void Promise.reject(new Error('on purpose')),
     'exit in a promise': () => void Promise.resolve().then(() => process.exit(0)),
   };
-  Object.values(ends)[Math.floor(count / names.length) % 4]?.();
+  Object.values(ends)[endOf(at)]?.();
 }
+/** Which of the four it is: each state meets all of them. @param {number} at */
+const endOf = (at) => (at + Math.floor(at / names.length)) % 4;
 const thrown = () => {
   throw new Error('on purpose');
 };
