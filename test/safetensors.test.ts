@@ -138,6 +138,7 @@ describe('hostile files are refused, each with its byte', () => {
     ['a size of a thousand digits', file(`{"a":${entry(`[1${'0'.repeat(999)}]`, '[0,4]')}}`, 4), 37],
     ['sizes whose product passes 2^53', file(`{"a":${entry('[4294967296,4294967296]', '[0,0]')}}`), 9],
     ['sizes whose product passes 2^53 before a zero', file(`{"a":${entry('[4294967296,4294967296,0]', '[0,0]')}}`), 9],
+    ['65 sizes', file(`{"a":${entry(`[${Array(65).fill(1).join()}]`, '[0,4]')}}`, 4), 165],
     ['offsets that run backwards', file(`{"a":${entry('[]', '[0,4]')},"b":${entry('[]', '[4,0]')}}`, 8), 61],
     ['offsets that do not fit the shape', file(`{"a":${entry('[2]', '[0,4]')}}`, 4), 9],
     ['a hole at the start', file(`{"a":${entry('[]', '[4,8]')}}`, 8), 9],

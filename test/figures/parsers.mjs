@@ -389,7 +389,23 @@ const oddValues = [
     '4',
     'x'.repeat(1000),
   ],
-  ...[true, false, 7n, Symbol('s'), () => 1, new Date(0), new Map(), new Set(), [], {}, [1, 2, 3], [3, 6, 9], [0.5, 0.5, 0.5], [[[]]]],
+  ...[
+    true,
+    false,
+    7n,
+    Symbol('s'),
+    () => 1,
+    Object.assign(() => 1, { toString: 1, valueOf: 1 }),
+    new Date(0),
+    new Map(),
+    new Set(),
+    [],
+    {},
+    [1, 2, 3],
+    [3, 6, 9],
+    [0.5, 0.5, 0.5],
+    [[[]]],
+  ],
   ...[new Float32Array(3), new Uint8Array(2), Buffer.from('a'), Object.create(null), JSON.parse('{"__proto__":1}'), new Error('e')],
   ...['resnet18', 'bf16', 'cpu', 'signed', 16, 32, 64, '\ud800', '__proto__', /x/, Promise.resolve()],
 ];
@@ -400,12 +416,17 @@ function drawOptions(random) {
   /** @type {Record<string, any>} */
   const options = random.oneIn(16) ? {} : { ...least };
   if (random.oneIn(64)) return random.pick(oddValues);
+  const groups = new Set([options]); // the odd values stay as they are, for the next input
   for (let i = random.below(5); i > 0; i--) {
     const path = random.oneIn(6) ? [random.pick(oddNames)] : [...random.pick(flags).path];
     if (random.oneIn(8)) path.splice(random.below(path.length + 1), random.below(2), random.pick(oddNames));
     let place = options;
     for (const name of path.slice(0, -1)) {
-      if (!Object.hasOwn(place, name) || typeof place[name] !== 'object' || place[name] === null) put(place, name, {});
+      if (!Object.hasOwn(place, name) || !groups.has(place[name])) {
+        const group = {};
+        put(place, name, group);
+        groups.add(group);
+      }
       place = place[name];
     }
     if (path.length > 0) put(place, /** @type {string} */ (path.at(-1)), random.pick(oddValues));
@@ -415,7 +436,7 @@ function drawOptions(random) {
 
 /** As an own property, also `__proto__`. @param {object} place @param {string} name @param {unknown} value */
 function put(place, name, value) {
-  if (Object.isExtensible(place)) Object.defineProperty(place, name, { value, writable: true, enumerable: true, configurable: true });
+  Object.defineProperty(place, name, { value, writable: true, enumerable: true, configurable: true });
 }
 
 /** @param {any} config */
