@@ -1,7 +1,7 @@
 """Writes the goldens of this folder: what PyTorch computes, in double, where ComFace has to compute the same (figure N6).
 
 For whoever changes a case; neither users nor `npm test` need Python:
-    pip install torch==2.13.0 torchvision==0.28.0 numpy pillow safetensors --extra-index-url https://download.pytorch.org/whl/cpu
+    pip install torch==2.13.0 torchvision==0.28.0 numpy pillow safetensors
     python test/golden/make.py            # writes *.safetensors and resnet50.json
     python test/golden/make.py --check F  # loads weights.safetensors of a full-width ResNet-50 run into torchvision, strictly
 
