@@ -416,12 +416,22 @@ Napi::Value openSource(const Napi::CallbackInfo& info) {
   return Environment::of(info.Env()).sourceClass.New({info[0], info[1], info[2], info[3]});
 }
 
+/** Node says so when it is about to end, however that came about. */
+void watchExit(Napi::Env env) {
+  const Napi::Value process = env.Global().Get("process");
+  const auto leave = [](const Napi::CallbackInfo&) { leaveSafelyAtExit(); };
+  const Napi::Value once = process.IsObject() ? process.As<Napi::Object>().Get("once") : env.Undefined();
+  if (once.IsFunction())
+    once.As<Napi::Function>().Call(process, {Napi::String::New(env, "exit"), Napi::Function::New(env, leave)});
+}
+
 Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   // libgomp reads this when the CPU backend loads it. Its threads otherwise spin for milliseconds at every barrier, and
   // where another program wants the cores too a step then takes ten times as long.
   setenv("GOMP_SPINCOUNT", "10000", 0);
   auto* environment = new Environment(env);
   env.SetInstanceData(environment);
+  watchExit(env);
   environment->engineClass = Napi::Persistent(EngineObject::define(env));
   environment->sourceClass = Napi::Persistent(SourceObject::define(env));
   const auto method = [&](const char* name, Napi::Value (*function)(const Napi::CallbackInfo&)) {

@@ -24,15 +24,9 @@ double secondsSince(std::chrono::steady_clock::time_point start) {
 /** Jobs of all workers, waiting or running: between two of a queue it must not read 0. */
 std::atomic<int> jobsUnderway = 0;
 
-/**
- * process.exit() runs no environment cleanup on Node's main thread, only the destructors of libraries. With a step
- * under way those would pull oneDNN's code from under its threads, so then the process leaves without them. Registered
- * after a backend has compiled, hence run before its own; again for the first engines, because oneDNN registers more
- * when it meets a new kind of work, but not for ever, because nothing takes a registration back.
- */
+}  // namespace
+
 void leaveSafelyAtExit() {
-  static std::atomic<int> registered = 0;
-  if (registered++ >= 32) return;
   on_exit(
       [](int status, void*) {
         if (jobsUnderway == 0) return;
@@ -41,8 +35,6 @@ void leaveSafelyAtExit() {
       },
       nullptr);
 }
-
-}  // namespace
 
 Worker::Worker()
     : thread_([this] {
@@ -88,7 +80,6 @@ void Worker::stop() {
 Engine::Engine(const std::string& library, const Graph& graph) : graph_(graph) {
   graph_.finish();
   program_ = library.empty() ? compileReference(graph_) : compileWith(library, graph_);
-  leaveSafelyAtExit();
 }
 
 Engine::~Engine() { discardPrefetch(); }

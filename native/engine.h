@@ -33,6 +33,13 @@ class Worker : public Counted<Worker> {
   std::thread thread_;
 };
 
+/**
+ * process.exit() runs no environment cleanup on Node's main thread, only the destructors of libraries. With a job under
+ * way those would pull oneDNN's data from under its threads, so then the process leaves without them. To be called when
+ * the process begins to end: what is registered last runs first, and oneDNN registers more with every new kind of work.
+ */
+void leaveSafelyAtExit();
+
 struct StepResult {
   std::vector<double> losses;  // unweighted, in layer order
   std::vector<Broken> broken;
