@@ -221,7 +221,7 @@ async function bitsOf(engine: NativeEngine, images: Float32Array, seed: Float32A
   return hash.digest('hex');
 }
 
-figure('R9 oneDNN repeats itself on the layers of ResNet-18 and -50', { ci: 2, long: 50, seconds: 300 }, async ({ count, say }) => {
+figure('R9 oneDNN repeats itself on the layers of ResNet-18 and -50', { ci: 2, long: 8, seconds: 300 }, async ({ count, say }) => {
   const batch = 2;
   const nets = [['resnet18', 64], ['resnet50', 64], ...(isLong ? ([['resnet50', 224]] as const) : [])] as const;
   const shapes = new Map(nets.flatMap(([name, edge]) => layersOf(name, edge).map((one) => [one.name, one])));

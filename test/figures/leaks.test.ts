@@ -11,7 +11,7 @@ const suppressions = fileURLToPath(new URL('leaks.supp', import.meta.url));
 /** A frame in the add-on, in a backend, or in what only they load. */
 const ours = /comface|dnnl|turbojpeg|libgomp/;
 
-figure('M4 nothing that engines and sources took is lost', { ci: 10, long: 300, seconds: 300 }, async ({ count, say, skip }) => {
+figure('M4 nothing that engines and sources took is lost', { ci: 10, long: 50, seconds: 300 }, async ({ count, say, skip }) => {
   const files = await Promise.all([0, 1].map((i) => writePicture(join(folder, `${i}.jpg`), 32, (x, y) => [x * 8, y * 8, i * 200])));
   const { status, output, reports } = await runSanitized('leaks', [JSON.stringify({ files, rounds: count })], {
     flags: ['--expose-gc'],

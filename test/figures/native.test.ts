@@ -8,7 +8,7 @@ import { figure, isLong } from './figure.ts';
 import { type FuzzTarget, fuzz } from './fuzzing.ts';
 import { outcomeOf, testPrograms } from './programs.ts';
 
-/** `seconds`: what `npm test` has for each, with two cores shared by two files; it says how far it got. */
+/** `seconds`: what `npm test` has for each, with two cores shared by two files; a long run has 40 times as much. It says how far it got. */
 const targets: (FuzzTarget & { what: string; share: number; seconds: number; least: number })[] = [
   { name: 'graph', what: 'graph decoder', length: 64, share: 1, seconds: 32, least: 200_000 },
   { name: 'plan', what: 'plan decoder', length: 64, share: 1, seconds: 28, least: 200_000 },
@@ -32,7 +32,7 @@ figure('F1 no bytes crash a native reader', { ci: 10_000_000, long: 500_000_000,
   const reports: string[] = [];
   for (const target of targets) {
     const inputs = Math.ceil(count * target.share);
-    const done = await fuzz(folder, target, { inputs, seconds: isLong ? 0 : target.seconds });
+    const done = await fuzz(folder, target, { inputs, seconds: target.seconds * (isLong ? 40 : 1) });
     const goal = done.inputs < inputs && target.share === 1 ? ` of ${millions(inputs)}` : '';
     parts.push(`${target.what} ${millions(done.inputs)}${goal} (${millions(done.accepted)} accepted, ${millions(done.perSecond)}/s)`);
     if (done.report) reports.push(`${target.what}: ${done.report}`);
@@ -45,7 +45,7 @@ figure('F1 no bytes crash a native reader', { ci: 10_000_000, long: 500_000_000,
   expect(reports).toEqual([]);
 });
 
-figure('T3 engines, loaders and the renderer race for nothing', { ci: 10, long: 1_000, seconds: 240 }, async ({ count, say }) => {
+figure('T3 engines, loaders and the renderer race for nothing', { ci: 10, long: 100, seconds: 240 }, async ({ count, say }) => {
   const program = join(testPrograms('thread'), 'races');
   const run = [program, String(count), temporaryFolder()];
   const options = { ...process.env, TSAN_OPTIONS: 'halt_on_error=0:history_size=4' };
@@ -98,7 +98,7 @@ async function failAllocations(phase: string, library: string, mode: string, tot
   }
 }
 
-figure('M5 no failed allocation ends the process', { ci: 1, long: 50, seconds: 240 }, async ({ count, say }) => {
+figure('M5 no failed allocation ends the process', { ci: 1, long: 5, seconds: 240 }, async ({ count, say }) => {
   const total: Failures = { tries: 0, code: 0, bits: 0, spared: 0, oneDnn: 0, crashes: [], others: [] };
   const calls = ['open', 'create', 'step', 'state', 'embed'];
   for (let round = 0; round < count; round++) {

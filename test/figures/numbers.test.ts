@@ -73,7 +73,7 @@ async function compareCase(c: OpCase, threads: number, worst: Record<Kind, Worst
   return false;
 }
 
-figure('N1 each op and its gradients are those of a float64 twin', { ci: 200, long: 10_000, seconds: 240 }, async ({ count, say }) => {
+figure('N1 each op and its gradients are those of a float64 twin', { ci: 200, long: 2_000, seconds: 240 }, async ({ count, say }) => {
   const worst = { 'loops in double': new Worst(), 'loops in fp32': new Worst(), 'cpu fp32': new Worst(), 'cpu bf16': new Worst() };
   let left = 0;
   const cases = [...opCases, ...Array.from({ length: count }, (_, key) => drawnCase(key))];
@@ -86,7 +86,7 @@ figure('N1 each op and its gradients are those of a float64 twin', { ci: 200, lo
   for (const [kind, { value, where }] of all) expect(value, where).toBeLessThanOrEqual(limits[kind]);
 });
 
-figure('N2 finite differences of the whole network agree with its gradients', { ci: 1, long: 20 }, async ({ count, say }) => {
+figure('N2 finite differences of the whole network agree with its gradients', { ci: 1, long: 4 }, async ({ count, say }) => {
   const [pairs, size, width] = [2, 16, 16];
   const embedding = embeddingWidth('resnet18', width);
   const heads = { embedding, projection: { hidden: 32, out: 16 }, temperature: 0.5, interPersonal: 1, intraPersonal: 0.5 };
@@ -175,7 +175,7 @@ async function compareInfoNce(pairs: number, temperature: number, key: number, w
   }
 }
 
-figure('N3 InfoNCE has its known values, an exact gradient and no matrix', { ci: 1, long: 10 }, async ({ count, say }) => {
+figure('N3 InfoNCE has its known values, an exact gradient and no matrix', { ci: 1, long: 4 }, async ({ count, say }) => {
   const [values, swap, angle] = [new Worst(), new Worst(), new Worst()];
   for (let key = 1; key <= count; key++) {
     for (const pairs of pairCounts) await compareInfoNce(pairs, pairs % 3 === 0 ? 0.5 : 0.1, key, values);
@@ -253,7 +253,7 @@ async function poisonedRun(place: Place, whole: string, key: number): Promise<nu
   return done - 4;
 }
 
-figure('N7 a NaN in any tensor stops the run within a step', { ci: 1, long: 20 }, async ({ count, say }) => {
+figure('N7 a NaN in any tensor stops the run within a step', { ci: 1, long: 4 }, async ({ count, say }) => {
   // 48 pixels: the last convolution still reads its whole kernel.
   const [pairs, size] = [2, 48];
   const heads = { embedding: 128, projection: { hidden: 32, out: 16 }, temperature: 0.2, interPersonal: 1, intraPersonal: 1 };

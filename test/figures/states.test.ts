@@ -332,7 +332,7 @@ async function checkModel(cells: Cells): Promise<void> {
   }
 }
 
-figure('F5 every method answers in every state as promised', { ci: 1, long: 20, seconds: 120 }, async ({ count, say }) => {
+figure('F5 every method answers in every state as promised', { ci: 1, long: 5, seconds: 120 }, async ({ count, say }) => {
   const cells = new Cells();
   for (let round = 0; round < count; round++) {
     for (const check of [checkEngine, checkQueue, checkMaking, checkThrown, checkSource, checkModel]) await check(cells);

@@ -1,4 +1,4 @@
-// E1 to E4: what training costs the event loop. Noise only ever makes a time longer, so each may take the best of three attempts, and says
+// E1 to E4: what training costs the event loop. Noise only ever makes a time longer, so each may take the best of five attempts, and says
 // how many it took; a change for the worse fails all of them. What is measured is in loop.mjs, in processes of its own.
 import { mkdtempSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
@@ -7,13 +7,13 @@ import { sharedFolder, smallFaces } from '../../faces.ts';
 import { measured } from '../children.ts';
 import { figure } from '../figure.ts';
 
-const kAttempts = 3;
+const kAttempts = 5;
 const root = sharedFolder();
 beforeAll(async () => {
   await smallFaces(root);
 });
 
-/** Measures until `misses` finds nothing, at most three times; returns the last result, what it misses and how many attempts that took. */
+/** Measures until `misses` finds nothing, at most five times; returns the last result, what it misses and how many attempts that took. */
 async function best<T>(
   part: string,
   count: number,
@@ -41,7 +41,7 @@ interface Delay {
   max: number;
 }
 
-figure('E1 training leaves the event loop free', { ci: 30, long: 300, seconds: 240 }, async ({ count, say }) => {
+figure('E1 training leaves the event loop free', { ci: 30, long: 60, seconds: 240 }, async ({ count, say }) => {
   const { result, missed, attempts } = await best<{ control: Delay; training: Delay; steps: number; saves: number; cores: number }>(
     'delay',
     count,
@@ -76,7 +76,7 @@ interface Reads {
   median: number;
 }
 
-figure('E3 files are read as fast beside four trainings', { ci: 6, long: 60, seconds: 120 }, async ({ count, say }) => {
+figure('E3 files are read as fast beside four trainings', { ci: 6, long: 20, seconds: 120 }, async ({ count, say }) => {
   const { result, missed, attempts } = await best<{ control: Reads; training: Reads }>('reads', count, ({ control, training }) =>
     above({ 'p99 over control': [training.p99, 2 * control.p99] }),
   );
@@ -99,7 +99,7 @@ interface Aborts {
   embedLate: number;
 }
 
-figure('E4 an abort is answered within a step', { ci: 100, long: 1000, seconds: 180 }, async ({ count, say }) => {
+figure('E4 an abort is answered within a step', { ci: 100, long: 300, seconds: 240 }, async ({ count, say }) => {
   const { result, missed, attempts } = await best<Aborts>('aborts', count, ({ late, embedLate }) =>
     above({ 'late runs': [late, 0], 'late embeddings': [embedLate, 0] }),
   );
