@@ -235,7 +235,9 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
     return guarded(info.Env(), [&] {
       auto source = SourceObject::from(info[0]).get();
       return enqueue(info, [source, samples = wordsOf(info[1], "samples"), layer = stringOf(info[2], "layer"),
-                            settings = settingsOf(info[3]), &stopping = host_->worker->stopping()](Engine& engine) {
+                            settings = settingsOf(info[3]), host = host_.get()](Engine& engine) {
+        // Asked here, on the worker itself: a disposed engine has none any more.
+        const std::atomic<bool>& stopping = host->worker->stopping();
         auto values = std::make_shared<std::vector<float>>(engine.embed(*source, samples, layer, settings, stopping));
         return [values](Napi::Env env) -> Napi::Value { return toArray(env, *values); };
       });

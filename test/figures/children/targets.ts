@@ -185,6 +185,7 @@ function ofModule(files: readonly string[], folder: string): Target[] {
     made('decodeJpeg', 1, () => [new Uint8Array(64).fill(255)]),
     made('encodeJpeg', 2, () => [new Uint8Array(8 * 8 * 3), 8, 8, 90]),
     made('philox', 2, () => [1n, 1, 2, 3, 4]),
+    made('liveObjects', 1, () => []),
     { ...made('setErrorClass', 0.5, () => [errorClass]), call: setErrorClass as never },
   ];
 }
