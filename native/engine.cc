@@ -11,6 +11,7 @@
 #include <cstdlib>
 
 #include "abi.h"
+#include "pool.h"
 #include "reference/backend.h"
 #include "rng.h"
 
@@ -38,6 +39,7 @@ void leaveSafelyAtExit() {
 
 Worker::Worker()
     : thread_([this] {
+        workInBackground();
         for (;;) {
           std::function<void()> job;
           {

@@ -2,6 +2,8 @@
 // but traps.
 #include "pool.h"
 
+#include <pthread.h>
+
 #include <string>
 #include <system_error>
 #include <utility>
@@ -9,6 +11,11 @@
 #include "core.h"
 
 namespace comface {
+
+void workInBackground() {
+  const sched_param none{};
+  pthread_setschedparam(pthread_self(), SCHED_BATCH, &none);  // inherited by the threads it starts: OpenMP's
+}
 
 Pool::Pool(int threads) {
   if (threads < 1 || threads > 64) {
@@ -52,6 +59,7 @@ void Pool::run(int count, const std::function<void(int index, int thread)>& job)
 }
 
 void Pool::work(int thread) {
+  workInBackground();
   std::unique_lock lock(mutex_);
   for (;;) {
     wake_.wait(lock, [this] { return stopping_ || next_ < count_; });

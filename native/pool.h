@@ -11,6 +11,10 @@
 
 namespace comface {
 
+/** For threads that compute: a thread that JavaScript wakes would else take its core from it at once, for milliseconds,
+ * in the middle of the native call. */
+void workInBackground();
+
 class Pool {
  public:
   /** Starts 1..64 threads; throws invalidConfig for another number, outOfMemory when the system gives no more threads.
