@@ -8,7 +8,7 @@ import { figure, isLong } from './figure.ts';
 import { type FuzzTarget, fuzz } from './fuzzing.ts';
 import { outcomeOf, testPrograms } from './programs.ts';
 
-/** `seconds`: what `npm test` has for each, with two cores shared by two files; a long run has 40 times as much. It says how far it got. */
+/** `seconds`: what `npm test` has for each, with two cores shared by two files; a long run has 20 times as much. It says how far it got. */
 const targets: (FuzzTarget & { what: string; share: number; seconds: number; least: number })[] = [
   { name: 'graph', what: 'graph decoder', length: 64, share: 1, seconds: 32, least: 200_000 },
   { name: 'plan', what: 'plan decoder', length: 64, share: 1, seconds: 28, least: 200_000 },
@@ -32,7 +32,7 @@ figure('F1 no bytes crash a native reader', { ci: 10_000_000, long: 500_000_000,
   const reports: string[] = [];
   for (const target of targets) {
     const inputs = Math.ceil(count * target.share);
-    const done = await fuzz(folder, target, { inputs, seconds: target.seconds * (isLong ? 40 : 1) });
+    const done = await fuzz(folder, target, { inputs, seconds: target.seconds * (isLong ? 20 : 1) });
     const goal = done.inputs < inputs && target.share === 1 ? ` of ${millions(inputs)}` : '';
     parts.push(`${target.what} ${millions(done.inputs)}${goal} (${millions(done.accepted)} accepted, ${millions(done.perSecond)}/s)`);
     if (done.report) reports.push(`${target.what}: ${done.report}`);
