@@ -111,13 +111,15 @@ const names = Object.keys(states);
 /** Seconds of oneDNN on two threads, compiling again and again or stepping: most likely to be hit in the middle of its code. */
 async function bigWork(/** @type {boolean} */ isCompiling) {
   const { backbone } = await import('../../dist/models/resnet.js');
-  const more = { layers: backbone('resnet18', { size: 64 }), batch: 48, precision: module.cpu.bf16 ? 'bf16' : 'fp32' };
+  const { comfaceGraph } = await import('../../dist/models/heads.js');
+  const heads = { embedding: 512, projection: { hidden: 512, out: 128 }, temperature: 0.1, interPersonal: 1, intraPersonal: 1 };
+  const graph = comfaceGraph(backbone('resnet18', { size: 64 }), heads);
+  const more = { layers: graph, batch: 48, precision: module.cpu.bf16 ? 'bf16' : 'fp32' };
   while (isCompiling) (await makeEngine({ threads: 2, more })).dispose();
   const engine = await makeEngine({ threads: 2, more });
-  const [input, seed] = [new Float32Array(48 * 3 * 64 * 64), new Float32Array(48 * 512)];
+  const input = Float32Array.from({ length: 48 * 3 * 64 * 64 }, (_, i) => Math.sin(i));
   for (;;) {
-    await engine.forward(input, new Float32Array());
-    await engine.write('valueGradient', 'avgpool', seed);
+    await engine.forward(input, new Float32Array(16));
     await engine.backward();
   }
 }
