@@ -23,7 +23,7 @@ export interface FigureRun {
 /**
  * A test of one figure. The name starts with the figure's own: 'R1 a kill at any moment loses nothing'.
  * @param counts.ci, counts.long How many in `npm test` and in `npm run soak`.
- * @param counts.seconds Time limit of the CI run; the long one gets as many times more as it does more.
+ * @param counts.seconds What `npm test` takes at most on a busy machine; twice that ends it. A long run gets as many times more as it does more.
  */
 export function figure(
   name: string,
@@ -31,7 +31,7 @@ export function figure(
   body: (run: FigureRun) => Promise<void>,
 ): void {
   const count = isLong ? long : ci;
-  test(name, { timeout: 1000 * seconds * Math.max(1, isLong ? (long / ci) * 2 : 1) }, (context) =>
+  test(name, { timeout: 2000 * seconds * Math.max(1, isLong ? long / ci : 1) }, (context) =>
     body({ count, say: (line) => say(context, name, line), skip: (why) => skip(context, name, why) }),
   );
 }

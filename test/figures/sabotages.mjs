@@ -193,10 +193,17 @@ export const sabotages = [
   },
   {
     figure: 'E2',
-    what: 'tensors are written whole, in one call',
-    file: 'lib/train/state.ts',
-    from: 'const kPart = 16 * 1024;',
-    to: 'const kPart = 16 * 1024 * 1024;',
+    what: 'commands run on the JavaScript thread',
+    file: 'native/addon.cc',
+    from: 'std::move(answer), nullptr, underway_)',
+    to: '[made = std::make_shared<Convert>(answer())] { return *made; }, nullptr, underway_)',
+  },
+  {
+    figure: 'T1',
+    what: 'an environment ends before its engines have stopped',
+    file: 'native/environment.cc',
+    from: '    if (worker) worker->stop();',
+    to: '    (void)worker;',
   },
   {
     figure: 'T2',

@@ -281,35 +281,6 @@ async function aborts() {
   };
 }
 
-/** Two engines of several threads at once against one alone: each `count` steps on given numbers. */
-async function sharing() {
-  const { library } = chooseDevice('cpu', 'fp32');
-  const threads = Math.max(2, cores);
-  const heads = { embedding: 512, projection: { hidden: 512, out: 128 }, temperature: 0.1, interPersonal: 1, intraPersonal: 1 };
-  const layers = comfaceGraph(backbone('resnet18', { size: 64 }), heads);
-  const input = Float32Array.from({ length: 24 * 3 * 64 * 64 }, (_, i) => Math.sin(i));
-  const engines = await Promise.all(
-    [1, 2].map(() => module.createEngine(library, { layers, batch: 24, training: true, precision: 'fp32', threads })),
-  );
-  const run = async (/** @type {import('../../../dist/native.js').NativeEngine} */ engine) => {
-    for (let i = 0; i < count; i++) {
-      await engine.forward(input, new Float32Array(8));
-      await engine.backward();
-    }
-  };
-  for (const engine of engines) await engine.initialize(1n);
-  const clock = async (/** @type {typeof engines} */ some) => {
-    const start = performance.now();
-    await Promise.all(some.map(run));
-    return performance.now() - start;
-  };
-  await clock(engines);
-  const [first] = engines;
-  const alone = await clock(first ? [first] : []);
-  const together = await clock(engines);
-  return { alone, together };
-}
-
-const parts = { delay, calls, reads, aborts, sharing };
+const parts = { delay, calls, reads, aborts };
 await mkdir(folder, { recursive: true });
 report(await parts[/** @type {keyof typeof parts} */ (part)]());
