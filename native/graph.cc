@@ -109,6 +109,10 @@ void Graph::finish() {
     throw Error(Code::invalidConfig, "The first layer record must be the input.");
   }
   checkShape(layers[0]);
+  if (chunks < 1 || parts < 1 || layers[0].shape.n % (int64_t{chunks} * parts) != 0) {
+    refuse(layers[0], "expected a batch that divides into " + std::to_string(parts) + " parts of " +
+                          std::to_string(chunks) + " chunks");
+  }
   layers[0].inputs = {-1, -1};
   parameters.clear(), statistics.clear(), losses.clear();
   targetCount = 0;
@@ -150,14 +154,14 @@ void Graph::finish() {
         refuse(layer, "all squared errors share the targets, so they need one number of rows");
       targetCount = in.n;
     }
-    if (layer.op == Op::batchNorm && training && static_cast<size_t>(in.n) * in.h * in.w < 2) {
+    if (layer.op == Op::batchNorm && training && static_cast<size_t>(in.n / chunks) * in.h * in.w < 2) {
       refuse(layer, "batch statistics need at least two values per channel");
     }
   }
+  if (chunks > 1 && (!training || losses.empty())) refuse(layers[0], "chunks are for training with a loss");
 }
 
-size_t planArena(std::vector<Lifetime>& buffers) {
-  constexpr size_t kAlign = 64;
+size_t planArena(std::vector<Lifetime>& buffers, size_t alignment) {
   std::vector<Lifetime*> order;
   for (Lifetime& b : buffers) order.push_back(&b);
   // Largest first into the lowest gap: within a few percent of the lower bound for ResNets, and needs no search.
@@ -169,14 +173,14 @@ size_t planArena(std::vector<Lifetime>& buffers) {
     for (const Lifetime* p : placed) {
       if (p->last < b->first || b->last < p->first) continue;
       if (at + b->sizeBytes <= p->offset) break;
-      at = std::max(at, (p->offset + p->sizeBytes + kAlign - 1) / kAlign * kAlign);
+      at = std::max(at, (p->offset + p->sizeBytes + alignment - 1) / alignment * alignment);
     }
     b->offset = at;
     placed.insert(
         std::upper_bound(placed.begin(), placed.end(), b, [](auto* x, auto* y) { return x->offset < y->offset; }), b);
     total = std::max(total, at + b->sizeBytes);
   }
-  return (total + kAlign - 1) / kAlign * kAlign;
+  return (total + alignment - 1) / alignment * alignment;
 }
 
 }  // namespace comface

@@ -51,6 +51,14 @@ struct Graph {
   bool training = false;      // batch statistics, gradients and Adam; else running statistics and forward only
   Precision precision = Precision::fp32;
   int threads = 1;
+  /**
+   * Gradient cache (Gao et al., 2021, arXiv 2101.06983): images run in `chunks`, one after the other, vectors all at
+   * once, so that a loss sees the whole batch and memory holds the images of one chunk. A batch is `parts` equal lists
+   * (x~1, x~2, y~), and a chunk takes the same share of each. Batch statistics are of a chunk.
+   */
+  int chunks = 1, parts = 1;
+  /** Program::choices() of an earlier run, to be taken again; empty: choose. */
+  std::string choices;
 
   // Derived by finish().
   std::vector<Parameter> parameters;
@@ -81,8 +89,8 @@ struct Lifetime {
   size_t offset = 0;  // result
 };
 
-/** Places buffers in one arena so that no two alive at once overlap; returns the arena's size. Offsets are 64-byte
- * aligned. */
-size_t planArena(std::vector<Lifetime>& buffers);
+/** Places buffers in one arena so that no two alive at once overlap; returns the arena's size. Offsets are multiples of
+ * `alignment`. */
+size_t planArena(std::vector<Lifetime>& buffers, size_t alignment = 64);
 
 }  // namespace comface

@@ -15,7 +15,7 @@ class NormStep : public Step {
     batch_.assign(channels * 4 * norms, 0.0f);  // mean, inverse deviation, scale, shift
   }
 
-  int result() const override { return group_.relu >= 0 ? group_.relu : group_.add >= 0 ? group_.add : group_.norm; }
+  int result() const override { return group_.result(); }
 
   void planForward(int time) override {
     Tensor& out = tensor(result());

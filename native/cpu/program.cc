@@ -71,42 +71,16 @@ class Arena {
   void* data_;
 };
 
-bool isImageOp(Op op) { return op == Op::conv || op == Op::batchNorm || op == Op::maxPool || op == Op::avgPool; }
-
-/** Which layers are blocked images and which are fp32 vectors; refuses what neither form covers. */
-void assignForms(Context& c) {
+void makeTensors(Context& c, const Lowered& lowered) {
   const Graph& g = c.graph;
+  c.tensors.resize(g.layers.size());
   for (size_t i = 0; i < g.layers.size(); ++i) {
-    const Layer& l = g.layers[i];
-    Tensor& t = c.tensors[i];
-    t.shape = l.shape;
-    const bool inputImage = i > 0 && c.tensors[l.inputs[0]].image;
-    if (l.op == Op::input) {
-      t.image = l.shape.h > 1 || l.shape.w > 1;
-      bool onlyConv = true;
-      for (const int user : g.users[i]) {
-        t.image = t.image || isImageOp(g.layers[user].op);
-        onlyConv = onlyConv && g.layers[user].op == Op::conv;
-      }
-      t.plain = t.image && onlyConv && g.users[i].size() == 1 &&
-                l.shape.c <= 4;  // oneDNN's first-layer kernels read plain N C H W
-    } else {
-      t.image = l.op == Op::avgPool ? false : inputImage;
-      const bool needsImage = isImageOp(l.op), needsVector = !needsImage && l.op != Op::relu && l.op != Op::add;
-      if (l.op == Op::add && c.tensors[l.inputs[1]].image != inputImage) {
-        throw Error(Code::invalidConfig,
-                    "Layer `" + l.name + "`: the CPU backend adds two images or two vectors, not one of each.");
-      }
-      if ((needsImage && !inputImage) || (needsVector && inputImage)) {
-        throw Error(Code::invalidConfig, "Layer `" + l.name + "`: the CPU backend needs " +
-                                             (needsImage ? "an image" : "a vector (after avgPool)") + " here.");
-      }
-    }
-    const bool ownParameters = l.op == Op::conv || l.op == Op::linear || l.op == Op::batchNorm;
-    bool wanted = ownParameters || (i == 0 && g.losses.empty());
-    for (const int input : l.inputs) wanted = wanted || (input >= 0 && c.tensors[input].wanted);
-    t.wanted = wanted && g.training;
+    c.tensors[i].shape = g.layers[i].shape;
+    c.tensors[i].image = lowered.image[i], c.tensors[i].wanted = lowered.wanted[i];
   }
+  // oneDNN's first-layer kernels read plain N C H W.
+  const bool isForOneConv = g.users[0].size() == 1 && g.layers[g.users[0][0]].op == Op::conv;
+  c.tensors[0].plain = lowered.image[0] && isForOneConv && g.layers[0].shape.c <= 4;
 }
 
 /** Offsets of parameters in the flat arrays; convolutions have set their own size. */
@@ -135,12 +109,12 @@ class CpuProgram : public Program {
  public:
   explicit CpuProgram(const Graph& graph) : graph_(graph), context_(graph_, select()) {
     omp_set_num_threads(graph_.threads);
-    context_.tensors.resize(graph_.layers.size());
     context_.parameters.resize(graph_.parameters.size());
     context_.statistics.resize(graph_.statistics.size());
     context_.losses.assign(graph_.losses.size(), 0.0);
-    assignForms(context_);
-    lower();
+    const Lowered lowered = lower(graph_);
+    makeTensors(context_, lowered);
+    makeSteps(lowered);
     placeParameters(context_);
     plan();
     for (size_t p = 0; p < graph_.parameters.size(); ++p) {  // PyTorch's start for what nobody writes
@@ -236,56 +210,23 @@ class CpuProgram : public Program {
   }
 
  private:
-  /** The normalization group whose last layer is `layer`, if the layers before it have no other readers. */
-  NormGroup groupEndingAt(int layer) const {
-    const auto only = [&](int i, Op op) { return graph_.layers[i].op == op && graph_.users[i].size() == 1; };
-    NormGroup group;
-    int at = layer;
-    if (graph_.layers[at].op == Op::relu) {
-      group.relu = at;
-      at = graph_.layers[at].inputs[0];
-      if (!only(at, Op::batchNorm) && !only(at, Op::add)) return {};
-    }
-    if (graph_.layers[at].op == Op::add) {
-      auto [a, b] = graph_.layers[at].inputs;
-      if (!only(a, Op::batchNorm)) std::swap(a, b);
-      if (a == b || !only(a, Op::batchNorm)) return {};
-      group.add = at, group.norm = a, group.residual = b;
-      if (only(b, Op::batchNorm)) group.norm2 = b, group.residual = graph_.layers[b].inputs[0];
-      return group;
-    }
-    if (graph_.layers[at].op == Op::batchNorm) group.norm = at;
-    return group;
-  }
-
-  void lower() {
-    const int count = static_cast<int>(graph_.layers.size());
-    std::vector<NormGroup> groups(count);
-    std::vector<bool> fused(count, false);
-    for (int i = count - 1; i >= 0; --i) {  // from the end, so that the longest group wins
-      if (fused[i] || !context_.tensors[i].image) continue;
-      groups[i] = groupEndingAt(i);
-      for (const int member : {groups[i].norm, groups[i].norm2, groups[i].add}) {
-        if (groups[i].norm >= 0 && member >= 0 && member != i) fused[member] = true;
-      }
-    }
-    steps_.push_back(inputStep(context_));
-    for (int i = 1; i < count; ++i) {
-      if (fused[i]) continue;
+  void makeSteps(const Lowered& lowered) {
+    for (const int i : lowered.steps) {
       const Op op = graph_.layers[i].op;
       const bool image = context_.tensors[i].image;
-      steps_.push_back(groups[i].norm >= 0       ? normStep(context_, groups[i])
-                       : op == Op::conv          ? convStep(context_, i)
-                       : op == Op::maxPool       ? maxPoolStep(context_, i)
-                       : op == Op::avgPool       ? averageStep(context_, i)
-                       : isLoss(op)              ? lossStep(context_, i)
-                       : image && op == Op::relu ? imageReluStep(context_, i)
-                       : image                   ? imageAddStep(context_, i)
-                                                 : denseStep(context_, i));
+      steps_.push_back(op == Op::input               ? inputStep(context_)
+                       : lowered.groups[i].norm >= 0 ? normStep(context_, lowered.groups[i])
+                       : op == Op::conv              ? convStep(context_, i)
+                       : op == Op::maxPool           ? maxPoolStep(context_, i)
+                       : op == Op::avgPool           ? averageStep(context_, i)
+                       : isLoss(op)                  ? lossStep(context_, i)
+                       : image && op == Op::relu     ? imageReluStep(context_, i)
+                       : image                       ? imageAddStep(context_, i)
+                                                     : denseStep(context_, i));
     }
     if (graph_.training && graph_.losses.empty()) {
       seed_ = context_.buffers.keep(graph_.layers.back().shape.count() * sizeof(float));
-      steps_.push_back(seedStep(context_, count - 1, seed_));
+      steps_.push_back(seedStep(context_, static_cast<int>(graph_.layers.size()) - 1, seed_));
     }
   }
 
@@ -362,6 +303,7 @@ class CpuProgram : public Program {
 
   template <class F>
   void exchange(Slot slot, const std::string& name, size_t count, const F& body) {
+    if (slot == Slot::lossScale) throw Error(Code::invalidInput, "Only fp16 has a loss scale, on CUDA.");
     const bool statistic = slot == Slot::statistic;
     const auto& list = statistic ? graph_.statistics : graph_.parameters;
     const Flat& flat = slot == Slot::parameter     ? context_.values
@@ -391,8 +333,8 @@ class CpuProgram : public Program {
 };
 
 std::unique_ptr<Program> compile(const Graph& graph) {
-  if (graph.precision == Precision::fp64)
-    throw Error(Code::invalidConfig, "The CPU backend computes in fp32 or bf16, not fp64.");
+  if (graph.precision == Precision::fp64 || graph.precision == Precision::fp16)
+    throw Error(Code::invalidConfig, "The CPU backend computes in fp32 or bf16, not fp64 or fp16.");
   if (graph.precision == Precision::bf16 && select().block != 16) {
     throw Error(Code::invalidConfig, "bf16 needs a processor with AVX-512; use precision fp32 here.");
   }

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "cpu/kernels.h"
-#include "graph.h"
+#include "lowering.h"
 
 namespace comface::cpu {
 
@@ -26,36 +26,6 @@ struct Tensor {
 struct Stored {
   size_t offset = 0, stored = 0;  // floats, padding included
   Memory::desc layout, plain;     // empty unless the layouts differ
-};
-
-/** Numbers buffers while a program is planned; the arena gives them addresses afterwards. */
-class Buffers {
- public:
-  static constexpr int kForever = 1 << 30;
-
-  int create(size_t sizeBytes) {
-    lifetimes_.push_back({sizeBytes, kForever, -1, 0});
-    return static_cast<int>(lifetimes_.size()) - 1;
-  }
-  int keep(size_t sizeBytes) {
-    const int id = create(sizeBytes);
-    touch(id, 0), touch(id, kForever);
-    return id;
-  }
-  void touch(int id, int time) {
-    lifetimes_[id].first = std::min(lifetimes_[id].first, time);
-    lifetimes_[id].last = std::max(lifetimes_[id].last, time);
-  }
-  size_t plan() { return planArena(lifetimes_); }
-  void bind(char* arena) { arena_ = arena; }
-  template <class T = void>
-  T* at(int id) const {
-    return reinterpret_cast<T*>(arena_ + lifetimes_[id].offset);
-  }
-
- private:
-  std::vector<Lifetime> lifetimes_;
-  char* arena_ = nullptr;
 };
 
 /** All parameters (or gradients, or moments) end to end, each at a 64-byte boundary, so that Adam is one loop. */
@@ -153,12 +123,6 @@ class Step {
 };
 
 using StepPtr = std::unique_ptr<Step>;
-
-/** Layers a normalization step covers: norm [+ norm2 of a second path] [+ add] [+ relu]. -1: absent. */
-struct NormGroup {
-  int norm = -1, norm2 = -1, add = -1, relu = -1;
-  int residual = -1;  // layer added (its norm's input if norm2 >= 0)
-};
 
 // conv.cc, norm.cc, image.cc, dense.cc, losses.cc
 StepPtr convStep(Context& context, int layer);

@@ -1,0 +1,84 @@
+// Forms and groups: the same for every backend, so that they fuse the same layers and refuse the same graphs.
+#include "lowering.h"
+
+namespace comface {
+namespace {
+
+bool isImageOp(Op op) { return op == Op::conv || op == Op::batchNorm || op == Op::maxPool || op == Op::avgPool; }
+
+[[noreturn]] void refuse(const Layer& layer, const char* rule) {
+  throw Error(Code::invalidConfig, "Layer `" + layer.name + "`: " + rule + " here.");
+}
+
+void assignForms(const Graph& graph, Lowered& lowered) {
+  for (size_t i = 0; i < graph.layers.size(); ++i) {
+    const Layer& layer = graph.layers[i];
+    bool image = false;
+    if (layer.op == Op::input) {
+      image = layer.shape.h > 1 || layer.shape.w > 1;
+      for (const int user : graph.users[i]) image = image || isImageOp(graph.layers[user].op);
+    } else {
+      const bool inputImage = lowered.image[layer.inputs[0]];
+      image = layer.op == Op::avgPool ? false : inputImage;
+      const bool needsImage = isImageOp(layer.op);
+      const bool needsVector = !needsImage && layer.op != Op::relu && layer.op != Op::add;
+      if (layer.op == Op::add && lowered.image[layer.inputs[1]] != inputImage) {
+        refuse(layer, "expected two images or two vectors, not one of each,");
+      }
+      if (needsImage && !inputImage) refuse(layer, "expected an image");
+      if (needsVector && inputImage) refuse(layer, "expected a vector (after avgPool)");
+    }
+    const bool ownParameters = layer.op == Op::conv || layer.op == Op::linear || layer.op == Op::batchNorm;
+    bool wanted = ownParameters || (i == 0 && graph.losses.empty());
+    for (const int input : layer.inputs) wanted = wanted || (input >= 0 && lowered.wanted[input]);
+    lowered.image.push_back(image);
+    lowered.wanted.push_back(wanted && graph.training);
+  }
+}
+
+/** The normalization group whose last layer is `layer`, if the layers before it have no other readers. */
+NormGroup groupEndingAt(const Graph& graph, int layer) {
+  const auto only = [&](int i, Op op) { return graph.layers[i].op == op && graph.users[i].size() == 1; };
+  NormGroup group;
+  int at = layer;
+  if (graph.layers[at].op == Op::relu) {
+    group.relu = at;
+    at = graph.layers[at].inputs[0];
+    if (!only(at, Op::batchNorm) && !only(at, Op::add)) return {};
+  }
+  if (graph.layers[at].op == Op::add) {
+    auto [a, b] = graph.layers[at].inputs;
+    if (!only(a, Op::batchNorm)) std::swap(a, b);
+    if (a == b || !only(a, Op::batchNorm)) return {};
+    group.add = at, group.norm = a, group.residual = b;
+    if (only(b, Op::batchNorm)) group.norm2 = b, group.residual = graph.layers[b].inputs[0];
+    return group;
+  }
+  if (graph.layers[at].op == Op::batchNorm) group.norm = at;
+  return group;
+}
+
+}  // namespace
+
+Lowered lower(const Graph& graph) {
+  Lowered lowered;
+  assignForms(graph, lowered);
+  const int count = static_cast<int>(graph.layers.size());
+  lowered.groups.resize(count);
+  std::vector<bool> fused(count, false);
+  for (int i = count - 1; i >= 0; --i) {  // from the end, so that the longest group wins
+    if (fused[i] || !lowered.image[i]) continue;
+    const NormGroup group = groupEndingAt(graph, i);
+    if (group.norm < 0) continue;
+    lowered.groups[i] = group;
+    for (const int member : {group.norm, group.norm2, group.add}) {
+      if (member >= 0 && member != i) fused[member] = true;
+    }
+  }
+  for (int i = 0; i < count; ++i) {
+    if (!fused[i]) lowered.steps.push_back(i);
+  }
+  return lowered;
+}
+
+}  // namespace comface
