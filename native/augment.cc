@@ -1,7 +1,7 @@
 // The views of a picture: torchvision's RandomResizedCrop, flip, ColorJitter, RandomGrayscale and Normalize on float
 // tensors, over planes. Draws: word c of the counter is view << 4 | block, one block a decision (Block below); views of
 // old runs change if a block is renumbered. Plain loops that GCC vectorizes at -O3: selects between finished values, no
-// early exits, no calls; look at -fopt-info-vec after a change.
+// early exits, no calls; look at -fopt-info-vec after a change. cuda/augment.cu makes the same views.
 #include "augment.h"
 
 #include <algorithm>
@@ -10,6 +10,7 @@
 #include <string>
 
 #include "core.h"
+#include "formulas.h"
 #include "rng.h"
 
 namespace comface {
@@ -27,27 +28,14 @@ int below(uint32_t word, int n) {
   return static_cast<int>(static_cast<uint64_t>(word) * static_cast<uint32_t>(n) >> 32);
 }
 
-struct Crop {
-  int top, left, height, width;
-};
-
 /** The three planes of the view being made, `count` floats each. */
 struct Planes {
   float *r, *g, *b;
   size_t count;
 };
 
-float clampUnit(float x) {
-  const float low = x > 0 ? x : 0;
-  return low < 1 ? low : 1;
-}
-
-/** ITU-R 601-2 luma with torchvision's digits (rgb_to_grayscale). */
-float luma(float r, float g, float b) { return 0.2989f * r + 0.587f * g + 0.114f * b; }
-
 /** torchvision RandomResizedCrop.get_params: ten attempts, then the largest central crop within the aspect range. */
-Crop drawCrop(const Picture& picture, const AugmentSettings& settings, const ViewKey& key) {
-  const int width = picture.width, height = picture.height;
+void drawCrop(int width, int height, const AugmentSettings& settings, const ViewKey& key, View& view) {
   const double area = static_cast<double>(width) * height, aspectMax = settings.cropAspectMax;
   const float logAspect = std::log(settings.cropAspectMax);
   for (uint32_t attempt = 0; attempt < kCropAttempts; ++attempt) {
@@ -56,14 +44,32 @@ Crop drawCrop(const Picture& picture, const AugmentSettings& settings, const Vie
     const double aspect = std::exp(static_cast<double>(rng::between(words[1], -logAspect, logAspect)));
     const long w = std::lrint(std::sqrt(target * aspect)), h = std::lrint(std::sqrt(target / aspect));
     if (w < 1 || h < 1 || w > width || h > height) continue;
-    const int cropWidth = static_cast<int>(w), cropHeight = static_cast<int>(h);
-    return {below(words[2], height - cropHeight + 1), below(words[3], width - cropWidth + 1), cropHeight, cropWidth};
+    view.width = static_cast<int>(w), view.height = static_cast<int>(h);
+    view.top = below(words[2], height - view.height + 1), view.left = below(words[3], width - view.width + 1);
+    return;
   }
   const double aspect = static_cast<double>(width) / height;
   int w = width, h = height;
   if (aspect < 1 / aspectMax) h = std::clamp(static_cast<int>(std::lrint(w * aspectMax)), 1, height);
   if (aspect > aspectMax) w = std::clamp(static_cast<int>(std::lrint(h * aspectMax)), 1, width);
-  return {(height - h) / 2, (width - w) / 2, h, w};
+  view.left = (width - w) / 2, view.top = (height - h) / 2, view.width = w, view.height = h;
+}
+
+/** torchvision ColorJitter: the four adjustments in a random order; a strength of 0 leaves its adjustment out. */
+void drawJitter(const AugmentSettings& settings, const ViewKey& key, View& view) {
+  const rng::Draw factors = draw(key, kFactors), swaps = draw(key, kOperationOrder);
+  const float strengths[kAdjustmentCount] = {settings.brightness, settings.contrast, settings.saturation, settings.hue};
+  int order[kAdjustmentCount] = {0, 1, 2, 3};
+  for (int i = 3; i > 0; --i) std::swap(order[i], order[below(swaps[i], i + 1)]);  // Fisher-Yates
+  for (const int i : order) {
+    const float strength = strengths[i];
+    if (!(strength > 0)) continue;
+    const auto adjustment = static_cast<Adjustment>(i);
+    const bool isHue = adjustment == Adjustment::hue;
+    view.adjustments[view.adjustmentCount] = adjustment;
+    view.factors[view.adjustmentCount++] =
+        rng::between(factors[i], isHue ? -strength : std::max(0.0f, 1 - strength), isHue ? strength : 1 + strength);
+  }
 }
 
 /** Most input pixels that one output pixel can see. */
@@ -71,21 +77,17 @@ int tapCapacity(int from, int to) {
   return 2 * static_cast<int>(std::ceil(std::max(1.0, static_cast<double>(from) / to))) + 1;
 }
 
-/** Weights of the antialiased triangle filter, half-pixel centers (ATen upsample_antialias, Pillow precompute_coeffs);
- * each row of weights sums to `gain`. spans: to x 2 (first input pixel, number of them); weights: to x capacity. */
+/** Weights of the triangle filter; each row of weights sums to `gain`. spans: to x 2 (first input pixel, number of
+ * them); weights: to x capacity. */
 void triangle(int from, int to, double gain, int capacity, int* spans, float* weights) {
-  const double scale = static_cast<double>(from) / to, support = std::max(1.0, scale);
+  const double scale = static_cast<double>(from) / to;
   for (int i = 0; i < to; ++i) {
-    const double center = scale * (i + 0.5);
-    const int first = std::max(static_cast<int>(center - support + 0.5), 0);
-    const int count = std::min(static_cast<int>(center + support + 0.5), from) - first;
-    const auto at = [&](int k) { return std::max(0.0, 1 - std::abs(first + k - center + 0.5) / support); };
-    double total = 0;
-    for (int k = 0; k < count; ++k) total += at(k);
-    for (int k = 0; k < count; ++k)
-      weights[static_cast<size_t>(i) * capacity + k] = static_cast<float>(gain * at(k) / total);
-    spans[2 * i] = first;
-    spans[2 * i + 1] = count;
+    const formulas::Triangle filter(i, from, scale);
+    const double total = filter.total();
+    for (int k = 0; k < filter.count; ++k)
+      weights[static_cast<size_t>(i) * capacity + k] = static_cast<float>(gain * filter.at(k) / total);
+    spans[2 * i] = filter.first;
+    spans[2 * i + 1] = filter.count;
   }
 }
 
@@ -132,8 +134,7 @@ T* grown(std::vector<T>& memory, size_t count) {
 
 /** Crop and antialiased resize to [0, 1] values; as torchvision, pixels outside the crop have no influence. Rows first:
  * they are contiguous bytes. */
-void resizeCrop(const Picture& picture, const Crop& crop, int size, bool flip, AugmentScratch& scratch,
-                const Planes& out) {
+void resizeCrop(const Picture& picture, const View& crop, int size, AugmentScratch& scratch, const Planes& out) {
   const int tapsY = tapCapacity(crop.height, size), tapsX = tapCapacity(crop.width, size), n = 3 * crop.width;
   int* spansY = grown(scratch.starts, 4 * static_cast<size_t>(size));
   int* spansX = spansY + 2 * static_cast<size_t>(size);
@@ -149,14 +150,13 @@ void resizeCrop(const Picture& picture, const Crop& crop, int size, bool flip, A
     const size_t at = static_cast<size_t>(y) * size;
     sumRows(corner + spansY[2 * y] * pitch, pitch, weightsY + static_cast<size_t>(y) * tapsY, spansY[2 * y + 1], n,
             row);
-    sumColumns(row, spansX, weightsX, tapsX, size, flip ? -1 : 1, out.r + at, out.g + at, out.b + at);
+    sumColumns(row, spansX, weightsX, tapsX, size, crop.isFlipped ? -1 : 1, out.r + at, out.g + at, out.b + at);
   }
 }
 
-/** torchvision adjust_brightness: clamp(factor x). */
 void brightness(const Planes& p, float factor) {
   for (float* __restrict plane : {p.r, p.g, p.b}) {
-    for (size_t i = 0; i < p.count; ++i) plane[i] = clampUnit(factor * plane[i]);
+    for (size_t i = 0; i < p.count; ++i) plane[i] = formulas::brightened(plane[i], factor);
   }
 }
 
@@ -169,67 +169,40 @@ float grayMean(const Planes& p) {
     const size_t end = std::min(p.count, start + kRun), whole = start + (end - start) / kWidth * kWidth;
     float sums[kWidth] = {};
     for (size_t i = start; i < whole; i += kWidth) {
-      for (size_t k = 0; k < kWidth; ++k) sums[k] += luma(p.r[i + k], p.g[i + k], p.b[i + k]);
+      for (size_t k = 0; k < kWidth; ++k) sums[k] += formulas::luma(p.r[i + k], p.g[i + k], p.b[i + k]);
     }
-    for (size_t i = whole; i < end; ++i) total += luma(p.r[i], p.g[i], p.b[i]);
+    for (size_t i = whole; i < end; ++i) total += formulas::luma(p.r[i], p.g[i], p.b[i]);
     for (const float sum : sums) total += sum;
   }
   return static_cast<float>(total / static_cast<double>(p.count));
 }
 
-/** torchvision adjust_contrast: clamp(factor x + (1 - factor) mean(gray)). */
 void contrast(const Planes& p, float factor) {
   const float base = (1 - factor) * grayMean(p);
   for (float* __restrict plane : {p.r, p.g, p.b}) {
-    for (size_t i = 0; i < p.count; ++i) plane[i] = clampUnit(factor * plane[i] + base);
+    for (size_t i = 0; i < p.count; ++i) plane[i] = formulas::blended(plane[i], factor, base);
   }
 }
 
-/** torchvision adjust_saturation: clamp(factor x + (1 - factor) gray). Planes of `count` floats; as arguments, for GCC
- * ignores __restrict on locals. */
+/** Planes of `count` floats; as arguments, for GCC ignores __restrict on locals. */
 void saturation(float* __restrict red, float* __restrict green, float* __restrict blue, size_t count, float factor) {
   for (size_t i = 0; i < count; ++i) {
-    const float r = red[i], g = green[i], b = blue[i], base = (1 - factor) * luma(r, g, b);
-    red[i] = clampUnit(factor * r + base);
-    green[i] = clampUnit(factor * g + base);
-    blue[i] = clampUnit(factor * b + base);
+    const float r = red[i], g = green[i], b = blue[i], base = (1 - factor) * formulas::luma(r, g, b);
+    red[i] = formulas::blended(r, factor, base);
+    green[i] = formulas::blended(g, factor, base);
+    blue[i] = formulas::blended(b, factor, base);
   }
 }
 
-/** One channel of HSV to RGB without the six cases: V - C clamp(min(k, 4 - k)), k = (n + 6 H) mod 6, n = 5, 3, 1 for R,
- * G, B. */
-Lanes fromHue(float offset, Lanes hue, Lanes high, Lanes chroma) {
-  const Lanes zero = {}, one = zero + 1, turned = hue + offset;
-  const Lanes k = turned - (turned >= 6 ? zero + 6 : zero), other = 4 - k;
-  const Lanes nearest = k < other ? k : other, low = nearest > 0 ? nearest : zero;
-  return high - chroma * (low < 1 ? low : one);
-}
-
-/** The loop of shiftHue for four pixels; explicit lanes because GCC turns its selects into branches and then gives up.
- * turn: 6 x shift. */
-void shiftHueOf(Lanes& r, Lanes& g, Lanes& b, float turn) {
-  const Lanes zero = {}, one = zero + 1, six = zero + 6;
-  const Lanes highGb = g > b ? g : b, lowGb = g < b ? g : b;
-  const Lanes high = r > highGb ? r : highGb, low = r < lowGb ? r : lowGb, chroma = high - low;
-  const Lanes difference = high == r ? g - b : (high == g ? b - r : r - g);
-  const Lanes base = high == r ? zero : (high == g ? zero + 2 : zero + 4);
-  const Lanes sum = base + difference / (chroma > 0 ? chroma : one) + turn;  // in [-4, 8]
-  const Lanes raised = sum + (sum < 0 ? six : zero);
-  const Lanes hue = raised - (raised >= 6 ? six : zero);
-  r = fromHue(5, hue, high, chroma);
-  g = fromHue(3, hue, high, chroma);
-  b = fromHue(1, hue, high, chroma);
-}
-
-/** torchvision adjust_hue (_rgb2hsv, H + shift, _hsv2rgb) in closed form: saturation and value stay, so the chroma is
- * max - min on both sides. shift: turns in [-0.5, 0.5]. */
+/** Four pixels at a time in explicit lanes, for GCC turns the selects of the formula into branches and then gives up.
+ * shift: turns in [-0.5, 0.5]. */
 void shiftHue(const Planes& p, float shift) {
   const auto four = [&](size_t i, size_t bytes) {
     Lanes r = {}, g = {}, b = {};
     std::memcpy(&r, p.r + i, bytes);
     std::memcpy(&g, p.g + i, bytes);
     std::memcpy(&b, p.b + i, bytes);
-    shiftHueOf(r, g, b, 6 * shift);
+    formulas::shiftHue(r, g, b, 6 * shift);
     std::memcpy(p.r + i, &r, bytes);
     std::memcpy(p.g + i, &g, bytes);
     std::memcpy(p.b + i, &b, bytes);
@@ -239,36 +212,32 @@ void shiftHue(const Planes& p, float shift) {
   if (whole < p.count) four(whole, (p.count - whole) * sizeof(float));
 }
 
-/** torchvision ColorJitter: the four operations in a random order; a strength of 0 leaves its operation out. */
-void jitter(const Planes& p, const AugmentSettings& settings, const ViewKey& key) {
-  const rng::Draw factors = draw(key, kFactors), swaps = draw(key, kOperationOrder);
-  const auto factor = [&](int i, float strength) {
-    return rng::between(factors[i], std::max(0.0f, 1 - strength), 1 + strength);
-  };
-  int order[4] = {0, 1, 2, 3};
-  for (int i = 3; i > 0; --i) std::swap(order[i], order[below(swaps[i], i + 1)]);  // Fisher-Yates
-  for (const int operation : order) {
-    if (operation == 0 && settings.brightness > 0) brightness(p, factor(0, settings.brightness));
-    if (operation == 1 && settings.contrast > 0) contrast(p, factor(1, settings.contrast));
-    if (operation == 2 && settings.saturation > 0) saturation(p.r, p.g, p.b, p.count, factor(2, settings.saturation));
-    if (operation == 3 && settings.hue > 0) shiftHue(p, rng::between(factors[3], -settings.hue, settings.hue));
+void adjust(const Planes& p, Adjustment adjustment, float factor) {
+  switch (adjustment) {
+    case Adjustment::brightness:
+      return brightness(p, factor);
+    case Adjustment::contrast:
+      return contrast(p, factor);
+    case Adjustment::saturation:
+      return saturation(p.r, p.g, p.b, p.count, factor);
+    case Adjustment::hue:
+      return shiftHue(p, factor);
   }
 }
 
-/** (x - mean) / deviation as one multiply and add. */
-void normalize(const Planes& p, const AugmentSettings& settings) {
+void normalize(const Planes& p, const Normalization& normalization) {
   float* const planes[3] = {p.r, p.g, p.b};
   for (int c = 0; c < 3; ++c) {
     float* __restrict plane = planes[c];
-    const float scale = 1 / settings.deviation[c], offset = -settings.mean[c] * scale;
-    for (size_t i = 0; i < p.count; ++i) plane[i] = plane[i] * scale + offset;
+    const float scale = normalization.scale[c], offset = normalization.offset[c];
+    for (size_t i = 0; i < p.count; ++i) plane[i] = formulas::normalized(plane[i], scale, offset);
   }
 }
 
 /** torchvision rgb_to_grayscale with three output channels. */
 void grayscale(float* __restrict red, float* __restrict green, float* __restrict blue, size_t count) {
   for (size_t i = 0; i < count; ++i) {
-    const float gray = luma(red[i], green[i], blue[i]);
+    const float gray = formulas::luma(red[i], green[i], blue[i]);
     red[i] = green[i] = blue[i] = gray;
   }
 }
@@ -300,8 +269,7 @@ void check(const AugmentSettings& s) {
 }
 
 /** Checks what the loops rely on and splits `out` into its planes. */
-Planes planesOf(const Picture& picture, int size, const AugmentSettings& settings, std::span<float> out) {
-  check(settings);
+Planes planesOf(const Picture& picture, int size, std::span<float> out) {
   if (picture.width < 1 || picture.height < 1 ||
       picture.rgb.size() != static_cast<size_t>(picture.width) * picture.height * 3) {
     throw Error(Code::invalidInput,
@@ -315,24 +283,55 @@ Planes planesOf(const Picture& picture, int size, const AugmentSettings& setting
   return {out.data(), out.data() + count, out.data() + 2 * count, count};
 }
 
+void makeView(const Picture& picture, const View& view, int size, const AugmentSettings& settings,
+              AugmentScratch& scratch, const Planes& planes) {
+  const Normalization normalization = normalizationOf(settings);
+  resizeCrop(picture, view, size, scratch, planes);
+  for (int i = 0; i < view.adjustmentCount; ++i) adjust(planes, view.adjustments[i], view.factors[i]);
+  if (view.isGray) grayscale(planes.r, planes.g, planes.b, planes.count);
+  normalize(planes, normalization);
+}
+
 }  // namespace
+
+View drawView(int pictureWidth, int pictureHeight, const AugmentSettings& settings, const ViewKey& key) {
+  check(settings);
+  View view;
+  const rng::Draw switches = draw(key, kSwitches);
+  view.isFlipped = rng::unit(switches[0]) < settings.flipProbability;
+  drawCrop(pictureWidth, pictureHeight, settings, key, view);
+  if (rng::unit(switches[1]) < settings.jitterProbability) drawJitter(settings, key, view);
+  view.isGray = rng::unit(switches[2]) < settings.grayscaleProbability;
+  return view;
+}
+
+View wholeView(int pictureWidth, int pictureHeight) {
+  View view;
+  view.width = pictureWidth, view.height = pictureHeight;
+  return view;
+}
+
+Normalization normalizationOf(const AugmentSettings& settings) {
+  check(settings);
+  Normalization normalization;
+  for (int c = 0; c < 3; ++c) {
+    normalization.scale[c] = 1 / settings.deviation[c];
+    normalization.offset[c] = -settings.mean[c] * normalization.scale[c];
+  }
+  return normalization;
+}
 
 void augmentView(const Picture& picture, int size, const AugmentSettings& settings, const ViewKey& key,
                  AugmentScratch& scratch, std::span<float> out) {
-  const Planes planes = planesOf(picture, size, settings, out);
-  const rng::Draw switches = draw(key, kSwitches);
-  const bool flip = rng::unit(switches[0]) < settings.flipProbability;
-  resizeCrop(picture, drawCrop(picture, settings, key), size, flip, scratch, planes);
-  if (rng::unit(switches[1]) < settings.jitterProbability) jitter(planes, settings, key);
-  if (rng::unit(switches[2]) < settings.grayscaleProbability) grayscale(planes.r, planes.g, planes.b, planes.count);
-  normalize(planes, settings);
+  const Planes planes = planesOf(picture, size, out);
+  const View view = drawView(picture.width, picture.height, settings, key);
+  makeView(picture, view, size, settings, scratch, planes);
 }
 
 void plainView(const Picture& picture, int size, const AugmentSettings& settings, AugmentScratch& scratch,
                std::span<float> out) {
-  const Planes planes = planesOf(picture, size, settings, out);
-  resizeCrop(picture, {0, 0, picture.height, picture.width}, size, false, scratch, planes);
-  normalize(planes, settings);
+  const Planes planes = planesOf(picture, size, out);
+  makeView(picture, wholeView(picture.width, picture.height), size, settings, scratch, planes);
 }
 
 }  // namespace comface

@@ -1,8 +1,10 @@
-// Where a batch comes from. A plan (who, which views, which draws) goes in, normalized float images come out.
-// The same plan gives the same bytes whatever the number of threads and whatever ran before.
+// Where a batch comes from. A plan (who, which views, which draws) goes in, normalized float images come out, or the
+// decoded pictures and what to do with them. The same plan gives the same bytes whatever the number of threads and
+// whatever ran before.
 #pragma once
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -36,7 +38,26 @@ struct Batch {
   std::vector<Broken> broken;  // in slot order; each was replaced by the next usable spare
 };
 
-/** Throws invalidInput where a plan does not fit itself or a source of so many samples; every fill() begins with it. */
+/** The same batch for a device that makes the views itself. */
+struct PictureBatch {
+  std::span<uint8_t> memory;  // the caller's (pinned, say): takes the pictures
+  size_t sizeBytes = 0;       // of all pictures; more than memory has: they did not fit, and nothing below is valid
+  std::vector<PackedPicture> pictures;  // each of the batch once; a broken one has no pixels
+  std::vector<View> views;              // one for each image of Batch::images, in their order
+  std::vector<float> targets;           // as in Batch
+  std::vector<Broken> broken;           // as in Batch
+};
+
+/** Most pictures that a batch of this plan can have. A broken pair leaves at most one good picture behind. */
+inline size_t mostPictures(const Plan& plan) { return plan.augment ? plan.pairs + plan.x.size() : plan.pairs; }
+
+/** The draws of view `view` (0: x~_i, 1: x~_N+i, 2: y~_i) of the pair in `slot`. */
+inline ViewKey keyOf(const Plan& plan, int slot, uint32_t view) {
+  return {plan.seed, plan.step, static_cast<uint32_t>(slot), view};
+}
+
+/** Throws invalidInput where a plan does not fit itself or a source of so many samples; every fill() and pictures()
+ * begins with it. */
 void checkPlan(const Plan& plan, size_t sampleCount);
 
 class Source : public Counted<Source> {
@@ -45,9 +66,14 @@ class Source : public Counted<Source> {
   /** Fills `batch`, reusing its memory. A pair with a broken picture is replaced by the next usable spare of the plan,
    * in slot order; without spares left (or when not augmenting) throws corruptFile naming the first broken picture. */
   virtual void fill(const Plan& plan, Batch& batch) = 0;
+  /** Decodes only: batch.views of batch.pictures are the images that fill() would make, with the same targets, broken
+   * pictures and errors. The pictures lie in any order. Call again with more memory when they did not fit. */
+  virtual void pictures(const Plan& plan, PictureBatch& batch) = 0;
   /** Edge of the images in pixels. */
   virtual int size() const = 0;
   virtual uint32_t sampleCount() const = 0;
+  /** Bytes of each picture of a PictureBatch; 0 where they may be of any size. */
+  virtual size_t pictureBytes() const = 0;
 };
 
 /** JPEG files, one a sample, decoded by `threads` threads of its own. Every picture must be pictureSize x pictureSize

@@ -8,14 +8,15 @@
 #include <map>
 #include <type_traits>
 
+#include "../formulas.h"
 #include "ops.h"
 
 namespace comface {
 namespace reference {
 namespace {
 
-constexpr const char* kSlotNames[kSlotCount] = {"parameter", "gradient", "firstMoment",  "secondMoment",
-                                                "statistic", "value",    "valueGradient"};
+constexpr const char* kSlotNames[kSlotCount] = {"parameter", "gradient", "firstMoment",   "secondMoment",
+                                                "statistic", "value",    "valueGradient", "lossScale"};
 
 /** The two functions of an op; the input has none. */
 template <typename T>
@@ -257,24 +258,20 @@ void PlainLoops<T>::backward() {
   }
 }
 
-/** Kingma and Ba, 2015, algorithm 1, with epsilon where torch.optim.Adam adds it: to the root of the corrected v. */
 template <typename T>
 void PlainLoops<T>::update(const Adam& adam) {
   if (adam.step < 1) {
     throw Error(Code::invalidInput, "Expected >= 1 for `step` but received " + std::to_string(adam.step) + ".");
   }
-  const double step = static_cast<double>(adam.step);
-  const T rate = adam.learningRate / (1 - std::pow(adam.beta1, step));
-  const T correction = std::sqrt(1 - std::pow(adam.beta2, step));
+  const double count = static_cast<double>(adam.step);
+  const T rate = adam.learningRate / (1 - std::pow(adam.beta1, count));
+  const T correction = std::sqrt(1 - std::pow(adam.beta2, count));
   const T fresh1 = 1 - adam.beta1, beta2 = adam.beta2, fresh2 = 1 - adam.beta2;
   const T epsilon = adam.epsilon, decay = adam.weightDecay;
+  const formulas::AdamStep<T> step = {rate, correction, fresh1, beta2, fresh2, epsilon, decay};
   for (const Trained& p : trained_) {
     for (size_t i = 0; i < p.value.size(); ++i) {
-      const T gradient = p.gradient[i] + decay * p.value[i];
-      T &m = p.firstMoment[i], &v = p.secondMoment[i];
-      m += fresh1 * (gradient - m);
-      v = beta2 * v + fresh2 * gradient * gradient;
-      p.value[i] -= rate * m / (std::sqrt(v) / correction + epsilon);
+      step.update(p.gradient[i], p.value[i], p.firstMoment[i], p.secondMoment[i]);
     }
   }
 }
@@ -289,6 +286,8 @@ std::string PlainLoops<T>::describe() const {
 }  // namespace reference
 
 std::unique_ptr<Program> compileReference(const Graph& graph) {
+  if (graph.precision == Precision::fp16)
+    throw Error(Code::invalidConfig, "The plain loops compute in fp32, bf16 or fp64, not fp16.");
   if (graph.precision == Precision::fp64) return std::make_unique<reference::PlainLoops<double>>(graph);
   return std::make_unique<reference::PlainLoops<float>>(graph);
 }

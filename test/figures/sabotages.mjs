@@ -97,8 +97,8 @@ export const sabotages = [
     figure: 'R8',
     what: "a view's draws depend on the thread that makes it",
     file: 'native/files.cc',
-    from: 'static_cast<uint32_t>(slot), v};',
-    to: 'static_cast<uint32_t>(slot + (&worker - workers_.data())), v};',
+    from: 'augmentView(*pictures[v], size_, plan.settings, keyOf(plan, slot, v)',
+    to: 'augmentView(*pictures[v], size_, plan.settings, keyOf(plan, slot + static_cast<int>(&worker - workers_.data()), v)',
   },
   {
     figure: 'R9',
@@ -257,7 +257,7 @@ export const sabotages = [
   {
     figure: 'N6',
     what: 'the gray of a picture has another weight of green',
-    file: 'native/augment.cc',
+    file: 'native/formulas.h',
     from: '0.587f * g',
     to: '0.588f * g',
   },
