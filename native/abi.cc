@@ -39,12 +39,13 @@ Program& self(void* program) { return *static_cast<Program*>(program); }
 Graph fromRecords(const ComfaceGraph& records) {
   Graph graph;
   graph.training = records.training != 0;
-  if (records.precision < 0 || records.precision > static_cast<int32_t>(Precision::fp64)) {
+  if (records.precision < 0 || records.precision > static_cast<int32_t>(Precision::fp16)) {
     throw Error(Code::invalidConfig,
                 "Expected a known precision but received " + std::to_string(records.precision) + ".");
   }
   graph.precision = static_cast<Precision>(records.precision);
-  graph.threads = records.threads;
+  graph.threads = records.threads, graph.chunks = records.chunks, graph.parts = records.parts;
+  if (records.choices) graph.choices = records.choices;
   for (int i = 0; i < records.layerCount; ++i) {
     const ComfaceLayer& r = records.layers[i];
     Layer layer;
@@ -83,9 +84,9 @@ std::vector<ComfaceLayer> toRecords(const Graph& graph) {
 }
 
 /** A program behind the border. */
-class RemoteProgram : public Program {
+class RemoteProgram : public Program, public PictureSteps {
  public:
-  explicit RemoteProgram(const ComfaceBackend& table) : table_(table) {}
+  RemoteProgram(const ComfaceBackend& table, size_t lossCount) : table_(table), lossCount_(lossCount) {}
   ~RemoteProgram() override {
     if (program_) table_.destroy(program_);
   }
@@ -110,13 +111,41 @@ class RemoteProgram : public Program {
     call([&](ComfaceStatus* s) { table_.backward(program_, s); });
   }
   void update(const Adam& a) override {
-    const ComfaceAdam adam = {a.learningRate, a.beta1, a.beta2, a.epsilon, a.weightDecay, a.step};
+    const ComfaceAdam adam = toRecord(a);
     call([&](ComfaceStatus* s) { table_.update(program_, &adam, s); });
+  }
+  PictureSteps* pictureSteps() override { return table_.makesViews(program_) ? this : nullptr; }
+  std::span<uint8_t> reserve(int slot, size_t sizeBytes) override {
+    uint8_t* memory = nullptr;
+    uint64_t reserved = 0;
+    call([&](ComfaceStatus* s) { memory = table_.reserve(program_, slot, sizeBytes, &reserved, s); });
+    return {memory, reserved};
+  }
+  void step(int slot, const PictureStep& p, const Adam& a) override {
+    const ComfacePictureStep step = {p.pictures.data(), p.pictures.size(), p.views.data(), p.views.size(),
+                                     p.targets.data(),  p.targets.size(),  p.normalization};
+    const ComfaceAdam adam = toRecord(a);
+    call([&](ComfaceStatus* s) { table_.step(program_, slot, &step, &adam, s); });
+  }
+  CollectedSteps collect() override {
+    CollectedSteps all;
+    all.losses.resize(lossCount_ * kMostUncollected);
+    uint64_t count = 0;
+    call([&](ComfaceStatus* s) {
+      count = table_.collect(program_, all.losses.data(), all.losses.size(), &all.steps, &all.notFinite, s);
+    });
+    all.losses.resize(count);
+    return all;
   }
   size_t sizeBytes() const override { return table_.sizeBytes(program_); }
   std::string describe() const override {
     char text[512];
     table_.describe(program_, text, sizeof text);
+    return text;
+  }
+  std::string choices() const override {
+    std::string text(table_.choices(program_, nullptr, 0), '\0');
+    table_.choices(program_, text.data(), text.size() + 1);
     return text;
   }
   template <class F>
@@ -127,9 +156,44 @@ class RemoteProgram : public Program {
   }
 
  private:
+  static ComfaceAdam toRecord(const Adam& a) {
+    return {a.learningRate, a.beta1, a.beta2, a.epsilon, a.weightDecay, a.step};
+  }
+
   const ComfaceBackend& table_;
+  const size_t lossCount_;
   void* program_ = nullptr;
 };
+
+/** The entries that PictureSteps behind the border answer. */
+void addPictureSteps(ComfaceBackend& table) {
+  table.makesViews = [](void* p) -> int32_t { return self(p).pictureSteps() != nullptr; };
+  table.reserve = [](void* p, int32_t slot, uint64_t sizeBytes, uint64_t* reserved, ComfaceStatus* status) {
+    std::span<uint8_t> memory;
+    guarded(status, [&] { memory = self(p).pictureSteps()->reserve(slot, sizeBytes); });
+    *reserved = memory.size();
+    return memory.data();
+  };
+  table.step = [](void* p, int32_t slot, const ComfacePictureStep* s, const ComfaceAdam* a, ComfaceStatus* status) {
+    guarded(status, [&] {
+      const PictureStep step = {
+          {s->pictures, s->pictureCount}, {s->views, s->viewCount}, {s->targets, s->targetCount}, s->normalization};
+      self(p).pictureSteps()->step(slot, step,
+                                   {a->learningRate, a->beta1, a->beta2, a->epsilon, a->weightDecay, a->step});
+    });
+  };
+  table.collect = [](void* p, double* losses, uint64_t capacity, int32_t* steps, int64_t* notFinite,
+                     ComfaceStatus* status) -> uint64_t {
+    uint64_t count = 0;
+    guarded(status, [&] {
+      const CollectedSteps all = self(p).pictureSteps()->collect();
+      count = std::min<uint64_t>(all.losses.size(), capacity);
+      std::copy_n(all.losses.begin(), count, losses);
+      *steps = all.steps, *notFinite = all.notFinite;
+    });
+    return count;
+  };
+}
 
 }  // namespace
 
@@ -161,6 +225,7 @@ ComfaceBackend exportBackend(Compile compile) {
       self(p).update({a->learningRate, a->beta1, a->beta2, a->epsilon, a->weightDecay, a->step});
     });
   };
+  addPictureSteps(table);
   table.sizeBytes = [](void* p) -> uint64_t { return self(p).sizeBytes(); };
   table.describe = [](void* p, char* text, uint64_t capacity) {
     size_t count = 0;
@@ -171,6 +236,15 @@ ComfaceBackend exportBackend(Compile compile) {
     } catch (...) {  // it has no status: without memory there is no description
     }
     text[count] = '\0';
+  };
+  table.choices = [](void* p, char* text, uint64_t capacity) -> uint64_t {
+    try {
+      const std::string lines = self(p).choices();
+      if (capacity > lines.size()) std::memcpy(text, lines.c_str(), lines.size() + 1);
+      return lines.size();
+    } catch (...) {
+      return 0;
+    }
   };
   return table;
 }
@@ -188,10 +262,12 @@ std::unique_ptr<Program> compileWith(const std::string& libraryPath, const Graph
                                              ": rebuild both.");
   }
   const std::vector<ComfaceLayer> layers = toRecords(graph);
-  const ComfaceGraph records = {layers.data(), static_cast<int32_t>(layers.size()), graph.training,
-                                static_cast<int32_t>(graph.precision), graph.threads};
-  auto program =
-      std::make_unique<RemoteProgram>(*table);  // first, for afterwards a lack of memory would lose the other
+  const ComfaceGraph records = {layers.data(),  static_cast<int32_t>(layers.size()),
+                                graph.training, static_cast<int32_t>(graph.precision),
+                                graph.threads,  graph.chunks,
+                                graph.parts,    graph.choices.c_str()};
+  auto program = std::make_unique<RemoteProgram>(
+      *table, graph.losses.size());  // first, for afterwards a lack of memory would lose the other
   RemoteProgram::call([&](ComfaceStatus* s) { program->adopt(table->compile(&records, s)); });
   return program;
 }

@@ -7,7 +7,7 @@
 
 namespace comface {
 
-inline constexpr int32_t kAbiVersion = 1;
+inline constexpr int32_t kAbiVersion = 2;
 
 extern "C" {
 struct ComfaceStatus {
@@ -23,11 +23,21 @@ struct ComfaceLayer {
 };
 struct ComfaceGraph {
   const ComfaceLayer* layers;
-  int32_t layerCount, training, precision, threads;
+  int32_t layerCount, training, precision, threads, chunks, parts;
+  const char* choices;
 };
 struct ComfaceAdam {
   double learningRate, beta1, beta2, epsilon, weightDecay;
   int64_t step;
+};
+struct ComfacePictureStep {
+  const PackedPicture* pictures;
+  uint64_t pictureCount;
+  const View* views;
+  uint64_t viewCount;
+  const float* targets;
+  uint64_t targetCount;
+  Normalization normalization;
 };
 struct ComfaceBackend {
   int32_t abi;
@@ -41,6 +51,15 @@ struct ComfaceBackend {
   void (*update)(void* program, const ComfaceAdam* adam, ComfaceStatus* status);
   uint64_t (*sizeBytes)(void* program);
   void (*describe)(void* program, char* text, uint64_t capacity);
+  // The three of PictureSteps; makesViews tells whether a program has them.
+  int32_t (*makesViews)(void* program);
+  uint8_t* (*reserve)(void* program, int32_t slot, uint64_t sizeBytes, uint64_t* reserved, ComfaceStatus* status);
+  void (*step)(void* program, int32_t slot, const ComfacePictureStep* step, const ComfaceAdam* adam,
+               ComfaceStatus* status);
+  // Losses of at most `capacity` numbers; how many there are, steps and the first step that was not finite.
+  uint64_t (*collect)(void* program, double* losses, uint64_t capacity, int32_t* steps, int64_t* notFinite,
+                      ComfaceStatus* status);
+  uint64_t (*choices)(void* program, char* text, uint64_t capacity);  // returns the length of all, without the 0
 };
 }
 

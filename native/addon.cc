@@ -95,7 +95,7 @@ struct EngineHost {
   explicit EngineHost(std::shared_ptr<Worker> reaper) : reaper(std::move(reaper)) {}
   std::unique_ptr<Engine> engine;
   std::atomic<bool> disposed = false, failed = false;
-  std::string description;
+  std::string description, choices;
   size_t sizeBytes = 0;
   std::shared_ptr<Worker> reaper;
   std::shared_ptr<Worker> worker = std::make_shared<Worker>();  // last: joined before what it works on goes
@@ -117,14 +117,15 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
  public:
   static Napi::Function define(Napi::Env env) {
     using E = EngineObject;
-    return DefineClass(
-        env, "NativeEngine",
-        {InstanceAccessor<&E::parameters>("parameters"), InstanceAccessor<&E::statistics>("statistics"),
-         InstanceAccessor<&E::sizeBytes>("sizeBytes"), InstanceAccessor<&E::description>("description"),
-         InstanceAccessor<&E::state>("state"), InstanceMethod<&E::initialize>("initialize"),
-         InstanceMethod<&E::step>("step"), InstanceMethod<&E::embed>("embed"), InstanceMethod<&E::forward>("forward"),
-         InstanceMethod<&E::backward>("backward"), InstanceMethod<&E::update>("update"),
-         InstanceMethod<&E::read>("read"), InstanceMethod<&E::write>("write"), InstanceMethod<&E::dispose>("dispose")});
+    return DefineClass(env, "NativeEngine",
+                       {InstanceAccessor<&E::parameters>("parameters"), InstanceAccessor<&E::statistics>("statistics"),
+                        InstanceAccessor<&E::sizeBytes>("sizeBytes"), InstanceAccessor<&E::description>("description"),
+                        InstanceAccessor<&E::choices>("choices"), InstanceAccessor<&E::state>("state"),
+                        InstanceMethod<&E::initialize>("initialize"), InstanceMethod<&E::step>("step"),
+                        InstanceMethod<&E::collect>("collect"), InstanceMethod<&E::embed>("embed"),
+                        InstanceMethod<&E::forward>("forward"), InstanceMethod<&E::backward>("backward"),
+                        InstanceMethod<&E::update>("update"), InstanceMethod<&E::read>("read"),
+                        InstanceMethod<&E::write>("write"), InstanceMethod<&E::dispose>("dispose")});
   }
   /** Compiles on the engine's own thread; resolves with the object. */
   static Napi::Value create(const Napi::CallbackInfo& info) {
@@ -138,6 +139,7 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
       const auto make = [at = std::weak_ptr(host), raw = host.get(), library, graph]() -> Convert {
         raw->engine = std::make_unique<Engine>(library, graph);
         raw->description = raw->engine->program().describe();
+        raw->choices = raw->engine->program().choices();
         raw->sizeBytes = raw->engine->program().sizeBytes();
         return [at](Napi::Env env) -> Napi::Value {
           Environment::of(env).making = at.lock();
@@ -176,6 +178,7 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
   Napi::Value sizeBytes(const Napi::CallbackInfo& info) {
     return Napi::Number::New(info.Env(), static_cast<double>(host_->sizeBytes));
   }
+  Napi::Value choices(const Napi::CallbackInfo& info) { return Napi::String::New(info.Env(), host_->choices); }
   Napi::Value description(const Napi::CallbackInfo& info) { return Napi::String::New(info.Env(), host_->description); }
   Napi::Value state(const Napi::CallbackInfo& info) {
     const char* name = host_->disposed ? "disposed" : host_->failed ? "failed" : *underway_ > 0 ? "busy" : "ready";
@@ -222,11 +225,19 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
       return enqueue(info, [source, plan, next, adam = adamOf(info[4])](Engine& engine) {
         auto result = std::make_shared<StepResult>(engine.step(source, *plan, next.get(), adam));
         return [result](Napi::Env env) -> Napi::Value {
-          auto o = Napi::Object::New(env);
-          o.Set("losses", toNumbers(env, result->losses)), o.Set("broken", toBroken(env, result->broken));
+          auto o = toCollected(env, result->collected);
+          o.Set("broken", toBroken(env, result->broken));
           o.Set("loadSeconds", result->loadSeconds), o.Set("computeSeconds", result->computeSeconds);
           return o;
         };
+      });
+    });
+  }
+
+  Napi::Value collect(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&] {
+      return enqueue(info, [](Engine& engine) {
+        return [all = engine.collect()](Napi::Env env) -> Napi::Value { return toCollected(env, all); };
       });
     });
   }
@@ -297,6 +308,7 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
     });
   }
   static size_t sizeOf(const Graph& graph, Slot slot, const std::string& name) {
+    if (slot == Slot::lossScale) return 2;
     if (slot == Slot::value || slot == Slot::valueGradient) {
       const int layer = graph.find(name);
       return layer < 0 ? 0 : graph.layers[layer].shape.count();
@@ -414,6 +426,11 @@ Napi::Value liveObjects(const Napi::CallbackInfo& info) {
   return o;
 }
 
+/** What there is of CUDA. The first call probes, which with a driver takes some tenths of a second. */
+Napi::Value cuda(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] { return toProbe(info.Env(), probeCuda()); });
+}
+
 Napi::Value openSource(const Napi::CallbackInfo& info) {
   return Environment::of(info.Env()).sourceClass.New({info[0], info[1], info[2], info[3]});
 }
@@ -442,7 +459,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   method("createEngine", EngineObject::create), method("openFiles", openSource);
   method("drawFaces", drawFaces), method("writeFaces", writeFaces), method("decodeJpeg", decode),
       method("encodeJpeg", encode);
-  method("philox", philox), method("liveObjects", liveObjects);
+  method("philox", philox), method("liveObjects", liveObjects), method("cuda", cuda);
   exports.Set("setErrorClass", Napi::Function::New(env, [](const Napi::CallbackInfo& info) {
                 guarded(info.Env(), [&] {
                   if (!info[0].IsFunction()) refuse("errorClass", "a class");

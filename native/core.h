@@ -53,7 +53,7 @@ class Counted {
 };
 
 /** Number type of activations; master weights, statistics, losses and heads are fp32 whatever is chosen. */
-enum class Precision : int32_t { fp32, bf16, fp64 };
+enum class Precision : int32_t { fp32, bf16, fp64, fp16 };
 
 /** N x C x H x W; a vector per sample has H = W = 1. */
 struct Shape {

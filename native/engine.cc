@@ -159,7 +159,7 @@ void Engine::prefetch(const std::shared_ptr<Source>& source, const Plan& plan) {
   loader_.post([this] {
     std::exception_ptr failure;
     try {
-      pendingSource_->fill(pendingPlan_, batches_[1 - current_]);
+      load(*pendingSource_, pendingPlan_, 1 - current_);
     } catch (...) {
       failure = std::current_exception();
     }
@@ -184,42 +184,87 @@ void Engine::discardPrefetch() {
   pendingSource_.reset();  // a prefetch that could not be posted left it
 }
 
-Batch& Engine::take(const std::shared_ptr<Source>& source, const Plan& plan) {
+void Engine::load(Source& source, const Plan& plan, int slot) {
+  PictureSteps* steps = program_->pictureSteps();
+  if (!steps) return source.fill(plan, batches_[slot]);
+  PictureBatch& batch = pictures_[slot];
+  batch.memory = steps->reserve(slot, std::max(batch.sizeBytes, mostPictures(plan) * source.pictureBytes()));
+  source.pictures(plan, batch);
+  if (batch.sizeBytes <= batch.memory.size()) return;
+  batch.memory = steps->reserve(slot, batch.sizeBytes + batch.sizeBytes / 8);
+  source.pictures(plan, batch);
+}
+
+void Engine::take(const std::shared_ptr<Source>& source, const Plan& plan) {
   if (pending_ && pendingSource_ == source && pendingPlan_ == plan) {
     const std::exception_ptr failure = awaitPrefetch();
     current_ = 1 - current_;
     if (failure) std::rethrow_exception(failure);
   } else {
     discardPrefetch();
-    source->fill(plan, batches_[current_]);
+    if (program_->pictureSteps()) current_ = 1 - current_;  // slots in turn: the device may still read this one
+    load(*source, plan, current_);
   }
-  return batches_[current_];
 }
 
 StepResult Engine::step(const std::shared_ptr<Source>& source, const Plan& plan, const Plan* next, const Adam& adam) {
   StepResult result;
+  PictureSteps* steps = program_->pictureSteps();
   const auto start = std::chrono::steady_clock::now();
-  Batch& batch = take(source, plan);
+  take(source, plan);
   result.loadSeconds = secondsSince(start);
-  result.broken = batch.broken;
+  result.broken = steps ? pictures_[current_].broken : batches_[current_].broken;
   if (next) prefetch(source, *next);
   const auto loaded = std::chrono::steady_clock::now();
-  result.losses.resize(graph_.losses.size());
-  forward(batch.images, {batch.targets.data(), graph_.targetCount > 0 ? batch.targets.size() : 0}, result.losses);
-  for (size_t i = 0; i < result.losses.size(); ++i) {
-    if (std::isfinite(result.losses[i])) continue;
+  if (steps) {
+    enqueue(*steps, plan, adam, result);
+  } else {
+    compute(plan, adam, result);
+  }
+  result.computeSeconds = secondsSince(loaded);
+  return result;
+}
+
+void Engine::compute(const Plan& plan, const Adam& adam, StepResult& result) {
+  const Batch& batch = batches_[current_];
+  std::vector<double>& losses = result.collected.losses;
+  losses.resize(graph_.losses.size());
+  result.collected.steps = 1;
+  forward(batch.images, {batch.targets.data(), graph_.targetCount > 0 ? batch.targets.size() : 0}, losses);
+  for (size_t i = 0; i < losses.size(); ++i) {
+    if (std::isfinite(losses[i])) continue;
     throw Error(Code::notFinite, "The loss `" + graph_.layers[graph_.losses[i]].name + "` is not finite at step " +
                                      std::to_string(plan.step) + ".");
   }
   checkStatistics(plan.step);
   backward();
   update(adam);
-  result.computeSeconds = secondsSince(loaded);
-  return result;
+}
+
+void Engine::enqueue(PictureSteps& steps, const Plan& plan, const Adam& adam, StepResult& result) {
+  const PictureBatch& batch = pictures_[current_];
+  phase_ = Phase::idle;
+  const std::span<const float> targets(batch.targets.data(), graph_.targetCount > 0 ? batch.targets.size() : 0);
+  steps.step(current_, {batch.pictures, batch.views, targets, normalizationOf(plan.settings)}, adam);
+  lastStep_ = adam.step;
+  if (++uncollected_ == kMostUncollected) result.collected = collect();
+}
+
+CollectedSteps Engine::collect() {
+  PictureSteps* steps = program_->pictureSteps();
+  if (!steps || uncollected_ == 0) return {};
+  uncollected_ = 0;
+  CollectedSteps all = steps->collect();
+  if (all.notFinite > 0) {
+    throw Error(Code::notFinite,
+                "The losses or gradients are not finite at step " + std::to_string(all.notFinite) + ".");
+  }
+  checkStatistics(lastStep_);
+  return all;
 }
 
 /** No loss of a training step reads the running statistics, so a NaN in one would stay unseen until the run is used. */
-void Engine::checkStatistics(uint32_t step) {
+void Engine::checkStatistics(int64_t step) {
   for (const Parameter& statistic : graph_.statistics) {
     statistic_.resize(statistic.count);
     program_->read(Slot::statistic, statistic.name, statistic_);

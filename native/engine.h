@@ -41,7 +41,7 @@ class Worker : public Counted<Worker> {
 void leaveSafelyAtExit();
 
 struct StepResult {
-  std::vector<double> losses;  // unweighted, in layer order
+  CollectedSteps collected;  // this step the last; none where the backend still computes
   std::vector<Broken> broken;
   double loadSeconds = 0, computeSeconds = 0;
 };
@@ -56,8 +56,11 @@ class Engine : public Counted<Engine> {
    * and zeros for normalization; keyed by (seed, parameter's place), so it is the same on every device. */
   void initialize(uint64_t seed);
   /** Fill (or take the prefetched batch), forward, backward, Adam. Throws notFinite, weights unchanged, if a loss or a
-   * running statistic is not finite. */
+   * running statistic is not finite. Where the backend need not be waited for, the losses and that error are left to
+   * collect(). */
   StepResult step(const std::shared_ptr<Source>& source, const Plan& plan, const Plan* next, const Adam& adam);
+  /** Waits for the steps whose losses step() did not tell, if any. */
+  CollectedSteps collect();
   /** Value of `layer` for each sample, in chunks of the graph's batch. Throws disposed between two when `stopping`. */
   std::vector<float> embed(Source& source, std::vector<uint32_t> samples, const std::string& layer,
                            const AugmentSettings& settings, const std::atomic<bool>& stopping);
@@ -71,11 +74,14 @@ class Engine : public Counted<Engine> {
   const Graph& graph() const { return graph_; }
 
  private:
-  Batch& take(const std::shared_ptr<Source>& source, const Plan& plan);
+  void take(const std::shared_ptr<Source>& source, const Plan& plan);
+  void load(Source& source, const Plan& plan, int slot);
+  void compute(const Plan& plan, const Adam& adam, StepResult& result);
+  void enqueue(PictureSteps& steps, const Plan& plan, const Adam& adam, StepResult& result);
   void prefetch(const std::shared_ptr<Source>& source, const Plan& plan);
   void discardPrefetch();
   std::exception_ptr awaitPrefetch();
-  void checkStatistics(uint32_t step);
+  void checkStatistics(int64_t step);
 
   enum class Phase { idle, forwarded, differentiated };
 
@@ -88,9 +94,12 @@ class Engine : public Counted<Engine> {
     std::vector<float> values;
   } parts_;  // of a tensor that is being written
   Batch batches_[2];
+  PictureBatch pictures_[2];  // where the backend makes the views
   int current_ = 0;
+  int uncollected_ = 0;
+  int64_t lastStep_ = 0;
   std::vector<float> statistic_;  // one at a time, to look at
-  // The prefetch: fills batches_[1 - current_] from pendingSource_ for pendingPlan_. Not a std::promise: breaking one
+  // The prefetch: loads slot 1 - current_ from pendingSource_ for pendingPlan_. Not a std::promise: breaking one
   // needs memory, and without it ends the process.
   Plan pendingPlan_;
   std::shared_ptr<Source> pendingSource_;

@@ -9,9 +9,9 @@ namespace {
 const char* const kOpNames[kOpCount] = {"input",          "conv",    "batchNorm",   "relu", "add",
                                         "maxPool",        "avgPool", "linear",      "rows", "l2Normalize",
                                         "reluDifference", "infoNce", "squaredError"};
-const char* const kSlotNames[kSlotCount] = {"parameter", "gradient", "firstMoment",  "secondMoment",
-                                            "statistic", "value",    "valueGradient"};
-const char* const kPrecisions[] = {"fp32", "bf16", "fp64"};
+const char* const kSlotNames[kSlotCount] = {"parameter", "gradient", "firstMoment",   "secondMoment",
+                                            "statistic", "value",    "valueGradient", "lossScale"};
+const char* const kPrecisions[] = {"fp32", "bf16", "fp64", "fp16"};
 
 template <size_t N>
 int indexOf(const std::string& name, const std::string& what, const char* const (&names)[N]) {
@@ -85,6 +85,9 @@ Graph graphFrom(const Record& record, int& batch) {
   graph.training = record.truth("training");
   graph.precision = static_cast<Precision>(indexOf(record.string("precision"), "precision", kPrecisions));
   graph.threads = checkInteger(record.number("threads"), "threads", 1, 1024);
+  if (record.has("chunks")) graph.chunks = checkInteger(record.number("chunks"), "chunks", 1, 1 << 20);
+  if (record.has("parts")) graph.parts = checkInteger(record.number("parts"), "parts", 1, 1 << 20);
+  if (record.has("choices")) graph.choices = record.string("choices");
   return graph;
 }
 

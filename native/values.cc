@@ -128,6 +128,12 @@ Napi::Uint8Array toBytes(Napi::Env env, const std::vector<uint8_t>& values) {
   std::copy(values.begin(), values.end(), array.Data());
   return array;
 }
+Napi::Object toCollected(Napi::Env env, const CollectedSteps& all) {
+  auto o = Napi::Object::New(env);
+  o.Set("losses", toNumbers(env, all.losses)), o.Set("steps", all.steps);
+  return o;
+}
+
 Napi::Array toBroken(Napi::Env env, const std::vector<Broken>& broken) {
   auto array = Napi::Array::New(env, broken.size());
   for (uint32_t i = 0; i < broken.size(); ++i) {
@@ -145,6 +151,23 @@ Napi::Array toTensors(Napi::Env env, const std::vector<Parameter>& list) {
     array.Set(i, entry);
   }
   return array;
+}
+Napi::Object toProbe(Napi::Env env, const CudaProbe& probe) {
+  auto o = Napi::Object::New(env);
+  o.Set("available", probe.stage == CudaStage::ready);
+  o.Set("stage", kCudaStageNames[static_cast<int>(probe.stage)]), o.Set("reason", probe.reason);
+  o.Set("driverVersion", probe.driverVersion), o.Set("cudnn", probe.cudnn), o.Set("cublasLt", probe.cublasLt);
+  o.Set("driverPath", probe.driverPath), o.Set("backendPath", probe.backendPath);
+  o.Set("cudnnPath", probe.cudnnPath), o.Set("cublasLtPath", probe.cublasLtPath);
+  auto devices = Napi::Array::New(env, probe.devices.size());
+  for (uint32_t i = 0; i < probe.devices.size(); ++i) {
+    auto device = Napi::Object::New(env);
+    device.Set("name", probe.devices[i].name), device.Set("capability", probe.devices[i].capability / 10.0);
+    device.Set("memoryBytes", static_cast<double>(probe.devices[i].memoryBytes));
+    devices.Set(i, device);
+  }
+  o.Set("devices", devices);
+  return o;
 }
 
 }  // namespace comface

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "engine.h"
+#include "probe.h"
 #include "records.h"
 
 namespace comface {
@@ -37,8 +38,11 @@ Napi::Float32Array toArray(Napi::Env env, const std::vector<float>& values);
 Napi::Float32Array handOver(Napi::Env env, std::shared_ptr<std::vector<float>> values, std::shared_ptr<Worker> reaper);
 Napi::Uint8Array toBytes(Napi::Env env, const std::vector<uint8_t>& values);
 Napi::Array toBroken(Napi::Env env, const std::vector<Broken>& broken);
+/** { losses, steps } */
+Napi::Object toCollected(Napi::Env env, const CollectedSteps& all);
 /** Name and dims of each. */
 Napi::Array toTensors(Napi::Env env, const std::vector<Parameter>& list);
+Napi::Object toProbe(Napi::Env env, const CudaProbe& probe);
 
 /** Any list of numbers, as a plain array. */
 template <class T>

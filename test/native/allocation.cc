@@ -170,7 +170,7 @@ Bits twoSteps(Engine& engine, const std::shared_ptr<Source>& source) {
   const Plan first = planAt(1), second = planAt(2);
   for (const Plan* plan : {&first, &second}) {
     const StepResult result = engine.step(source, *plan, plan == &first ? &second : nullptr, {.step = plan->step});
-    for (const double loss : result.losses) bits.push_back(static_cast<float>(loss));
+    for (const double loss : result.collected.losses) bits.push_back(static_cast<float>(loss));
     bits.push_back(static_cast<float>(result.broken.size()));
   }
   return bits;
