@@ -1,5 +1,6 @@
 // Builds the add-on and its backend libraries with cmake-js and puts them in build/Release (or build/Debug), where node-gyp-build looks first.
-//   node native/build.mjs [--debug] [--sanitize address] [--clean] [--prebuild] [--jobs N]
+//   node native/build.mjs [--debug] [--sanitize address] [--cuda auto|on|off] [--clean] [--prebuild] [--jobs N]
+// The CUDA backend is built when nvcc and the headers of cuDNN and cuBLAS are there; with --cuda on (COMFACE_CUDA=on) it is an error when not.
 // With --tests it builds what test/native holds instead, into build/tests (build/tests-sanitize-thread, ...): libfaulty.so, a backend that
 // fails on demand, and programs that drive the core without Node.
 import { spawnSync } from 'node:child_process';
@@ -16,6 +17,7 @@ const { values: options } = parseArgs({
   options: {
     debug: { type: 'boolean', default: false },
     sanitize: { type: 'string', default: '' },
+    cuda: { type: 'string', default: process.env.COMFACE_CUDA || 'auto' },
     tests: { type: 'boolean', default: false },
     clean: { type: 'boolean', default: false },
     prebuild: { type: 'boolean', default: false },
@@ -81,6 +83,15 @@ function nodeFolder() {
   return undefined;
 }
 
+/** A folder like site-packages/nvidia with the headers of cuDNN: chosen, brought by scripts/headers.mjs, or a Python's. */
+function wheelFolder() {
+  const folders = [process.env.NVIDIA_WHEEL_ROOT, join(root, 'native/build/nvidia')];
+  const { stdout } = spawnSync('python3', ['-c', 'import sys; print("\\n".join(sys.path))'], { encoding: 'utf8' });
+  for (const folder of stdout?.split('\n') ?? []) folders.push(folder && join(folder, 'nvidia'));
+  return folders.find((folder) => folder && existsSync(join(folder, 'cudnn/include/cudnn.h'))) ?? '';
+}
+
+if (!['auto', 'on', 'off'].includes(options.cuda)) fail(`Expected auto, on or off for --cuda but received '${options.cuda}'.`);
 if (options['list-sources']) {
   console.log(sources().join('\n'));
   process.exit(0);
@@ -109,7 +120,8 @@ if (options.sanitize.includes('fuzzer')) process.env.CXX = fuzzingCompiler();
 need(process.env.CXX ?? 'c++', 'build-essential');
 const cmakeJs = script('cmake-js', 'bin/cmake-js');
 const args = ['-d', 'native', '-O', tree, '-B', config, '-l', 'warn', `--CDCOMFACE_SANITIZE=${options.sanitize}`];
-args.push(`--CDCOMFACE_TESTS=${options.tests ? 'ON' : 'OFF'}`);
+args.push(`--CDCOMFACE_TESTS=${options.tests ? 'ON' : 'OFF'}`, `--CDCOMFACE_CUDA=${options.cuda.toUpperCase()}`);
+args.push(`--CDNVIDIA_WHEEL_ROOT=${wheelFolder()}`);
 // Both steps: 'cmake-js build' alone configures only an empty tree, so changed options would be ignored.
 run('CMake', process.execPath, [cmakeJs, 'configure', ...args]);
 run('The build', process.execPath, [cmakeJs, 'build', ...args, ...(options.jobs ? ['-p', options.jobs] : [])]);

@@ -57,7 +57,9 @@ function outputOf(tool, ...args) {
 
 /** Hash of names and contents. Times of change would differ after every checkout. @param {readonly string[]} paths files and folders */
 function hashOf(paths) {
-  const hash = createHash('sha256').update(`${process.platform} ${process.arch} ${process.env.CXX ?? ''}`);
+  const hash = createHash('sha256').update(
+    `${process.platform} ${process.arch} ${process.env.CXX ?? ''} ${process.env.COMFACE_CUDA ?? ''}`,
+  );
   for (const path of paths.flatMap(filesIn)) hash.update(`\n${path}\n`).update(readFileSync(join(root, path)));
   return hash.digest('hex');
 }
@@ -162,7 +164,8 @@ function ensureNative() {
   if (process.env.COMFACE_NATIVE) return; // the user brings a binary
   const built = join('build/Release', 'comface.node');
   const sources = hashOf(['native']);
-  const isBuilt = [built, 'build/Release/libcomface_cpu.so'].every((file) => existsSync(join(root, file)));
+  const libraries = ['libcomface_cpu.so', ...(process.env.COMFACE_CUDA === 'on' ? ['libcomface_cuda.so'] : [])];
+  const isBuilt = [built, ...libraries.map((name) => join('build/Release', name))].every((file) => existsSync(join(root, file)));
   if (isBuilt && stamp.native === sources) return;
   const prebuilds = `prebuilds/${process.platform}-${process.arch}`;
   const isPrebuilt = filesIn(prebuilds).some((file) => file.endsWith('.node') && timeOf(file) > Math.max(...filesIn('native').map(timeOf)));

@@ -1,0 +1,81 @@
+// ReLU and the sum that closes a residual block (He et al., 2016, eq. 1), for images and vectors of any count.
+// The roof is memory: relu 2 numbers moved for each, relu's gradient and a sum 3, and one FLOP.
+#include "cuda/number.h"
+
+namespace comface::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+
+struct MaxWithZero {
+  static __device__ float of(float x, float) { return rectified(x); }
+};
+struct WherePositive {
+  static __device__ float of(float y, float dy) { return y > 0 ? dy : 0; }
+};
+struct Sum {
+  static __device__ float of(float a, float b) { return a + b; }
+};
+
+/** kUnroll vectors for each thread, a block's side by side, so that 64 bytes of each thread are under way. */
+template <class E, bool kTwo>
+constexpr int kUnroll = 64 / (8 * sizeof(E)) / (kTwo ? 2 : 1);
+
+/** result = F(a, b), count each, or F(a) with one input. In place works: a thread writes only what it has read. */
+template <class E, class F, bool kTwo>
+__global__ void elementwiseKernel(const E* a, const E* b, E* result, size_t count) {
+  constexpr int kVectors = kUnroll<E, kTwo>;
+  const size_t vectors = count / kChannelStep;
+  const size_t first = static_cast<size_t>(blockIdx.x) * kThreads * kVectors + threadIdx.x;
+  Raw<E> left[kVectors], right[kVectors];
+#pragma unroll
+  for (int u = 0; u < kVectors; ++u) {
+    const size_t i = first + u * kThreads;
+    if (i >= vectors) break;
+    left[u] = load(a + i * kChannelStep);
+    if constexpr (kTwo) right[u] = load(b + i * kChannelStep);
+  }
+#pragma unroll
+  for (int u = 0; u < kVectors; ++u) {
+    const size_t i = first + u * kThreads;
+    if (i >= vectors) break;
+    Eight x = toFloats(left[u]);
+    Eight other{};
+    if constexpr (kTwo) other = toFloats(right[u]);
+#pragma unroll
+    for (int k = 0; k < kChannelStep; ++k) x[k] = F::of(x[k], other[k]);
+    store(result + i * kChannelStep, Rounding<E>::of(x));
+  }
+  const size_t rest = vectors * kChannelStep + threadIdx.x;
+  if (blockIdx.x == 0 && rest < count) {
+    result[rest] = static_cast<E>(F::of(static_cast<float>(a[rest]), kTwo ? static_cast<float>(b[rest]) : 0));
+  }
+}
+
+template <class F, bool kTwo>
+void elementwise(Number number, const void* a, const void* b, void* result, size_t count, cudaStream_t stream) {
+  if (count == 0) return;
+  withNumber(number, [&](auto zero) {
+    using E = decltype(zero);
+    constexpr size_t kOfBlock = size_t{kThreads} * kUnroll<E, kTwo> * kChannelStep;
+    const dim3 grid(static_cast<unsigned>((count + kOfBlock - 1) / kOfBlock));
+    launch(elementwiseKernel<E, F, kTwo>, grid, dim3(kThreads), 0, stream, static_cast<const E*>(a),
+           static_cast<const E*>(b), static_cast<E*>(result), count);
+  });
+}
+
+}  // namespace
+
+void relu(Number number, const void* x, void* y, size_t count, cudaStream_t stream) {
+  elementwise<MaxWithZero, false>(number, x, nullptr, y, count, stream);
+}
+
+void reluBackward(Number number, const void* y, const void* dy, void* dx, size_t count, cudaStream_t stream) {
+  elementwise<WherePositive, true>(number, y, dy, dx, count, stream);
+}
+
+void add(Number number, const void* a, const void* b, void* sum, size_t count, cudaStream_t stream) {
+  elementwise<Sum, true>(number, a, b, sum, count, stream);
+}
+
+}  // namespace comface::cuda

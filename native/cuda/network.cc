@@ -1,0 +1,252 @@
+// Lowers a graph to steps and plans one arena for everything, in the order in which it will run.
+// Trap: steps write in place, so a kept value must be marked kept.
+#include "cuda/network.h"
+
+#include <cmath>
+
+#include "cuda/matmul.h"
+
+namespace comface::cuda {
+namespace {
+
+Number numberOf(Precision precision) {
+  switch (precision) {
+    case Precision::fp32:
+      return Number::fp32;
+    case Precision::bf16:
+      return Number::bf16;
+    case Precision::fp16:
+      return Number::fp16;
+    default:
+      throw Error(Code::invalidConfig, "The CUDA backend computes in fp32, bf16 or fp16, not fp64.");
+  }
+}
+
+}  // namespace
+
+int Context::find(const std::vector<Parameter>& list, int layer, int which) {
+  size_t p = 0;
+  while (list[p].layer != layer) ++p;
+  return static_cast<int>(p) + which;
+}
+
+std::vector<RowRange> Context::chunkRows() const {
+  const size_t part = graph.batch() / graph.parts, share = part / graph.chunks;
+  std::vector<RowRange> rows;
+  for (size_t p = 0; p < static_cast<size_t>(graph.parts); ++p) {
+    rows.push_back({p * share, p * part + chunk * share, static_cast<int>(share)});
+  }
+  if (graph.chunks == 1) rows = {{0, 0, graph.batch()}};
+  return rows;
+}
+
+StepNumbers numbersOf(const Adam& a) {
+  const double t = static_cast<double>(a.step);
+  const auto f = [](double x) { return static_cast<float>(x); };
+  return {f(a.learningRate),          f(a.beta1),     f(a.beta2),     f(a.epsilon),
+          f(a.weightDecay),           f(1 - a.beta1), f(1 - a.beta2), f(1 - std::pow(a.beta1, t)),
+          f(1 - std::pow(a.beta2, t))};
+}
+
+Exactness exactnessOf(Precision precision) {
+  return precision == Precision::fp32 ? Exactness::exact : Exactness::tensorCores;
+}
+
+Network::Network(const Graph& graph, Planner& planner, bool isFusing)
+    : graph_(graph), lowered_(lower(graph_)), context_(graph_, lowered_, planner) {
+  context_.number = numberOf(graph_.precision);
+  context_.isFusing = isFusing;
+  context_.tensors.resize(graph_.layers.size());
+  context_.parameters.resize(graph_.parameters.size());
+  context_.statistics.resize(graph_.statistics.size());
+  for (size_t i = 0; i < graph_.layers.size(); ++i) {
+    Tensor& t = context_.tensors[i];
+    t.shape = graph_.layers[i].shape, t.image = lowered_.image[i], t.wanted = lowered_.wanted[i];
+    if (t.image) t.shape.n /= graph_.chunks;
+  }
+  makeSteps();
+  placeParameters();
+  plan();
+}
+
+void Network::makeSteps() {
+  Buffers& buffers = context_.buffers;
+  staged_ = buffers.keep(graph_.layers[0].shape.count() * sizeof(float));
+  for (const int i : lowered_.steps) {
+    const Op op = graph_.layers[i].op;
+    const bool image = context_.tensors[i].image;
+    steps_.push_back(op == Op::input                ? inputStep(context_, staged_)
+                     : lowered_.groups[i].norm >= 0 ? normStep(context_, lowered_.groups[i])
+                     : op == Op::conv               ? convStep(context_, i)
+                     : op == Op::maxPool            ? maxPoolStep(context_, i)
+                     : op == Op::avgPool            ? averageStep(context_, i)
+                     : isLoss(op)                   ? lossStep(context_, i)
+                     : image && op == Op::relu      ? imageReluStep(context_, i)
+                     : image                        ? imageAddStep(context_, i)
+                                                    : denseStep(context_, i));
+  }
+  if (graph_.training && graph_.losses.empty()) {
+    seed_ = buffers.keep(graph_.layers.back().shape.count() * sizeof(float));
+    steps_.push_back(seedStep(context_, static_cast<int>(graph_.layers.size()) - 1, seed_));
+  }
+}
+
+/** Offsets in the flat arrays; every step has said how much it stores. */
+void Network::placeParameters() {
+  constexpr size_t kStep = kAlignBytes / sizeof(float);
+  const auto place = [&](std::vector<Stored>& list) {
+    size_t total = 0;
+    for (Stored& stored : list) {
+      stored.offset = total;
+      total += (stored.stored + kStep - 1) / kStep * kStep;
+    }
+    return total;
+  };
+  Context& c = context_;
+  const size_t total = place(c.parameters);
+  c.values.plan(c.buffers, total);
+  if (c.number != Number::fp32) c.copy = c.buffers.keep(total * sizeOf(c.number));
+  if (graph_.training) {
+    for (Flat* flat : {&c.gradients, &c.firstMoments, &c.secondMoments}) flat->plan(c.buffers, total);
+    c.reserveScratch(adamScratch(total));
+    c.numbers = c.buffers.keep(sizeof(StepNumbers)), c.flags = c.buffers.keep(sizeof(StepFlags));
+    c.scale = c.buffers.keep(sizeof(LossScale));
+  }
+  c.running.plan(c.buffers, place(c.statistics));
+  if (graph_.training && graph_.chunks > 1) {
+    for (size_t p = 0; p < c.parameters.size(); ++p) {
+      if (c.tensors[graph_.parameters[p].layer].image)
+        imageGradients_ = c.parameters[p].offset + c.parameters[p].stored;
+    }
+    chunkSums_ = c.buffers.keep(imageGradients_ * sizeof(float));
+  }
+  if (graph_.losses.empty()) return;
+  c.losses = c.buffers.keep(graph_.losses.size() * sizeof(double));
+  c.factors = c.buffers.keep(graph_.losses.size() * sizeof(float));
+  c.lossWeights = c.buffers.keep(graph_.losses.size() * sizeof(float));
+  if (graph_.targetCount > 0) c.targets = c.buffers.keep(graph_.targetCount * sizeof(float));
+}
+
+void Network::plan() {
+  Context& c = context_;
+  for (size_t i = 0; i < c.tensors.size(); ++i) {
+    Tensor& t = c.tensors[i];
+    if (t.image || isLoss(graph_.layers[i].op)) continue;
+    t.buffer = c.buffers.keep(t.shape.count() * sizeof(float));
+    if (t.wanted) t.gradient = c.buffers.keep(t.shape.count() * sizeof(float));
+  }
+  int time = 0;
+  // Images first: with several chunks they run apart from the vectors, which no image depends on.
+  std::stable_partition(steps_.begin(), steps_.end(), [&](const StepPtr& step) { return isOfImages(*step); });
+  for (auto& step : steps_) step->planForward(time++);
+  for (auto step = steps_.rbegin(); graph_.training && step != steps_.rend(); ++step, ++time) {
+    const int result = (*step)->result();
+    const bool reached = result < 0 || isLoss(graph_.layers[result].op) || c.tensors[result].gradient >= 0 ||
+                         !c.tensors[result].parts.empty();
+    if (result == 0 || !reached) continue;
+    (*step)->planBackward(time);
+    backwardSteps_.push_back(step->get());
+  }
+  if (const int last = c.tensors.back().buffer; last >= 0) c.buffers.touch(last, Buffers::kForever);
+  Tensor& input = c.tensors[0];
+  inputSum_.plan(c, input, 1, time);
+  for (const int part : input.parts) c.buffers.touch(part, Buffers::kForever);
+  c.scratch = c.buffers.keep(c.scratchBytes);
+  c.workspace = c.buffers.keep(std::max(c.planner.workspaceBytes(), kMatmulWorkspaceBytes));
+  arenaBytes_ = c.buffers.plan(kAlignBytes);
+}
+
+size_t Network::fixedBytes() const {
+  const Context& c = context_;
+  size_t bytes = c.buffers.sizeBytes(c.workspace) + c.running.size() * sizeof(float);
+  for (const Flat* flat : {&c.values, &c.gradients, &c.firstMoments, &c.secondMoments})
+    bytes += flat->size() * sizeof(float);
+  for (const int kept : {c.copy, chunkSums_}) bytes += kept >= 0 ? c.buffers.sizeBytes(kept) : 0;
+  return bytes;
+}
+
+void Network::bind(char* arena, cudaStream_t stream, cublasLtHandle_t blas) {
+  Context& c = context_;
+  c.stream = stream, c.blas = blas;
+  c.buffers.bind(arena);
+  for (Flat* flat : {&c.values, &c.gradients, &c.firstMoments, &c.secondMoments, &c.running}) flat->bind(c.buffers);
+  for (auto& step : steps_) step->bind();
+}
+
+/** Whether it runs once for each chunk. */
+bool Network::isOfImages(const Step& step) const {
+  const int result = step.result();
+  if (result < 0) return false;
+  return context_.tensors[result].image || graph_.layers[result].op == Op::avgPool;
+}
+
+void Network::forwardImages(int chunk) {
+  context_.chunk = chunk;
+  for (auto& step : steps_) {
+    if (isOfImages(*step)) step->forward();
+  }
+}
+
+void Network::forward() {
+  context_.isRecomputing = false;
+  for (int chunk = 0; chunk < graph_.chunks; ++chunk) forwardImages(chunk);
+  for (auto& step : steps_) {
+    if (!isOfImages(*step)) step->forward();
+  }
+}
+
+void Network::backward() {
+  for (const Tensor& t : context_.tensors) {
+    if (t.gradient < 0) continue;
+    check(cudaMemsetAsync(context_.buffers.at(t.gradient), 0, t.shape.count() * sizeof(float), context_.stream),
+          "clearing a gradient");
+  }
+  for (Step* step : backwardSteps_) {
+    if (!isOfImages(*step)) step->backward();
+  }
+  // The last chunk's images are still there; those of the others are computed again.
+  context_.isRecomputing = true;
+  for (int chunk = graph_.chunks - 1; chunk >= 0; --chunk) {
+    if (chunk < graph_.chunks - 1) forwardImages(chunk);
+    for (Step* step : backwardSteps_) {
+      if (isOfImages(*step)) step->backward();
+    }
+    if (graph_.chunks > 1) addGradients(chunk);
+  }
+  inputSum_.run(context_);
+}
+
+void Network::update() {
+  Context& c = context_;
+  const AdamArgs args = {c.values.data(),
+                         c.firstMoments.data(),
+                         c.secondMoments.data(),
+                         c.gradients.data(),
+                         c.values.size(),
+                         c.copy >= 0 ? c.buffers.at(c.copy) : nullptr,
+                         c.buffers.at<StepNumbers>(c.numbers),
+                         c.buffers.at<StepFlags>(c.flags),
+                         c.buffers.at<LossScale>(c.scale),
+                         static_cast<int>(graph_.losses.size()),
+                         c.losses >= 0 ? c.buffers.at<double>(c.losses) : nullptr,
+                         c.lossWeights >= 0 ? c.buffers.at<float>(c.lossWeights) : nullptr,
+                         c.factors >= 0 ? c.buffers.at<float>(c.factors) : nullptr};
+  adam(c.number, args, c.buffers.at(c.scratch), c.stream);
+}
+
+/** Gradients of the convolutions and normalizations are those of one chunk: their sum is kept beside them. */
+void Network::addGradients(int chunk) {
+  float *sums = context_.buffers.at<float>(chunkSums_), *own = context_.gradients.data();
+  const auto copy = [&](float* to, const float* from) {
+    check(cudaMemcpyAsync(to, from, imageGradients_ * sizeof(float), cudaMemcpyDeviceToDevice, context_.stream),
+          "copying gradients");
+  };
+  if (chunk == graph_.chunks - 1) {
+    copy(sums, own);
+  } else {
+    addTo(own, imageGradients_, sums, context_.stream);
+  }
+  if (chunk == 0) copy(own, sums);
+}
+
+}  // namespace comface::cuda

@@ -1,0 +1,60 @@
+// All plans of a program: equal operations share one, choices of earlier runs are taken again, and what a network will
+// ask for is planned on several threads, since cuDNN compiles many a fused plan for a second.
+#pragma once
+#include <map>
+#include <memory>
+#include <string>
+
+#include "cuda/fusion.h"
+
+namespace comface::cuda {
+
+/** By key of the operations: engine and knobs, or kNoPlan where cuDNN has none. */
+using Choices = std::map<std::string, std::string>;
+inline constexpr const char* kNoPlan = "-";
+
+class Planner {
+ public:
+  Planner(const Target& target, Exactness exactness, Choices earlier)
+      : target_(target), exactness_(exactness), earlier_(std::move(earlier)) {}
+
+  /** Null where cuDNN has no plan; `native`: none of the device's own generation. */
+  std::shared_ptr<const Plan> plan(Operations operations, bool native);
+
+  /** Runs `rehearsal`, which asks for plans and gets stand-ins, then makes what it asked for on `threads` threads. */
+  template <class F>
+  void prepare(int threads, const F& rehearsal) {
+    isRehearsing_ = true;
+    rehearsal();
+    isRehearsing_ = false;
+    makeWanted(threads);
+  }
+
+  const Target& target() const { return target_; }
+  Exactness exactness() const { return exactness_; }
+  /** What was chosen for every plan asked for. */
+  Choices choices() const;
+  /** The most that any plan wants. */
+  size_t workspaceBytes() const { return workspaceBytes_; }
+
+ private:
+  struct Wanted {
+    Operations operations;
+    bool native;
+  };
+  using PlanPointer = std::shared_ptr<const Plan>;
+
+  void makeWanted(int threads);
+  PlanPointer make(const Operations& operations, bool native, const std::string& key) const;
+  void remember(const std::string& key, const PlanPointer& plan);
+
+  const Target& target_;
+  Exactness exactness_;
+  const Choices earlier_;
+  bool isRehearsing_ = false;
+  std::map<std::string, Wanted> wanted_;
+  std::map<std::string, PlanPointer> plans_;
+  size_t workspaceBytes_ = 0;
+};
+
+}  // namespace comface::cuda

@@ -1,0 +1,310 @@
+// A network on the device: its arena, its stream, and the border between the caller's fp32 tensors in PyTorch's layout
+// and the device's.
+#include <algorithm>
+#include <cstdlib>
+#include <sstream>
+#include <thread>
+
+#include "abi.h"
+#include "cuda/choices.h"
+#include "cuda/training.h"
+
+namespace comface::cuda {
+namespace {
+
+/** One library handle and cuDNN target for each program: they belong to one thread at a time, as a program does. */
+struct Handles {
+  Handles() { checkBlas(libraries().cublasLtCreate(&blas)); }
+  ~Handles() { libraries().cublasLtDestroy(blas); }
+  Handles(const Handles&) = delete;
+  static void checkBlas(cublasStatus_t status) {
+    if (status != CUBLAS_STATUS_SUCCESS)
+      throw Error(Code::deviceFailed, std::string("cuBLASLt: ") + libraries().cublasLtGetStatusString(status));
+  }
+  Target target;
+  cublasLtHandle_t blas = nullptr;
+};
+
+bool isFusingWanted() {
+  const char* off = std::getenv("COMFACE_NO_FUSION");
+  return !off || !*off;
+}
+
+/** What an earlier run of this training chose, else what this machine chose before. */
+Choices known(const Graph& graph, const Target& target) {
+  std::istringstream earlier(graph.choices);
+  Choices choices = choicesFrom(earlier);
+  choices.merge(loadChoices(target.name()));
+  return choices;
+}
+
+/** The planner with every plan that a network of this graph asks for. */
+Planner& prepared(Planner& planner, const Graph& graph) {
+  const int threads = static_cast<int>(std::thread::hardware_concurrency());
+  planner.prepare(std::clamp(threads, 1, 16), [&] { Network(graph, planner, isFusingWanted()); });
+  return planner;
+}
+
+class CudaProgram : public Program {
+ public:
+  explicit CudaProgram(const Graph& graph)
+      : graph_(graph),
+        planner_(handles_.target, exactnessOf(graph.precision), known(graph, handles_.target)),
+        network_(graph_, prepared(planner_, graph_), isFusingWanted()) {
+    saveChoices(handles_.target.name(), planner_.choices());
+    reserve();
+    expect(libraries().cudnnSetStream(handles_.target.handle(), stream_), "the stream");
+    network_.bind(arena_->data(), stream_, handles_.blas);
+    start();
+    const bool hasViews = network_.context().tensors[0].image && graph_.layers[0].shape.c == 3 &&
+                          graph_.layers[0].shape.h == graph_.layers[0].shape.w;
+    if (graph_.training && !graph_.losses.empty() && hasViews) {
+      training_ = std::make_unique<Training>(network_, graph_, stream_);
+    }
+  }
+  ~CudaProgram() override { cudaStreamSynchronize(stream_); }
+
+  void forward(std::span<const float> input, std::span<const float> targets, std::span<double> losses) override {
+    checkCount("input", graph_.layers[0].shape.count(), input.size());
+    checkCount("targets", graph_.targetCount, targets.size());
+    if (losses.size() != graph_.losses.size()) throw Error(Code::invalidInput, "The number of losses is wrong.");
+    Context& c = network_.context();
+    upload(c.buffers.at(network_.staged()), input.data(), input.size_bytes());
+    if (!targets.empty()) upload(c.buffers.at(c.targets), targets.data(), targets.size_bytes());
+    network_.forward();
+    if (!losses.empty()) download(losses.data(), c.buffers.at(c.losses), losses.size_bytes());
+    stream_.synchronize();
+  }
+
+  void backward() override {
+    network_.backward();
+    stream_.synchronize();
+  }
+
+  void update(const Adam& a) override {
+    const StepNumbers numbers = numbersOf(a);
+    upload(network_.context().buffers.at(network_.context().numbers), &numbers, sizeof numbers);
+    network_.update();
+    stream_.synchronize();
+  }
+
+  PictureSteps* pictureSteps() override { return training_.get(); }
+
+  void read(Slot slot, const std::string& name, std::span<float> out) override {
+    if (slot == Slot::value || slot == Slot::valueGradient) return readValue(slot, name, out);
+    if (slot == Slot::lossScale) {
+      checkCount(name, 2, out.size());
+      const LossScale now = scale();
+      out[0] = now.scale, out[1] = static_cast<float>(now.steps);
+      return;
+    }
+    const auto [flat, stored, parameter] = find(slot, name, out.size());
+    host_.resize(stored.stored);
+    download(host_.data(), flat->data() + stored.offset, stored.stored * sizeof(float));
+    stream_.synchronize();
+    const float factor = slot == Slot::gradient ? 1 / scale().scale : 1;
+    forEach(*parameter, [&](size_t plain, size_t ours) { out[plain] = host_[ours] * factor; });
+  }
+
+  void write(Slot slot, const std::string& name, std::span<const float> in) override {
+    if (slot == Slot::value || slot == Slot::valueGradient) return writeSeed(slot, name, in);
+    if (slot == Slot::lossScale) {
+      checkCount(name, 2, in.size());
+      return setScale({in[0], static_cast<int32_t>(in[1])});
+    }
+    const auto [flat, stored, parameter] = find(slot, name, in.size());
+    host_.assign(stored.stored, 0.0f);
+    forEach(*parameter, [&](size_t plain, size_t ours) { host_[ours] = in[plain]; });
+    upload(flat->data() + stored.offset, host_.data(), stored.stored * sizeof(float));
+    if (slot == Slot::parameter) refreshCopy(stored);
+    stream_.synchronize();
+  }
+
+  size_t sizeBytes() const override { return arena_->sizeBytes(); }
+
+  std::string choices() const override { return textOf(planner_.choices()); }
+
+  std::string describe() const override {
+    const char* const names[] = {"fp32", "bf16", "fp16"};
+    return handles_.target.name() + ", cuBLASLt " + std::to_string(libraries().cublasLtGetVersion()) + ", " +
+           names[static_cast<int>(network_.context().number)];
+  }
+
+ private:
+  void reserve() {
+    size_t free = 0, total = 0;
+    check(cudaMemGetInfo(&free, &total), "the device's memory");
+    const size_t wanted = network_.arenaBytes();
+    const auto mebibytes = [](size_t bytes) { return std::to_string(bytes >> 20) + " MiB"; };
+    if (wanted > free) {
+      // All but the parameters and the workspace grows with the batch.
+      const size_t fixed = network_.fixedBytes();
+      const double share = free > fixed ? static_cast<double>(free - fixed) / static_cast<double>(wanted - fixed) : 0;
+      const int groups = static_cast<int>(share * (graph_.batch() / graph_.parts));
+      throw Error(Code::outOfMemory, "The network needs " + mebibytes(wanted) + " of device memory for " +
+                                         std::to_string(graph_.batch() / graph_.parts) + " x " +
+                                         std::to_string(graph_.parts) + " images, and " + mebibytes(free) + " of " +
+                                         mebibytes(total) + " are free: about " + std::to_string(groups) + " x " +
+                                         std::to_string(graph_.parts) + " would fit.");
+    }
+    arena_ = std::make_unique<DeviceMemory>(wanted);
+  }
+
+  /** PyTorch's start for what nobody writes, and the factors of the losses. */
+  void start() {
+    Context& c = network_.context();
+    std::vector<float> ones;
+    const auto fill = [&](const Parameter& parameter, const Stored& stored, const Flat& flat) {
+      ones.assign(stored.stored, 0.0f);
+      std::fill_n(ones.begin(), parameter.count, 1.0f);
+      upload(flat.data() + stored.offset, ones.data(), ones.size() * sizeof(float));
+      stream_.synchronize();
+    };
+    for (size_t p = 0; p < graph_.parameters.size(); ++p) {
+      const Parameter& parameter = graph_.parameters[p];
+      const bool gamma = graph_.layers[parameter.layer].op == Op::batchNorm && parameter.name.ends_with(".weight");
+      if (gamma) fill(parameter, c.parameters[p], c.values);
+    }
+    for (size_t p = 1; p < graph_.statistics.size(); p += 2) fill(graph_.statistics[p], c.statistics[p], c.running);
+    setScale({c.number == Number::fp16 && !graph_.losses.empty() ? kFirstScale : 1, 0});
+  }
+
+  void setScale(const LossScale& scale) {
+    Context& c = network_.context();
+    if (c.scale < 0) return;
+    std::vector<float> weights, factors;
+    for (const int loss : graph_.losses) {
+      weights.push_back(graph_.layers[loss].weight);
+      factors.push_back(weights.back() * scale.scale);
+    }
+    upload(c.buffers.at(c.scale), &scale, sizeof scale);
+    if (!weights.empty()) {
+      upload(c.buffers.at(c.lossWeights), weights.data(), weights.size() * sizeof(float));
+      upload(c.buffers.at(c.factors), factors.data(), factors.size() * sizeof(float));
+    }
+    stream_.synchronize();
+  }
+  LossScale scale() {
+    LossScale scale{1, 0};
+    if (network_.context().scale < 0) return scale;
+    download(&scale, network_.context().buffers.at(network_.context().scale), sizeof scale);
+    stream_.synchronize();
+    return scale;
+  }
+
+  void upload(void* to, const void* from, size_t bytes) {
+    check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream_), "copying to the device");
+  }
+  void download(void* to, const void* from, size_t bytes) {
+    check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream_), "copying from the device");
+  }
+
+  void refreshCopy(const Stored& stored) {
+    Context& c = network_.context();
+    if (c.copy < 0) return;
+    convert(c.number, c.values.data() + stored.offset, stored.stored, c.weights(stored), stream_);
+  }
+
+  static void checkCount(const std::string& name, size_t expected, size_t received) {
+    if (expected == received) return;
+    throw Error(Code::invalidInput, "Expected " + std::to_string(expected) + " numbers for `" + name +
+                                        "` but received " + std::to_string(received));
+  }
+
+  struct Place {
+    const Flat* flat;
+    Stored stored;
+    const Parameter* parameter;
+  };
+  Place find(Slot slot, const std::string& name, size_t count) {
+    Context& c = network_.context();
+    const bool statistic = slot == Slot::statistic;
+    const auto& list = statistic ? graph_.statistics : graph_.parameters;
+    const Flat& flat = slot == Slot::parameter     ? c.values
+                       : slot == Slot::gradient    ? c.gradients
+                       : slot == Slot::firstMoment ? c.firstMoments
+                       : statistic                 ? c.running
+                                                   : c.secondMoments;
+    for (size_t p = 0; p < list.size(); ++p) {
+      if (list[p].name != name) continue;
+      checkCount(name, list[p].count, count);
+      if (flat.size() == 0)
+        throw Error(Code::invalidInput, "This program was compiled for inference and keeps no gradients or moments.");
+      return {&flat, statistic ? c.statistics[p] : c.parameters[p], &list[p]};
+    }
+    throw Error(Code::invalidInput, "There is no parameter or statistic `" + name + "`.");
+  }
+
+  /** Visits every number of a parameter: where it is in PyTorch's order and where in ours. */
+  template <class F>
+  static void forEach(const Parameter& parameter, const F& visit) {
+    const auto& d = parameter.dims;
+    if (d.size() < 4) {
+      for (size_t i = 0; i < parameter.count; ++i) visit(i, i);
+      return;
+    }
+    const size_t channels = paddedChannels(d[1]);
+    size_t plain = 0;
+    for (int k = 0; k < d[0]; ++k) {
+      for (int c = 0; c < d[1]; ++c) {
+        for (int r = 0; r < d[2]; ++r) {
+          for (int s = 0; s < d[3]; ++s, ++plain) {
+            visit(plain, ((static_cast<size_t>(k) * d[2] + r) * d[3] + s) * channels + c);
+          }
+        }
+      }
+    }
+  }
+
+  void readValue(Slot slot, const std::string& name, std::span<float> out) {
+    Context& c = network_.context();
+    const int layer = graph_.find(name);
+    if (layer < 0) throw Error(Code::invalidInput, "There is no layer `" + name + "`.");
+    const Tensor& t = c.tensors[layer];
+    checkCount(name, t.shape.count(), out.size());
+    const bool isLast = layer + 1 == static_cast<int>(graph_.layers.size());
+    if (slot == Slot::value && isLoss(graph_.layers[layer].op)) {
+      throw Error(Code::invalidInput, "The value of the loss `" + name + "` is what forward() returns.");
+    }
+    const int buffer = slot == Slot::value
+                           ? (t.image && !isLast ? -1 : t.buffer)
+                           : (t.image ? (layer == 0 && !t.parts.empty() ? t.parts[0] : -1) : t.gradient);
+    if (buffer < 0) throw Error(Code::invalidInput, "The CUDA backend does not keep this tensor of `" + name + "`.");
+    if (!t.image) {
+      download(out.data(), c.buffers.at(buffer), out.size_bytes());
+    } else {
+      const DeviceMemory plain(out.size_bytes());
+      const Shape& s = t.shape;
+      unpackImages(c.number, c.buffers.at(buffer), s.n, s.c, s.h, s.w, reinterpret_cast<float*>(plain.data()), stream_);
+      download(out.data(), plain.data(), out.size_bytes());
+      stream_.synchronize();  // before the memory goes
+    }
+    stream_.synchronize();
+  }
+
+  void writeSeed(Slot slot, const std::string& name, std::span<const float> in) {
+    if (slot == Slot::value || network_.seed() < 0 || name != graph_.layers.back().name) {
+      throw Error(Code::invalidInput,
+                  "Expected the gradient of the last layer of a graph with no loss but received `" + name + "`.");
+    }
+    checkCount(name, graph_.layers.back().shape.count(), in.size());
+    upload(network_.context().buffers.at(network_.seed()), in.data(), in.size_bytes());
+    stream_.synchronize();
+  }
+
+  const Graph graph_;
+  Handles handles_;
+  Stream stream_;
+  Planner planner_;
+  Network network_;
+  std::unique_ptr<DeviceMemory> arena_;
+  std::unique_ptr<Training> training_;  // of a network of images with losses
+  std::vector<float> host_;
+};
+
+std::unique_ptr<Program> compile(const Graph& graph) { return std::make_unique<CudaProgram>(graph); }
+
+}  // namespace
+}  // namespace comface::cuda
+
+COMFACE_EXPORT_BACKEND(comface::cuda::compile)
