@@ -11,6 +11,7 @@ import { attributes } from './data/attributes.js';
 import { generate } from './data/procedural.js';
 import { contactSheet, type SheetOptions } from './data/sheet.js';
 import { type DemoResult, type DemoScale, demo, demoScales } from './demo.js';
+import { describe, diagnose } from './doctor.js';
 import { ComFaceError, printable } from './errors.js';
 import { loadModel } from './model.js';
 import { duration, Progress } from './progress.js';
@@ -176,6 +177,18 @@ program
     await using model = await loadModel(folder);
     const { change } = await model.compare(x, y);
     print(`change ${change.toFixed(2)} (in steps of alpha; near 0 is no change)`);
+  });
+
+program
+  .command('doctor')
+  .description('say what works here, CPU and GPU, and what to do about what does not; code 0 when at least one works')
+  .option('--json', 'everything that was found, as JSON')
+  .addHelpText('after', '\nExample:\n  $ comface doctor')
+  .action(async ({ json }: { json?: boolean }) => {
+    const diagnosis = await diagnose();
+    if (json) console.log(JSON.stringify(diagnosis, null, 2));
+    else print(...describe(diagnosis));
+    if (diagnosis.works.length === 0) process.exitCode = 1;
   });
 
 /** Commander quotes words of the command line as they are; its own line ends stay. */

@@ -107,8 +107,17 @@ const fields = z.strictObject({
     .describe(`From far to near pairs; none: any pair, S = ${kMaxRange}, in every epoch (paper, section 3.3)`),
   augment: augment.prefault({}).describe('Random changes of a view (SimCLR without blur)'),
   validation: number(0, 0.99).default(0.1).describe('Share of subjects kept out of training, to validate on after each epoch (paper: 0.1)'),
-  precision: z.enum(['auto', 'fp32', 'bf16']).default('auto').describe('Number type of activations; weights are fp32'),
-  device: z.enum(['auto', 'cpu', 'reference']).default('auto').describe('Where it runs; reference: plain loops, slow'),
+  precision: z
+    .enum(['auto', 'fp32', 'bf16', 'fp16'])
+    .default('auto')
+    .describe('Number type of activations; weights are fp32. fp16: CUDA only'),
+  device: z
+    .enum(['auto', 'cpu', 'cuda', 'reference'])
+    .default('auto')
+    .describe('Where it runs; auto: CUDA if it works, else the CPU; reference: plain loops, slow'),
+  gradientCache: integer(1, 8192)
+    .default(1)
+    .describe('Chunks that a batch is computed in, for InfoNCE over more pairs than memory holds (CUDA); batch statistics are of a chunk'),
   threads: integer(0, 1024).default(0).describe('Compute threads; 0: one for each core'),
   loaderThreads: integer(1, 64).default(2).describe('Threads that read pictures and make views'),
   checkpointEverySteps: integer(1, 2 ** 32 - 1)
@@ -124,9 +133,10 @@ const fields = z.strictObject({
 
 /** Options of a training run. */
 export const trainSchema = fields
-  .superRefine(({ pairs, pairsPerEpoch, data, out }, context) => {
+  .superRefine(({ pairs, pairsPerEpoch, gradientCache, data, out }, context) => {
     if (resolve(data) === resolve(out)) fail(context, 'out', 'a folder other than data');
     if (pairsPerEpoch !== undefined && pairsPerEpoch < pairs) fail(context, 'pairsPerEpoch', `at least pairs (${pairs})`);
+    if (pairs % gradientCache !== 0) fail(context, 'gradientCache', `a divisor of pairs (${pairs})`);
   })
   .describe('Options of a training run');
 

@@ -5,7 +5,17 @@ import { checkInteger, checkObject, checkOneOf, checkSignal, checkText, textsOf 
 import { designOf, type TrainConfig } from './config.js';
 import { ComFaceError, invalid } from './errors.js';
 import { backbone, backboneNames, embeddingWidth } from './models/resnet.js';
-import { chooseDevice, type Device, type NativeAugment, type NativeEngine, native, type PrecisionChoice, threadCount } from './native.js';
+import {
+  chooseDevice,
+  type Device,
+  devices,
+  type NativeAugment,
+  type NativeEngine,
+  native,
+  type PrecisionChoice,
+  precisions,
+  threadCount,
+} from './native.js';
 import { type CheckpointState, latestCheckpoint, loadCheckpoint } from './train/checkpoint.js';
 import { writeState } from './train/state.js';
 import type { Tensor } from './weights/safetensors.js';
@@ -72,8 +82,8 @@ function checkedWeights(weights: Weights): Weights {
 function checkedOptions(options: ModelOptions): Required<ModelOptions> {
   checkObject('options', options);
   const { device = 'auto', precision = 'auto', threads = 0, batch = 32 } = options;
-  checkOneOf('device', device, ['auto', 'cpu', 'reference']);
-  checkOneOf('precision', precision, ['auto', 'fp32', 'bf16']);
+  checkOneOf('device', device, devices);
+  checkOneOf('precision', precision, precisions);
   checkInteger('threads', threads, 0, 1024);
   checkInteger('batch', batch, 1, 2 ** 16);
   return { device, precision, threads, batch };

@@ -41,15 +41,21 @@ export interface NativeAdam {
   step: number;
 }
 
-export interface NativeStep {
-  /** In the order of the graph's loss layers. */
+/** Steps that a backend has done since they were last asked for. */
+export interface NativeCollected {
+  /** In the order of the graph's loss layers, one step after the other. */
   losses: number[];
+  steps: number;
+}
+
+/** `steps` is 0 where the backend still computes: `collect()` tells. */
+export interface NativeStep extends NativeCollected {
   broken: { sample: number; reason: string }[];
   loadSeconds: number;
   computeSeconds: number;
 }
 
-export type Slot = 'parameter' | 'gradient' | 'firstMoment' | 'secondMoment' | 'statistic' | 'value' | 'valueGradient';
+export type Slot = 'parameter' | 'gradient' | 'firstMoment' | 'secondMoment' | 'statistic' | 'value' | 'valueGradient' | 'lossScale';
 
 export interface NativeTensorInfo {
   name: string;
@@ -75,9 +81,16 @@ export interface NativeEngine {
   readonly statistics: NativeTensorInfo[];
   readonly sizeBytes: number;
   readonly description: string;
+  /** What the backend chose among ways that differ in their last bits, to be given to a later engine; empty where it has no choice. */
+  readonly choices: string;
   readonly state: 'ready' | 'busy' | 'failed' | 'disposed';
   initialize(seed: bigint): Promise<void>;
   step(source: NativeSource, plan: NativePlan, next: NativePlan | null, augment: NativeAugment, adam: NativeAdam): Promise<NativeStep>;
+  /**
+   * Waits for the steps whose losses step() did not tell, if any: at most 1,024, then step() waits itself.
+   * Rejects with NOT_FINITE for the first of them that was not.
+   */
+  collect(): Promise<NativeCollected>;
   /** Value of a vector layer for each sample: samples x width. For graphs that are not for training. */
   embed(source: NativeSource, samples: Uint32Array, layer: string, augment: NativeAugment): Promise<Float32Array>;
   /** The parts of a step, on given numbers: tests and feature heads. */
@@ -95,8 +108,14 @@ export interface NativeGraphOptions {
   /** Samples in one run (3 x pairs for training). */
   batch: number;
   training: boolean;
-  precision: 'fp32' | 'bf16' | 'fp64';
+  /** fp16 on CUDA only, fp64 with the plain loops only. */
+  precision: 'fp32' | 'bf16' | 'fp16' | 'fp64';
   threads: number;
+  /** Images run in so many chunks, one after the other, each with the same share of `parts` equal lists; native/graph.h. CUDA only, beyond 1. */
+  chunks?: number;
+  parts?: number;
+  /** `choices` of an earlier engine. */
+  choices?: string;
 }
 
 /** One picture to draw; native/faces/face.h states each field. */
@@ -108,6 +127,29 @@ export interface NativeShots {
   alpha: Float32Array;
   domain: number;
   size: number;
+}
+
+/** Stages of the search for CUDA, in order; each needs the ones before. native/probe.h states each. */
+export const cudaStages = ['driver', 'initialize', 'version', 'gpu', 'backend', 'libraries', 'devices', 'ready'] as const;
+export type CudaStage = (typeof cudaStages)[number];
+
+/** What this machine has of CUDA. What was not reached is empty or 0. */
+export interface NativeCuda {
+  available: boolean;
+  /** Where the search ended: `ready`, or the stage that failed. */
+  stage: CudaStage;
+  /** Why it ended there; empty when ready. */
+  reason: string;
+  /** The newest CUDA that the driver serves: 13000 for 13.0. */
+  driverVersion: number;
+  /** Versions as the libraries count them: 92400 for cuDNN 9.24.0, 130101 for cuBLASLt 13.1.1. */
+  cudnn: number;
+  cublasLt: number;
+  driverPath: string;
+  backendPath: string;
+  cudnnPath: string;
+  cublasLtPath: string;
+  devices: { name: string; capability: number; memoryBytes: number }[];
 }
 
 export interface NativeModule {
@@ -127,6 +169,8 @@ export interface NativeModule {
   philox(seed: bigint, purpose: number, a: number, b: number, c: number): number[];
   /** Native objects of this process that are alive, for tests; `workers`: threads with a queue, two of them for each environment. */
   liveObjects(): { engines: number; sources: number; workers: number; calls: number };
+  /** Searches once in a process, in under 5 ms without a driver, and never throws. */
+  cuda(): NativeCuda;
   cpu: { avx2: boolean; avx512: boolean; bf16: boolean; cores: number };
 }
 
@@ -181,10 +225,23 @@ export function native(): { module: NativeModule; folder: string } {
   }
 }
 
+/** Where it may run. */
+export const devices = ['auto', 'cpu', 'cuda', 'reference'] as const;
 /** What the user asks for; `auto` takes the best that works. */
-export type Device = 'auto' | 'cpu' | 'reference';
-/** Number type of activations. `auto`: bf16 where the processor multiplies it natively, else fp32. */
-export type PrecisionChoice = 'auto' | 'fp32' | 'bf16';
+export type Device = (typeof devices)[number];
+export const precisions = ['auto', 'fp32', 'bf16', 'fp16'] as const;
+/** Number type of activations. `auto`: bf16 where the device multiplies it natively, else fp32. fp16 is for CUDA only. */
+export type PrecisionChoice = (typeof precisions)[number];
+
+/** What a graph is compiled for. */
+export interface ChosenDevice {
+  /** Path of the backend library; '' for the plain loops. */
+  library: string;
+  device: 'cpu' | 'cuda' | 'reference';
+  precision: 'fp32' | 'bf16' | 'fp16';
+  /** Why `auto` fell back to the CPU. */
+  reason?: string;
+}
 
 /** Whether oneDNN is held to instructions that multiply no bf16; it takes a cap that it does not know for none. */
 function isBf16Capped(): boolean {
@@ -192,19 +249,42 @@ function isBf16Capped(): boolean {
   return /^(SSE41|AVX|AVX2(_VNNI)?|AVX512_MIC(_4OPS)?|AVX512_CORE(_VNNI)?)$/i.test(cap);
 }
 
-/** The backend library of a device ('' for the plain loops) and the number type it will use. */
-export function chooseDevice(
-  device: Device,
-  precision: PrecisionChoice,
-): { library: string; device: 'cpu' | 'reference'; precision: 'fp32' | 'bf16' } {
+/**
+ * The backend library of a device and the number type it will use. `auto` falls back to the CPU and says why; `cuda` never does.
+ *
+ * @throws ComFaceError DEVICE_UNAVAILABLE with the stage that failed, INVALID_CONFIG for fp16 without CUDA.
+ */
+export function chooseDevice(device: Device, precision: PrecisionChoice): ChosenDevice {
+  const { module } = native();
+  if (device === 'auto' || device === 'cuda') {
+    const cuda = module.cuda();
+    if (cuda.available) return { library: cuda.backendPath, device: 'cuda', precision: precision === 'auto' ? 'bf16' : precision };
+    if (device === 'cuda') {
+      throw new ComFaceError('DEVICE_UNAVAILABLE', `CUDA is not available (stage \`${cuda.stage}\`): ${cuda.reason}`, {
+        hint: 'comface doctor shows every stage and what to do; `device: auto` takes the CPU.',
+      });
+    }
+    return { ...chooseHost('cpu', precision, cuda.reason), reason: cuda.reason };
+  }
+  return chooseHost(device, precision);
+}
+
+/** @param whyNoCuda For the message when only CUDA could do it. */
+function chooseHost(device: 'cpu' | 'reference', precision: PrecisionChoice, whyNoCuda?: string): ChosenDevice {
   const { module, folder } = native();
+  if (precision === 'fp16') {
+    const received = whyNoCuda === undefined ? `device ${device}` : `no CUDA: ${whyNoCuda}`;
+    throw new ComFaceError('INVALID_CONFIG', `Expected device cuda for \`precision\` fp16 but received ${received}`, {
+      hint: 'Use precision auto, bf16 or fp32 here; comface doctor shows what CUDA lacks.',
+    });
+  }
   if (device === 'reference') return { library: '', device, precision: precision === 'bf16' ? 'bf16' : 'fp32' };
   const library = join(folder, 'libcomface_cpu.so');
   if (!existsSync(library)) {
     throw new ComFaceError('DEVICE_UNAVAILABLE', `The CPU backend is missing: ${library}`, { hint: 'Build again: npm run build:native' });
   }
   const best = module.cpu.bf16 && !isBf16Capped() ? 'bf16' : 'fp32';
-  return { library, device: 'cpu', precision: precision === 'auto' ? best : precision };
+  return { library, device, precision: precision === 'auto' ? best : precision };
 }
 
 /** Threads to compute with when the option is 0: one per core. */

@@ -31,23 +31,33 @@ export async function readWeights(engine: NativeEngine, step: number): Promise<M
   return weights;
 }
 
-/** {@link readWeights} and Adam's moments: everything that changes in a step. */
-export async function readState(engine: NativeEngine, step: number): Promise<Pick<CheckpointState, 'weights' | 'optimizer'>> {
+/** fp16's loss scale and the steps since it changed. */
+const kLossScale = 'loss_scale';
+const lossScale: NativeTensorInfo = { name: kLossScale, dims: [2] };
+
+/** {@link readWeights} and Adam's moments: everything that changes in a step. `isScaled`: in fp16. */
+export async function readState(
+  engine: NativeEngine,
+  step: number,
+  isScaled = false,
+): Promise<Pick<CheckpointState, 'weights' | 'optimizer'>> {
   const optimizer = new Map<string, Tensor>();
   for (const info of engine.parameters) {
     for (const [slot, suffix] of moments) optimizer.set(info.name + suffix, await readTensor(engine, slot, info));
   }
+  if (isScaled) optimizer.set(kLossScale, await readTensor(engine, 'lossScale', lossScale));
   return { weights: await readWeights(engine, step), optimizer };
 }
 
 /**
- * Copies weights into an engine, and Adam's moments if given. Tensors that the engine has no place for (heads, counters) are left.
+ * Copies weights into an engine, and Adam's moments if given, and what else `readState` took. Tensors that the engine has no place for (heads, counters) are left.
  * @throws ComFaceError INVALID_INPUT when a tensor is missing or has another shape.
  */
 export async function writeState(
   engine: NativeEngine,
   weights: ReadonlyMap<string, Tensor>,
   optimizer?: ReadonlyMap<string, Tensor>,
+  isScaled = false,
 ): Promise<void> {
   const write = async (slot: Slot, { name, dims }: NativeTensorInfo, tensor: Tensor | undefined): Promise<void> => {
     const { dtype, shape, data } = tensor ?? {};
@@ -69,5 +79,6 @@ export async function writeState(
     await write('parameter', info, weights.get(info.name));
     if (optimizer) for (const [slot, suffix] of moments) await write(slot, info, optimizer.get(info.name + suffix));
   }
+  if (isScaled && optimizer?.has(kLossScale)) await write('lossScale', lossScale, optimizer.get(kLossScale));
   for (const info of engine.statistics) await write('statistic', info, weights.get(info.name));
 }

@@ -10,7 +10,16 @@ import { PairSampler, splitSubjects } from '../data/pairs.js';
 import { ComFaceError, printable, show } from '../errors.js';
 import { comfaceGraph } from '../models/heads.js';
 import { backbone, embeddingWidth } from '../models/resnet.js';
-import { chooseDevice, type NativeEngine, type NativePlan, type NativeSource, type NativeStep, native, threadCount } from '../native.js';
+import {
+  chooseDevice,
+  type NativeCollected,
+  type NativeEngine,
+  type NativePlan,
+  type NativeSource,
+  type NativeStep,
+  native,
+  threadCount,
+} from '../native.js';
 import { type CheckpointState, latestCheckpoint, saveCheckpoint } from './checkpoint.js';
 import { stageAt } from './curriculum.js';
 import { ioError } from './files.js';
@@ -32,6 +41,8 @@ export type TrainEvent =
       subjects: number;
       device: string;
       precision: string;
+      /** Why `device: auto` took the CPU. */
+      fallback?: string;
       /** Library, instruction set, threads. */
       engine: string;
       /** Bytes of the network with all its buffers, planned before the first step. */
@@ -147,6 +158,10 @@ interface Run {
   /** Step of the last validation. */
   validated: number;
   saving: Promise<{ step: number; path: string }> | undefined;
+  /** Events of steps whose losses are not known yet. */
+  untold: Omit<StepEvent, 'loss' | 'inter' | 'intra'>[];
+  /** The last step that was told. */
+  last: StepEvent | undefined;
 }
 
 /** What has to be closed again, whatever happens. */
@@ -194,13 +209,13 @@ async function begin(
   const warnings: string[] = [];
   const found = await findCheckpoint(config, warnings);
   const { split, sampler } = plan(config, manifest);
-  const { engine, device, precision, info: environment } = await makeEngine(config);
+  const { engine, device, precision, fallback, info: environment } = await makeEngine(config, found?.info.choices);
   open.engine = engine;
   open.source = native().module.openFiles(manifest.files, config.size, config.loaderThreads, manifest.size);
   const info = { ...environment, config, dataHash: manifest.hash, seed: config.seed, pictures: sampler.pictures };
   if (found) {
     checkSame(found, info, warnings);
-    await writeState(engine, found.weights, found.optimizer);
+    await writeState(engine, found.weights, found.optimizer, precision === 'fp16');
   } else {
     await engine.initialize(BigInt(config.seed));
     const path = join(config.out, 'config.json');
@@ -229,6 +244,7 @@ async function begin(
     subjects: split.training.length,
     device,
     precision,
+    ...(fallback === undefined ? {} : { fallback }),
     engine: engine.description,
     memoryBytes: engine.sizeBytes,
     parameters: engine.parameters.reduce((sum, { dims }) => sum + dims.reduce((a, b) => a * b, 1), 0),
@@ -252,6 +268,8 @@ async function begin(
       validator,
       validated,
       saving: undefined,
+      untold: [],
+      last: undefined,
     },
     events: [...warnings.map((message): TrainEvent => ({ type: 'warning', message })), start],
   };
@@ -262,7 +280,6 @@ async function* loop(run: Run, signal: AbortSignal | undefined, open: Open): Asy
   const { config, sampler, steps } = run;
   const started = performance.now();
   const first = run.done;
-  let last: StepEvent | undefined;
   let next: NativePlan | undefined;
   let stage = 0;
   yield* validate(run, signal);
@@ -272,6 +289,7 @@ async function* loop(run: Run, signal: AbortSignal | undefined, open: Open): Asy
     const { epoch } = positionAt(step, sampler.stepsPerEpoch);
     const now = stageAt(config.curriculum, epoch);
     if (now.stage !== stage) {
+      yield* told(run);
       stage = now.stage;
       yield emit(run, { type: 'stage', step, epoch, ...now });
     }
@@ -285,35 +303,50 @@ async function* loop(run: Run, signal: AbortSignal | undefined, open: Open): Asy
     for (const event of noteBroken(run, result)) yield event;
     if (run.broken.size > config.brokenShare * sampler.pictures) yield* refuseBroken(run);
     const seconds = (performance.now() - started) / 1000;
-    const secondsLeft = (seconds / (step - first)) * (steps - step);
-    const pairsPerSecond = ((step - first) * config.pairs) / seconds;
-    last = {
+    run.untold.push({
       type: 'step',
       step,
       steps,
       epoch,
-      ...lossesOf(config, result),
       learningRate,
       range: now.range,
-      pairsPerSecond,
+      pairsPerSecond: ((step - first) * config.pairs) / seconds,
       loadSeconds: result.loadSeconds,
-      secondsLeft,
-    };
-    if (step % config.logEverySteps === 0 || step === steps) run.log.write(last);
-    yield last;
+      secondsLeft: (seconds / (step - first)) * (steps - step),
+    });
+    yield* tell(run, result);
+    const isCheckpoint = step % config.checkpointEverySteps === 0;
+    if (step % config.logEverySteps === 0 || isCheckpoint || step % sampler.stepsPerEpoch === 0) yield* told(run);
     yield* validate(run, signal);
-    if (step % config.checkpointEverySteps === 0 && step < steps) {
+    if (isCheckpoint && step < steps) {
       yield* saved(run);
       await beginSave(run);
       open.saving = run.saving!;
     }
   }
+  yield* told(run);
   yield* saved(run);
   const path = await saveNow(run);
   yield emit(run, { type: 'checkpoint', step: run.done, path });
   const seconds = (performance.now() - started) / 1000;
   yield emit(run, { type: 'end', step: run.done, seconds, path });
-  return { step: run.done, path, inter: last?.inter ?? Number.NaN, intra: last?.intra ?? Number.NaN, seconds, broken: run.broken.size };
+  const { inter = Number.NaN, intra = Number.NaN } = run.last ?? {};
+  return { step: run.done, path, inter, intra, seconds, broken: run.broken.size };
+}
+
+/** Completes the events of steps whose losses are known now. */
+function* tell(run: Run, { losses, steps }: NativeCollected): Generator<TrainEvent> {
+  const each = losses.length / Math.max(1, steps);
+  for (const [i, event] of run.untold.splice(0, steps).entries()) {
+    run.last = { ...event, ...lossesOf(run.config, losses.slice(i * each, (i + 1) * each)) };
+    if (event.step % run.config.logEverySteps === 0 || event.step === run.steps) run.log.write(run.last);
+    yield run.last;
+  }
+}
+
+/** Waits for the losses of the steps that a device still computes: what comes next in the log comes after them. */
+async function* told(run: Run): AsyncGenerator<TrainEvent> {
+  if (run.untold.length > 0) yield* tell(run, await run.engine.collect());
 }
 
 /** After an epoch's last step, once: a run that was stopped there does it when it goes on. */
@@ -330,7 +363,7 @@ function emit<T extends TrainEvent>(run: Run, event: T): T {
   return event;
 }
 
-function lossesOf(config: TrainConfig, { losses }: NativeStep): Pick<StepEvent, 'loss' | 'inter' | 'intra'> {
+function lossesOf(config: TrainConfig, losses: readonly number[]): Pick<StepEvent, 'loss' | 'inter' | 'intra'> {
   const left = [...losses];
   const inter = config.interPersonal > 0 ? left.shift()! : Number.NaN;
   const intra = config.intraPersonal > 0 ? left.shift()! : Number.NaN;
@@ -363,6 +396,7 @@ function* noteBroken(run: Run, { broken }: NativeStep): Generator<TrainEvent> {
 
 /** Too many broken pictures: what was learned is kept, the run ends. */
 async function* refuseBroken(run: Run): AsyncGenerator<TrainEvent, never> {
+  yield* told(run);
   yield* saved(run);
   yield emit(run, { type: 'checkpoint', step: run.done, path: await saveNow(run) });
   const { broken, sampler, config, lastBroken } = run;
@@ -379,7 +413,7 @@ async function* refuseBroken(run: Run): AsyncGenerator<TrainEvent, never> {
 /** Copies the state out; the disk is written while the next steps run. */
 async function beginSave(run: Run): Promise<void> {
   const step = run.done;
-  const state: CheckpointState = { step, ...(await readState(run.engine, step)), info: run.info };
+  const state: CheckpointState = { step, ...(await readState(run.engine, step, run.info.precision === 'fp16')), info: run.info };
   run.saving = saveCheckpoint(run.config.out, state, { keep: run.config.keepCheckpoints }).then((path) => ({ step, path }));
   run.saving.catch(() => undefined); // handled where it is awaited
 }
@@ -400,6 +434,7 @@ async function saveNow(run: Run): Promise<string> {
 
 /** Aborted: save what was reached, then reject with the reason. */
 async function* stop(run: Run, signal: AbortSignal): AsyncGenerator<TrainEvent, never> {
+  yield* told(run);
   yield* saved(run);
   yield emit(run, { type: 'checkpoint', step: run.done, path: await saveNow(run) });
   throw signal.reason;
@@ -417,8 +452,14 @@ const kRepeatable =
   'The same seed gives the same bits, stopped or not and with any number of loader threads, where version, engine (library, instruction sets, ' +
   'precision, compute threads) and cpu are the same. Elsewhere the run goes on with a warning, and the last bits may differ.';
 
-async function makeEngine(config: TrainConfig) {
-  const { library, device, precision } = chooseDevice(config.device, config.precision);
+/** @param choices Of the run that is gone on with. */
+async function makeEngine(config: TrainConfig, choices: unknown) {
+  const { library, device, precision, reason: fallback } = chooseDevice(config.device, config.precision);
+  if (config.gradientCache > 1 && device !== 'cuda') {
+    throw new ComFaceError('INVALID_CONFIG', `Expected device cuda for \`gradientCache\` ${config.gradientCache} but received ${device}`, {
+      hint: 'Leave it out, or ask for fewer pairs.',
+    });
+  }
   const embedding = embeddingWidth(config.backbone, config.width);
   if (config.interPersonal === 0 && config.intraPersonal === 0) {
     throw new ComFaceError('INVALID_CONFIG', 'Expected a positive `interPersonal` or `intraPersonal` but received 0 for both', {
@@ -431,7 +472,16 @@ async function makeEngine(config: TrainConfig) {
     projection: { hidden: config.projection.hidden ?? embedding, out: config.projection.out },
   });
   const threads = threadCount(config.threads);
-  const engine = await native().module.createEngine(library, { layers, batch: 3 * config.pairs, training: true, precision, threads });
+  const engine = await native().module.createEngine(library, {
+    layers,
+    batch: 3 * config.pairs,
+    training: true,
+    precision,
+    threads,
+    chunks: config.gradientCache,
+    parts: 3,
+    choices: typeof choices === 'string' ? choices : '',
+  });
   const version = JSON.parse(await readFile(new URL('../../package.json', import.meta.url), 'utf8')).version as string;
   const cpu = cpus()[0]?.model.trim() ?? 'unknown';
   const machine = { platform: platform(), arch: arch(), node: process.version };
@@ -439,7 +489,18 @@ async function makeEngine(config: TrainConfig) {
     engine,
     device,
     precision,
-    info: { version, device, precision, threads, engine: engine.description, cpu, machine, repeatable: kRepeatable },
+    fallback,
+    info: {
+      version,
+      device,
+      precision,
+      threads,
+      engine: engine.description,
+      choices: engine.choices,
+      cpu,
+      machine,
+      repeatable: kRepeatable,
+    },
   };
 }
 

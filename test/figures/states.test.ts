@@ -68,8 +68,8 @@ class Cells {
 
 // ---- the engine ----
 
-type Method = 'initialize' | 'step' | 'embed' | 'forward' | 'backward' | 'update' | 'read' | 'write' | 'dispose';
-type Accessor = 'parameters' | 'statistics' | 'sizeBytes' | 'description' | 'state';
+type Method = 'initialize' | 'step' | 'collect' | 'embed' | 'forward' | 'backward' | 'update' | 'read' | 'write' | 'dispose';
+type Accessor = 'parameters' | 'statistics' | 'sizeBytes' | 'description' | 'choices' | 'state';
 const states = ['ready', 'busy', 'failing', 'failed', 'disposed', 'failed and disposed'] as const;
 type State = (typeof states)[number];
 type Row = Record<State, string>;
@@ -86,6 +86,7 @@ const always: Row = { ready: 'works', busy: 'works', failing: 'works', failed: '
 const untilDisposed: Row = { ...always, disposed: 'DISPOSED', 'failed and disposed': 'DISPOSED' };
 const engineTable: Record<Method | Accessor, Row> = {
   ...{ initialize: command, step: command, embed: command, forward: command, backward: command, update: command, read: command },
+  ...{ collect: command, choices: always },
   ...{ write: command, dispose: always, parameters: untilDisposed, statistics: untilDisposed, sizeBytes: always, description: always },
   state: always,
 };
@@ -98,6 +99,7 @@ const stateNames: Row = {
 const calls = (source: NativeSource): Record<Method | Accessor, (engine: NativeEngine) => unknown> => ({
   initialize: (engine) => engine.initialize(1n),
   step: (engine) => engine.step(source, plan, null, plainAugment, adamAt(1)),
+  collect: (engine) => engine.collect(),
   embed: (engine) => engine.embed(source, Uint32Array.of(0, 1), 'pool', plainAugment),
   forward: (engine) => engine.forward(images, new Float32Array(2)),
   backward: (engine) => engine.backward(),
@@ -109,6 +111,7 @@ const calls = (source: NativeSource): Record<Method | Accessor, (engine: NativeE
   statistics: (engine) => engine.statistics,
   sizeBytes: (engine) => engine.sizeBytes,
   description: (engine) => engine.description,
+  choices: (engine) => engine.choices,
   state: (engine) => engine.state,
 });
 
