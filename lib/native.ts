@@ -155,6 +155,8 @@ export interface NativeCuda {
 export interface NativeModule {
   /** library: path of a backend library; '' for the plain reference loops. */
   createEngine(library: string, graph: NativeGraphOptions): Promise<NativeEngine>;
+  /** What a graph would take and choose on a GPU that is not here, by cuDNN's description of it; native/cuda/fusion.h. CUDA only. */
+  planFor(library: string, graph: NativeGraphOptions, device: string): Promise<{ sizeBytes: number; choices: string }>;
   /** pictureSize: edge that every picture must have, 0 for any. */
   openFiles(paths: readonly string[], size: number, threads: number, pictureSize: number): NativeSource;
   attributeNames: readonly string[];

@@ -198,9 +198,10 @@ void addPictureSteps(ComfaceBackend& table) {
 }  // namespace
 
 Compile exportedCompile = nullptr;
+PlanFor exportedPlanFor = nullptr;
 
-ComfaceBackend exportBackend(Compile compile) {
-  exportedCompile = compile;
+ComfaceBackend exportBackend(Compile compile, PlanFor planFor) {
+  exportedCompile = compile, exportedPlanFor = planFor;
   ComfaceBackend table{};
   table.abi = kAbiVersion;
   table.compile = [](const ComfaceGraph* graph, ComfaceStatus* status) {
@@ -226,6 +227,17 @@ ComfaceBackend exportBackend(Compile compile) {
     });
   };
   addPictureSteps(table);
+  if (planFor) {
+    table.planFor = [](const ComfaceGraph* graph, const char* device, void (*say)(void*, const char*), void* context,
+                       ComfaceStatus* status) -> uint64_t {
+      PlannedProgram planned;
+      guarded(status, [&] {
+        planned = exportedPlanFor(fromRecords(*graph), device);
+        say(context, planned.choices.c_str());
+      });
+      return planned.sizeBytes;
+    };
+  }
   table.sizeBytes = [](void* p) -> uint64_t { return self(p).sizeBytes(); };
   table.describe = [](void* p, char* text, uint64_t capacity) {
     size_t count = 0;
@@ -249,8 +261,11 @@ ComfaceBackend exportBackend(Compile compile) {
   return table;
 }
 
-std::unique_ptr<Program> compileWith(const std::string& libraryPath, const Graph& graph) {
-  // Never closed: oneDNN and OpenMP keep threads and thread-local data that must not outlive their code.
+namespace {
+
+/** The table of a backend library, opened once for good: oneDNN and OpenMP keep threads and thread-local data that must
+ * not outlive their code. */
+const ComfaceBackend& tableOf(const std::string& libraryPath) {
   void* library = dlopen(libraryPath.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (!library) throw Error(Code::deviceUnavailable, std::string("Cannot load the backend: ") + dlerror());
   const auto entry = reinterpret_cast<const ComfaceBackend* (*)()>(dlsym(library, "comfaceBackend"));
@@ -261,15 +276,40 @@ std::unique_ptr<Program> compileWith(const std::string& libraryPath, const Graph
                                              " where this add-on needs " + std::to_string(kAbiVersion) +
                                              ": rebuild both.");
   }
-  const std::vector<ComfaceLayer> layers = toRecords(graph);
-  const ComfaceGraph records = {layers.data(),  static_cast<int32_t>(layers.size()),
-                                graph.training, static_cast<int32_t>(graph.precision),
-                                graph.threads,  graph.chunks,
-                                graph.parts,    graph.choices.c_str()};
-  auto program = std::make_unique<RemoteProgram>(
-      *table, graph.losses.size());  // first, for afterwards a lack of memory would lose the other
-  RemoteProgram::call([&](ComfaceStatus* s) { program->adopt(table->compile(&records, s)); });
+  return *table;
+}
+
+/** A graph as records; they point into it. */
+struct GraphRecords {
+  explicit GraphRecords(const Graph& graph)
+      : layers(toRecords(graph)), graph{layers.data(),  static_cast<int32_t>(layers.size()),
+                                        graph.training, static_cast<int32_t>(graph.precision),
+                                        graph.threads,  graph.chunks,
+                                        graph.parts,    graph.choices.c_str()} {}
+  const std::vector<ComfaceLayer> layers;
+  const ComfaceGraph graph;
+};
+
+}  // namespace
+
+std::unique_ptr<Program> compileWith(const std::string& libraryPath, const Graph& graph) {
+  const ComfaceBackend& table = tableOf(libraryPath);
+  const GraphRecords records(graph);
+  // First, for afterwards a lack of memory would lose the other.
+  auto program = std::make_unique<RemoteProgram>(table, graph.losses.size());
+  RemoteProgram::call([&](ComfaceStatus* s) { program->adopt(table.compile(&records.graph, s)); });
   return program;
+}
+
+PlannedProgram planWith(const std::string& libraryPath, const Graph& graph, const std::string& device) {
+  const ComfaceBackend& table = tableOf(libraryPath);
+  if (!table.planFor) throw Error(Code::invalidInput, libraryPath + " plans for no device but the one that is here.");
+  const GraphRecords records(graph);
+  PlannedProgram planned;
+  const auto say = [](void* context, const char* choices) { static_cast<PlannedProgram*>(context)->choices = choices; };
+  RemoteProgram::call(
+      [&](ComfaceStatus* s) { planned.sizeBytes = table.planFor(&records.graph, device.c_str(), say, &planned, s); });
+  return planned;
 }
 
 }  // namespace comface

@@ -60,19 +60,27 @@ struct ComfaceBackend {
   uint64_t (*collect)(void* program, double* losses, uint64_t capacity, int32_t* steps, int64_t* notFinite,
                       ComfaceStatus* status);
   uint64_t (*choices)(void* program, char* text, uint64_t capacity);  // returns the length of all, without the 0
+  // Plans for a described device and tells its choices to `say`, with `context`. Null where a backend needs no device.
+  uint64_t (*planFor)(const ComfaceGraph* graph, const char* device, void (*say)(void* context, const char* choices),
+                      void* context, ComfaceStatus* status);
 };
 }
 
 /** The table for a Compile function; used inside a backend library. */
-ComfaceBackend exportBackend(Compile compile);
+ComfaceBackend exportBackend(Compile compile, PlanFor planFor = nullptr);
 extern Compile exportedCompile;
+extern PlanFor exportedPlanFor;
 
 /** Opens a backend library and compiles a graph with it. Throws deviceUnavailable with the loader's reason. */
 std::unique_ptr<Program> compileWith(const std::string& libraryPath, const Graph& graph);
+/** Plans a graph for a device by its description, a text in the backend's own form. Throws invalidInput where the
+ * backend cannot. */
+PlannedProgram planWith(const std::string& libraryPath, const Graph& graph, const std::string& device);
 
-#define COMFACE_EXPORT_BACKEND(compile)                                                               \
+/** COMFACE_EXPORT_BACKEND(compile) or (compile, planFor) */
+#define COMFACE_EXPORT_BACKEND(...)                                                                   \
   extern "C" __attribute__((visibility("default"))) const comface::ComfaceBackend* comfaceBackend() { \
-    static const comface::ComfaceBackend table = comface::exportBackend(compile);                     \
+    static const comface::ComfaceBackend table = comface::exportBackend(__VA_ARGS__);                 \
     return &table;                                                                                    \
   }
 

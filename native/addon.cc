@@ -6,6 +6,7 @@
 #include <functional>
 #include <vector>
 
+#include "abi.h"
 #include "environment.h"
 #include "jpeg.h"
 #include "pool.h"
@@ -426,6 +427,24 @@ Napi::Value liveObjects(const Napi::CallbackInfo& info) {
   return o;
 }
 
+/** What a graph would take on a device that is described, not here. */
+Napi::Value planFor(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] {
+    Graph graph = graphOf(info[1]);
+    graph.finish();
+    auto work = [library = stringOf(info[0], "library"), graph = std::move(graph),
+                 device = stringOf(info[2], "device")]() -> Convert {
+      return [planned = planWith(library, graph, device)](Napi::Env env) -> Napi::Value {
+        auto o = Napi::Object::New(env);
+        o.Set("sizeBytes", static_cast<double>(planned.sizeBytes)), o.Set("choices", planned.choices);
+        return o;
+      };
+    };
+    Environment& environment = Environment::of(info.Env());
+    return environment.run(info.Env(), environment.utility(), info.Env().Undefined(), std::move(work), nullptr);
+  });
+}
+
 /** What there is of CUDA. The first call probes, which with a driver takes some tenths of a second. */
 Napi::Value cuda(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&] { return toProbe(info.Env(), probeCuda()); });
@@ -459,7 +478,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   method("createEngine", EngineObject::create), method("openFiles", openSource);
   method("drawFaces", drawFaces), method("writeFaces", writeFaces), method("decodeJpeg", decode),
       method("encodeJpeg", encode);
-  method("philox", philox), method("liveObjects", liveObjects), method("cuda", cuda);
+  method("philox", philox), method("liveObjects", liveObjects), method("cuda", cuda), method("planFor", planFor);
   exports.Set("setErrorClass", Napi::Function::New(env, [](const Napi::CallbackInfo& info) {
                 guarded(info.Env(), [&] {
                   if (!info[0].IsFunction()) refuse("errorClass", "a class");

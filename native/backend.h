@@ -90,4 +90,11 @@ class Program {
 
 using Compile = std::unique_ptr<Program> (*)(const Graph& graph);
 
+/** A program for a device that is not here: what it would take and choose. */
+struct PlannedProgram {
+  size_t sizeBytes = 0;
+  std::string choices;  // as Program::choices()
+};
+using PlanFor = PlannedProgram (*)(const Graph& graph, const std::string& device);
+
 }  // namespace comface

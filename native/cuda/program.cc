@@ -304,7 +304,16 @@ class CudaProgram : public Program {
 
 std::unique_ptr<Program> compile(const Graph& graph) { return std::make_unique<CudaProgram>(graph); }
 
+/** device: the JSON that cuDNN describes one in (CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION). */
+PlannedProgram planFor(const Graph& graph, const std::string& device) {
+  const Target target(device);
+  Planner planner(target, exactnessOf(graph.precision), known(graph, target));
+  const Network network(graph, prepared(planner, graph), isFusingWanted());
+  saveChoices(target.name(), planner.choices());
+  return {network.arenaBytes(), textOf(planner.choices())};
+}
+
 }  // namespace
 }  // namespace comface::cuda
 
-COMFACE_EXPORT_BACKEND(comface::cuda::compile)
+COMFACE_EXPORT_BACKEND(comface::cuda::compile, comface::cuda::planFor)
