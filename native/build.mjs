@@ -120,7 +120,10 @@ if (options.sanitize.includes('fuzzer')) process.env.CXX = fuzzingCompiler();
 need(process.env.CXX ?? 'c++', 'build-essential');
 const cmakeJs = script('cmake-js', 'bin/cmake-js');
 const args = ['-d', 'native', '-O', tree, '-B', config, '-l', 'warn', `--CDCOMFACE_SANITIZE=${options.sanitize}`];
-args.push(`--CDCOMFACE_TESTS=${options.tests ? 'ON' : 'OFF'}`, `--CDCOMFACE_CUDA=${options.cuda.toUpperCase()}`);
+args.push(
+  `--CDCOMFACE_TESTS=${options.tests ? 'ON' : 'OFF'}`,
+  `--CDCOMFACE_CUDA=${(options.sanitize ? 'off' : options.cuda).toUpperCase()}`,
+);
 args.push(`--CDNVIDIA_WHEEL_ROOT=${wheelFolder()}`);
 // Both steps: 'cmake-js build' alone configures only an empty tree, so changed options would be ignored.
 run('CMake', process.execPath, [cmakeJs, 'configure', ...args]);

@@ -277,7 +277,7 @@ Normalized normalizedRows(const Numbers& x, const Numbers& dy, int rows, int wid
 
 void testRows(int rows, int width) {
   const std::string what = "vectors of " + std::to_string(rows) + " x " + std::to_string(width);
-  Numbers x = image(Number::fp32, static_cast<size_t>(rows) * width, 1, 1), sums(width, 0.5);
+  Numbers x = image(Number::fp32, static_cast<size_t>(rows) * width, 1, 1), sums(width);
   std::fill_n(x.end() - width, width, 0.0);  // a row without direction
   Numbers dy = image(Number::fp32, x.size(), 1, 1);
   std::fill_n(dy.end() - width, width, 1e-13);

@@ -1,0 +1,85 @@
+// Every graph of a ResNet's training has a plan of cuDNN's for an H200 and an A100, by the real cuDNN and without a GPU: it plans for a device
+// that is described to it (docs: CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR). A plan proves support, not results and not speed.
+import { execFile } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { describe, expect, test } from 'vitest';
+import { comfaceGraph } from '../../lib/models/heads.ts';
+import type { LayerRecord } from '../../lib/models/layers.ts';
+import { type BackboneName, backbone, embeddingWidth } from '../../lib/models/resnet.ts';
+import { native } from '../../lib/native.ts';
+import { sharedFolder } from '../faces.ts';
+import { builtBackend, emptyDriver, librariesFolder } from '../native/cuda/machine.ts';
+
+const folder = sharedFolder();
+const devices = fileURLToPath(new URL('../native/cuda/devices/', import.meta.url));
+const driver = builtBackend() && librariesFolder ? emptyDriver() : undefined;
+const kMinutes = 6;
+
+function layersOf(name: BackboneName): LayerRecord[] {
+  const embedding = embeddingWidth(name, 64);
+  const heads = { embedding, projection: { hidden: embedding, out: 128 }, temperature: 0.1, interPersonal: 1, intraPersonal: 1 };
+  return comfaceGraph(backbone(name, { size: 224, width: 64 }), heads);
+}
+
+/** Plans in a process of its own: cuDNN wants to find a driver when it is opened. */
+async function planned(name: BackboneName, precision: string, device: string) {
+  const graph = join(folder, `${name}-${precision}-${device}.json`);
+  const batch = 66;
+  writeFileSync(graph, JSON.stringify({ layers: layersOf(name), batch, training: true, precision, threads: 1, parts: 3 }));
+  const code = `
+    const { readFileSync } = require('node:fs');
+    const [addon, library, graph, device] = process.argv.slice(1);
+    const text = (file) => readFileSync(file, 'utf8').trim();
+    require(addon).planFor(library, JSON.parse(text(graph)), text(device)).then((plan) => process.stdout.write(JSON.stringify(plan)));`;
+  const env = { ...process.env, LD_LIBRARY_PATH: driver!, COMFACE_CACHE: join(folder, 'cache') };
+  const args = ['-e', code, join(native().folder, 'comface.node'), builtBackend()!, graph, join(devices, `${device}.json`)];
+  const { stdout } = await promisify(execFile)(process.execPath, args, { env, maxBuffer: 1 << 26 });
+  const { sizeBytes, choices } = JSON.parse(stdout) as { sizeBytes: number; choices: string };
+  const lines = choices
+    .trim()
+    .split('\n')
+    .map((line) => line.split('\t') as [choice: string, key: string]);
+  const without = lines.filter(([choice]) => choice === '-').map(([, key]) => key);
+  return { gibibytes: sizeBytes / 2 ** 30, count: lines.length, without };
+}
+
+/** Kernel, stride, pad, channels and sizes of each convolution. */
+function shapes(name: BackboneName): Set<string> {
+  const layers = new Map(layersOf(name).map((layer) => [layer.name, layer]));
+  const channelsOf = (layer: LayerRecord): number => {
+    if (layer.op === 'input') return layer.channels;
+    if (layer.op === 'conv') return layer.out;
+    return channelsOf(layers.get('input' in layer ? layer.input : layer.inputs[0])!);
+  };
+  const found = new Set<string>();
+  for (const layer of layers.values()) {
+    if (layer.op === 'conv') found.add([channelsOf(layers.get(layer.input)!), layer.out, layer.kernel, layer.stride, layer.pad].join());
+  }
+  return found;
+}
+
+describe.skipIf(driver === undefined)('cuDNN plans, for a GPU that is not here,', () => {
+  const cases = [
+    ['resnet50', 'bf16', 'h200'],
+    ['resnet50', 'bf16', 'a100'],
+    ['resnet50', 'fp16', 'h200'],
+    ['resnet50', 'fp32', 'h200'],
+    ['resnet18', 'bf16', 'h200'],
+    ['resnet18', 'fp32', 'a100'],
+  ] as const;
+  test.each(cases)('every graph of a %s in %s on an %s', { timeout: kMinutes * 60_000 }, async (name, precision, device) => {
+    const { gibibytes, count, without } = await planned(name, precision, device);
+    // In 16 bits each fused graph too, and on the H200 by kernels of its own generation.
+    expect(without).toEqual([]);
+    expect(count).toBeGreaterThan(name === 'resnet50' ? 60 : 30);
+    expect(gibibytes).toBeGreaterThan(0.5);
+  });
+
+  test('a ResNet-101 has the shapes of a ResNet-50, and a ResNet-34 those of a ResNet-18', () => {
+    expect(shapes('resnet101')).toEqual(shapes('resnet50'));
+    expect(shapes('resnet34')).toEqual(shapes('resnet18'));
+  });
+});
