@@ -13,6 +13,7 @@ process.env.COMFACE_EMULATION_MEMORY = String(2 ** 31);
 
 /** The emulated backend, or undefined where the headers of CUDA or cuDNN are missing: then nobody could build it. */
 export function emulatedBackend(): string | undefined {
+  process.env.COMFACE_CUDA_LIBRARIES = testPrograms(); // the doubles, not the real ones that other tests plan with
   const library = join(testPrograms(), 'libcomface_cuda_emulated.so');
   return existsSync(library) ? library : undefined;
 }

@@ -1,24 +1,7 @@
-// Steps on image tensors that are neither convolution nor normalization: input, gradient seed, relu, add, pooling.
+// Steps on image tensors that are neither convolution nor normalization nor in steps.h: input, gradient seed, pooling.
 #include "cpu/tensor.h"
 
 namespace comface::cpu {
-
-void PartSum::plan(Context& context, Tensor& tensor, int most, int time) {
-  while (static_cast<int>(tensor.parts.size()) > most) {
-    const int last = tensor.parts.back();
-    tensor.parts.pop_back();
-    context.buffers.touch(last, time), context.buffers.touch(tensor.parts[0], time);
-    sums_.push_back({tensor.parts[0], last});
-  }
-  count_ = context.imageCount(tensor.shape);
-}
-
-void PartSum::run(Context& context) const {
-  for (const auto& [first, second] : sums_) {
-    void* to = context.buffers.at(first);
-    context.kernels.add[context.type()](to, context.buffers.at(second), to, count_);
-  }
-}
 
 namespace {
 
@@ -29,10 +12,7 @@ class InputStep : public Step {
   int result() const override { return 0; }
   void planForward(int time) override {
     Tensor& t = tensor(0);
-    const bool image = t.image;
-    t.buffer = image ? context.buffers.create(context.imageDesc(t).get_size())
-                     : context.buffers.keep(t.shape.count() * sizeof(float));
-    touch(0, time);
+    if (t.image) t.buffer = create(context.imageDesc(t).get_size(), time);
   }
   void bind() override {
     if (!tensor(0).image) return;
@@ -88,69 +68,6 @@ class SeedStep : public Step {
   int layer_, seed_, part_ = -1;
   dnnl::reorder reorder_;
   Args args_;
-};
-
-class ReluStep : public Step {
- public:
-  ReluStep(Context& context, int layer) : Step(context), layer_(layer), in_(layerAt(layer).inputs[0]) {}
-  int result() const override { return layer_; }
-  void planForward(int time) override {
-    count_ = context.imageCount(tensor(layer_).shape);
-    tensor(layer_).buffer = context.buffers.create(count_ * context.elementBytes());
-    touch(in_, time), touch(layer_, time);
-  }
-  void planBackward(int time) override {
-    Tensor& out = tensor(layer_);
-    sum_.plan(context, out, 1, time);
-    grad_ = out.parts[0];
-    context.buffers.touch(grad_, time), touch(layer_, time);
-    if (tensor(in_).wanted) tensor(in_).parts.push_back(grad_);
-  }
-  void forward() override { context.kernels.relu[context.type()](data(in_), data(layer_), count_); }
-  void backward() override {
-    sum_.run(context);
-    context.kernels.reluBackward[context.type()](data(layer_), context.buffers.at(grad_), count_);
-  }
-
- private:
-  int layer_, in_, grad_ = -1;
-  size_t count_ = 0;
-  PartSum sum_;
-};
-
-class AddStep : public Step {
- public:
-  AddStep(Context& context, int layer)
-      : Step(context), layer_(layer), a_(layerAt(layer).inputs[0]), b_(layerAt(layer).inputs[1]) {}
-  int result() const override { return layer_; }
-  void planForward(int time) override {
-    count_ = context.imageCount(tensor(layer_).shape);
-    tensor(layer_).buffer = context.buffers.create(count_ * context.elementBytes());
-    touch(a_, time), touch(b_, time), touch(layer_, time);
-  }
-  void planBackward(int time) override {
-    Tensor& out = tensor(layer_);
-    sum_.plan(context, out, 1, time);
-    grad_ = out.parts[0];
-    context.buffers.touch(grad_, time);
-    if (tensor(a_).wanted) tensor(a_).parts.push_back(grad_);
-    if (!tensor(b_).wanted) return;
-    copy_ =
-        context.buffers.create(count_ * context.elementBytes());  // the consumers write in place, so each needs its own
-    context.buffers.touch(copy_, time);
-    tensor(b_).parts.push_back(copy_);
-  }
-  void forward() override { context.kernels.add[context.type()](data(a_), data(b_), data(layer_), count_); }
-  void backward() override {
-    sum_.run(context);
-    if (copy_ >= 0)
-      std::copy_n(context.buffers.at<char>(grad_), count_ * context.elementBytes(), context.buffers.at<char>(copy_));
-  }
-
- private:
-  int layer_, a_, b_, grad_ = -1, copy_ = -1;
-  size_t count_ = 0;
-  PartSum sum_;
 };
 
 class MaxPoolStep : public Step {
@@ -250,8 +167,6 @@ class AverageStep : public Step {
 
 StepPtr inputStep(Context& context) { return std::make_unique<InputStep>(context); }
 StepPtr seedStep(Context& context, int layer, int seed) { return std::make_unique<SeedStep>(context, layer, seed); }
-StepPtr imageReluStep(Context& context, int layer) { return std::make_unique<ReluStep>(context, layer); }
-StepPtr imageAddStep(Context& context, int layer) { return std::make_unique<AddStep>(context, layer); }
 StepPtr maxPoolStep(Context& context, int layer) { return std::make_unique<MaxPoolStep>(context, layer); }
 StepPtr averageStep(Context& context, int layer) { return std::make_unique<AverageStep>(context, layer); }
 

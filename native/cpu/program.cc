@@ -220,8 +220,8 @@ class CpuProgram : public Program {
                        : op == Op::maxPool           ? maxPoolStep(context_, i)
                        : op == Op::avgPool           ? averageStep(context_, i)
                        : isLoss(op)                  ? lossStep(context_, i)
-                       : image && op == Op::relu     ? imageReluStep(context_, i)
-                       : image                       ? imageAddStep(context_, i)
+                       : image && op == Op::relu     ? StepPtr(std::make_unique<ReluStepOf<Context>>(context_, i))
+                       : image                       ? StepPtr(std::make_unique<AddStepOf<Context>>(context_, i))
                                                      : denseStep(context_, i));
     }
     if (graph_.training && graph_.losses.empty()) {
@@ -231,28 +231,7 @@ class CpuProgram : public Program {
   }
 
   void plan() {
-    for (size_t i = 1; i < context_.tensors.size(); ++i) {
-      Tensor& t = context_.tensors[i];
-      if (!t.image && !isLoss(graph_.layers[i].op)) t.buffer = context_.buffers.keep(t.shape.count() * sizeof(float));
-    }
-    for (Tensor& t : context_.tensors) {
-      if (!t.image && t.wanted) t.gradient = context_.buffers.keep(t.shape.count() * sizeof(float));
-    }
-    int time = 0;
-    for (auto& step : steps_) step->planForward(time++);
-    for (auto step = steps_.rbegin(); graph_.training && step != steps_.rend(); ++step, ++time) {
-      const int result = (*step)->result();
-      const bool reached = result < 0 || isLoss(graph_.layers[result].op) || context_.tensors[result].gradient >= 0 ||
-                           !context_.tensors[result].parts.empty();
-      if (result == 0 || !reached) continue;
-      (*step)->planBackward(time);
-      backwardSteps_.push_back(step->get());
-    }
-    if (Tensor& last = context_.tensors.back(); last.buffer >= 0)
-      context_.buffers.touch(last.buffer, Buffers::kForever);
-    Tensor& input = context_.tensors[0];
-    inputSum_.plan(context_, input, 1, time);
-    for (const int part : input.parts) context_.buffers.touch(part, Buffers::kForever);
+    backwardSteps_ = planSteps(context_, steps_, inputSum_);
     context_.scratch = context_.buffers.keep(context_.scratchBytes);
     arena_ = std::make_unique<Arena>(context_.buffers.plan());
     context_.buffers.bind(arena_->data());

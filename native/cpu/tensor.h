@@ -1,25 +1,21 @@
 // What the CPU backend plans before it runs: tensors, buffers with lifetimes, and the context that all steps share.
 #pragma once
+#include <cstring>
 #include <oneapi/dnnl/dnnl.hpp>
 #include <unordered_map>
 #include <vector>
 
 #include "cpu/kernels.h"
-#include "lowering.h"
+#include "steps.h"
 
 namespace comface::cpu {
 
 using Memory = dnnl::memory;
 using Args = std::unordered_map<int, Memory>;
 
-/** One layer's result. Image tensors are blocked (or plain for the network's input), vectors are fp32 rows x width. */
-struct Tensor {
-  Shape shape;
-  bool image = false, plain = false;
-  int buffer = -1;
-  std::vector<int> parts;  // image: buffers whose sum is the gradient
-  int gradient = -1;       // vector: one buffer, zeroed, then added to
-  bool wanted = false;     // some parameter (or a test) needs its gradient
+/** Image tensors are blocked, or plain for the network's input. */
+struct Tensor : StepTensor {
+  bool plain = false;
 };
 
 /** Where a parameter, its gradient and moments lie in the flat arrays; convolutions keep oneDNN's layout. */
@@ -70,6 +66,16 @@ struct Context {
     const Extent e = extent(s);
     return static_cast<size_t>(e.n) * e.blocks * e.hw * kernels.block;
   }
+  size_t imageBytes(const Shape& s) const { return imageCount(s) * elementBytes(); }
+
+  // The loops of steps.h.
+  void relu(const void* x, void* y, size_t count) const { kernels.relu[type()](x, y, count); }
+  void reluBackward(const void* y, void* gradient, size_t count) const {
+    kernels.reluBackward[type()](y, gradient, count);
+  }
+  void add(const void* a, const void* b, void* sum, size_t count) const { kernels.add[type()](a, b, sum, count); }
+  void copy(void* to, const void* from, size_t bytes) const { std::memcpy(to, from, bytes); }
+
   Memory::desc imageDesc(const Tensor& t) const {
     using Tag = Memory::format_tag;
     const Tag tag = t.plain ? Tag::nchw : kernels.block == 16 ? Tag::nChw16c : Tag::nChw8c;
@@ -95,57 +101,18 @@ struct Context {
   }
 };
 
-/** One or several fused layers. Planned in order, then run in order and in reverse. Times count forward steps, then
- * backward steps. */
-class Step {
- public:
-  explicit Step(Context& context) : context(context) {}
-  virtual ~Step() = default;
-  virtual void planForward(int time) = 0;
-  /** Called in reverse order for the steps whose result has a gradient; adds parts to its inputs. */
-  virtual void planBackward(int time) { (void)time; }
-  /** After the arena has addresses: makes the memory objects, so that running allocates nothing. */
-  virtual void bind() {}
-  virtual void forward() = 0;
-  virtual void backward() {}
-  /** The layer whose result this step writes. */
-  virtual int result() const = 0;
-
- protected:
-  Tensor& tensor(int layer) const { return context.tensors[layer]; }
-  const Layer& layerAt(int layer) const { return context.graph.layers[layer]; }
-  void* data(int layer) const { return context.buffers.at(tensor(layer).buffer); }
-  void touch(int layer, int time) const { context.buffers.touch(tensor(layer).buffer, time); }
-  float* rows(int layer) const { return context.buffers.at<float>(tensor(layer).buffer); }
-  float* gradientRows(int layer) const { return context.buffers.at<float>(tensor(layer).gradient); }
-
-  Context& context;
-};
-
+using Step = StepOf<Context>;
 using StepPtr = std::unique_ptr<Step>;
+using PartSum = PartSumOf<Context>;
 
 // conv.cc, norm.cc, image.cc, dense.cc, losses.cc
 StepPtr convStep(Context& context, int layer);
 StepPtr normStep(Context& context, const NormGroup& group);
 StepPtr inputStep(Context& context);
 StepPtr seedStep(Context& context, int layer, int seedBuffer);  // writes the last layer's gradient before backward
-StepPtr imageReluStep(Context& context, int layer);
-StepPtr imageAddStep(Context& context, int layer);
 StepPtr maxPoolStep(Context& context, int layer);
 StepPtr averageStep(Context& context, int layer);
 StepPtr denseStep(Context& context, int layer);  // linear, rows, l2Normalize, reluDifference, relu and add of vectors
 StepPtr lossStep(Context& context, int layer);
-
-/** Sums a tensor's gradient parts into the first while its producer's step is planned or run. */
-class PartSum {
- public:
-  /** Keeps one part (one = true) or at most two. Returns the buffers that remain. */
-  void plan(Context& context, Tensor& tensor, int most, int time);
-  void run(Context& context) const;
-
- private:
-  std::vector<std::pair<int, int>> sums_;  // first += second
-  size_t count_ = 0;
-};
 
 }  // namespace comface::cpu

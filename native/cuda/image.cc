@@ -1,24 +1,7 @@
-// Steps on images that are neither convolution nor normalization: input, gradient seed, relu, add, pooling.
+// Steps on images that are neither convolution nor normalization nor in steps.h: input, gradient seed, pooling.
 #include "cuda/tensor.h"
 
 namespace comface::cuda {
-
-void PartSum::plan(Context& context, Tensor& tensor, int most, int time) {
-  while (static_cast<int>(tensor.parts.size()) > most) {
-    const int last = tensor.parts.back();
-    tensor.parts.pop_back();
-    context.buffers.touch(last, time), context.buffers.touch(tensor.parts[0], time);
-    sums_.push_back({tensor.parts[0], last});
-  }
-  count_ = context.imageCount(tensor.shape);
-}
-
-void PartSum::run(Context& context) const {
-  for (const auto& [first, second] : sums_) {
-    void* to = context.buffers.at(first);
-    add(context.number, to, context.buffers.at(second), to, count_, context.stream);
-  }
-}
 
 namespace {
 
@@ -43,8 +26,7 @@ class InputStep : public Step {
                    static_cast<char*>(data(0)) + rows.chunk * bytes, context.stream);
       }
     } else {
-      check(cudaMemcpyAsync(rows(0), from, t.shape.count() * sizeof(float), cudaMemcpyDeviceToDevice, context.stream),
-            "copying the input");
+      context.copy(rows(0), from, t.shape.count() * sizeof(float));
     }
   }
 
@@ -87,69 +69,6 @@ class SeedStep : public Step {
 
  private:
   int layer_, seed_, part_ = -1;
-};
-
-class ReluStep : public Step {
- public:
-  ReluStep(Context& context, int layer) : Step(context), layer_(layer), in_(layerAt(layer).inputs[0]) {}
-  int result() const override { return layer_; }
-  void planForward(int time) override {
-    tensor(layer_).buffer = create(context.imageBytes(tensor(layer_).shape), time);
-    touch(in_, time);
-  }
-  void planBackward(int time) override {
-    Tensor& out = tensor(layer_);
-    sum_.plan(context, out, 1, time);
-    grad_ = out.parts[0];
-    context.buffers.touch(grad_, time), touch(layer_, time);
-    if (tensor(in_).wanted) tensor(in_).parts.push_back(grad_);
-  }
-  void forward() override { relu(context.number, data(in_), data(layer_), count(), context.stream); }
-  void backward() override {
-    sum_.run(context);
-    reluBackward(context.number, data(layer_), at(grad_), at(grad_), count(), context.stream);
-  }
-
- private:
-  size_t count() const { return context.imageCount(tensor(layer_).shape); }
-
-  int layer_, in_, grad_ = -1;
-  PartSum sum_;
-};
-
-class AddStep : public Step {
- public:
-  AddStep(Context& context, int layer)
-      : Step(context), layer_(layer), a_(layerAt(layer).inputs[0]), b_(layerAt(layer).inputs[1]) {}
-  int result() const override { return layer_; }
-  void planForward(int time) override {
-    tensor(layer_).buffer = create(context.imageBytes(tensor(layer_).shape), time);
-    touch(a_, time), touch(b_, time);
-  }
-  void planBackward(int time) override {
-    Tensor& out = tensor(layer_);
-    sum_.plan(context, out, 1, time);
-    grad_ = out.parts[0];
-    context.buffers.touch(grad_, time);
-    if (tensor(a_).wanted) tensor(a_).parts.push_back(grad_);
-    if (!tensor(b_).wanted) return;
-    copy_ = create(context.imageBytes(out.shape), time);  // the consumers write in place, so each needs its own
-    tensor(b_).parts.push_back(copy_);
-  }
-  void forward() override {
-    const size_t count = context.imageCount(tensor(layer_).shape);
-    add(context.number, data(a_), data(b_), data(layer_), count, context.stream);
-  }
-  void backward() override {
-    sum_.run(context);
-    if (copy_ < 0) return;
-    const size_t bytes = context.imageBytes(tensor(layer_).shape);
-    check(cudaMemcpyAsync(at(copy_), at(grad_), bytes, cudaMemcpyDeviceToDevice, context.stream), "copying a gradient");
-  }
-
- private:
-  int layer_, a_, b_, grad_ = -1, copy_ = -1;
-  PartSum sum_;
 };
 
 class MaxPoolStep : public Step {
@@ -231,8 +150,6 @@ class AverageStep : public Step {
 
 StepPtr inputStep(Context& context, int staged) { return std::make_unique<InputStep>(context, staged); }
 StepPtr seedStep(Context& context, int layer, int seed) { return std::make_unique<SeedStep>(context, layer, seed); }
-StepPtr imageReluStep(Context& context, int layer) { return std::make_unique<ReluStep>(context, layer); }
-StepPtr imageAddStep(Context& context, int layer) { return std::make_unique<AddStep>(context, layer); }
 StepPtr maxPoolStep(Context& context, int layer) { return std::make_unique<MaxPoolStep>(context, layer); }
 StepPtr averageStep(Context& context, int layer) { return std::make_unique<AverageStep>(context, layer); }
 

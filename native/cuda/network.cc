@@ -81,8 +81,8 @@ void Network::makeSteps() {
                      : op == Op::maxPool            ? maxPoolStep(context_, i)
                      : op == Op::avgPool            ? averageStep(context_, i)
                      : isLoss(op)                   ? lossStep(context_, i)
-                     : image && op == Op::relu      ? imageReluStep(context_, i)
-                     : image                        ? imageAddStep(context_, i)
+                     : image && op == Op::relu      ? StepPtr(std::make_unique<ReluStepOf<Context>>(context_, i))
+                     : image                        ? StepPtr(std::make_unique<AddStepOf<Context>>(context_, i))
                                                     : denseStep(context_, i));
   }
   if (graph_.training && graph_.losses.empty()) {
@@ -105,7 +105,7 @@ void Network::placeParameters() {
   Context& c = context_;
   const size_t total = place(c.parameters);
   c.values.plan(c.buffers, total);
-  if (c.number != Number::fp32) c.copy = c.buffers.keep(total * sizeOf(c.number));
+  if (c.number != Number::fp32) c.rounded = c.buffers.keep(total * sizeOf(c.number));
   if (graph_.training) {
     for (Flat* flat : {&c.gradients, &c.firstMoments, &c.secondMoments}) flat->plan(c.buffers, total);
     c.reserveScratch(adamScratch(total));
@@ -129,28 +129,9 @@ void Network::placeParameters() {
 
 void Network::plan() {
   Context& c = context_;
-  for (size_t i = 0; i < c.tensors.size(); ++i) {
-    Tensor& t = c.tensors[i];
-    if (t.image || isLoss(graph_.layers[i].op)) continue;
-    t.buffer = c.buffers.keep(t.shape.count() * sizeof(float));
-    if (t.wanted) t.gradient = c.buffers.keep(t.shape.count() * sizeof(float));
-  }
-  int time = 0;
   // Images first: with several chunks they run apart from the vectors, which no image depends on.
   std::stable_partition(steps_.begin(), steps_.end(), [&](const StepPtr& step) { return isOfImages(*step); });
-  for (auto& step : steps_) step->planForward(time++);
-  for (auto step = steps_.rbegin(); graph_.training && step != steps_.rend(); ++step, ++time) {
-    const int result = (*step)->result();
-    const bool reached = result < 0 || isLoss(graph_.layers[result].op) || c.tensors[result].gradient >= 0 ||
-                         !c.tensors[result].parts.empty();
-    if (result == 0 || !reached) continue;
-    (*step)->planBackward(time);
-    backwardSteps_.push_back(step->get());
-  }
-  if (const int last = c.tensors.back().buffer; last >= 0) c.buffers.touch(last, Buffers::kForever);
-  Tensor& input = c.tensors[0];
-  inputSum_.plan(c, input, 1, time);
-  for (const int part : input.parts) c.buffers.touch(part, Buffers::kForever);
+  backwardSteps_ = planSteps(c, steps_, inputSum_);
   c.scratch = c.buffers.keep(c.scratchBytes);
   c.workspace = c.buffers.keep(std::max(c.planner.workspaceBytes(), kMatmulWorkspaceBytes));
   arenaBytes_ = c.buffers.plan(kAlignBytes);
@@ -161,7 +142,7 @@ size_t Network::fixedBytes() const {
   size_t bytes = c.buffers.sizeBytes(c.workspace) + c.running.size() * sizeof(float);
   for (const Flat* flat : {&c.values, &c.gradients, &c.firstMoments, &c.secondMoments})
     bytes += flat->size() * sizeof(float);
-  for (const int kept : {c.copy, chunkSums_}) bytes += kept >= 0 ? c.buffers.sizeBytes(kept) : 0;
+  for (const int kept : {c.rounded, chunkSums_}) bytes += kept >= 0 ? c.buffers.sizeBytes(kept) : 0;
   return bytes;
 }
 
@@ -223,7 +204,7 @@ void Network::update() {
                          c.secondMoments.data(),
                          c.gradients.data(),
                          c.values.size(),
-                         c.copy >= 0 ? c.buffers.at(c.copy) : nullptr,
+                         c.rounded >= 0 ? c.buffers.at(c.rounded) : nullptr,
                          c.buffers.at<StepNumbers>(c.numbers),
                          c.buffers.at<StepFlags>(c.flags),
                          c.buffers.at<LossScale>(c.scale),
@@ -237,10 +218,7 @@ void Network::update() {
 /** Gradients of the convolutions and normalizations are those of one chunk: their sum is kept beside them. */
 void Network::addGradients(int chunk) {
   float *sums = context_.buffers.at<float>(chunkSums_), *own = context_.gradients.data();
-  const auto copy = [&](float* to, const float* from) {
-    check(cudaMemcpyAsync(to, from, imageGradients_ * sizeof(float), cudaMemcpyDeviceToDevice, context_.stream),
-          "copying gradients");
-  };
+  const auto copy = [&](float* to, const float* from) { context_.copy(to, from, imageGradients_ * sizeof(float)); };
   if (chunk == graph_.chunks - 1) {
     copy(sums, own);
   } else {

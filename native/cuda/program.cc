@@ -201,7 +201,7 @@ class CudaProgram : public Program {
 
   void refreshCopy(const Stored& stored) {
     Context& c = network_.context();
-    if (c.copy < 0) return;
+    if (c.rounded < 0) return;
     convert(c.number, c.values.data() + stored.offset, stored.stored, c.weights(stored), stream_);
   }
 

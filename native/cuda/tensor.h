@@ -8,20 +8,14 @@
 #include "cuda/kernels.h"
 #include "cuda/planner.h"
 #include "cuda/runtime.h"
-#include "lowering.h"
+#include "steps.h"
 
 namespace comface::cuda {
 
 /** Alignment of every buffer and parameter: what cuBLASLt's heuristics take for granted. */
 inline constexpr size_t kAlignBytes = 256;
 
-/** One layer's result. */
-struct Tensor {
-  Shape shape;
-  bool image = false, wanted = false;
-  int buffer = -1;
-  std::vector<int> parts;  // image: buffers whose sum is the gradient
-  int gradient = -1;       // vector: one buffer, zeroed, then added to
+struct Tensor : StepTensor {
   // Left by the convolution that wrote the result: sums of it and of its squares, for the normalization that reads it.
   int sum = -1, squares = -1;
   // Left by the convolution that wrote the gradient: it is masked by result > 0 already, and these are sum(d), sum(d x)
@@ -68,7 +62,7 @@ struct Context {
   std::vector<Tensor> tensors;  // by layer
   std::vector<Stored> parameters, statistics;
   Flat values, gradients, firstMoments, secondMoments, running;
-  int copy = -1;     // of the values in the image's number type, by the same offsets
+  int rounded = -1;  // the values in the image's number type, by the same offsets
   int losses = -1;   // doubles
   int factors = -1;  // floats: what the gradient of each loss begins with, its weight x the loss scale
   int targets = -1;  // of the squared errors
@@ -91,74 +85,39 @@ struct Context {
   size_t pixels(const Shape& s) const { return static_cast<size_t>(s.n) * s.h * s.w; }
   size_t imageCount(const Shape& s) const { return pixels(s) * channels(s); }
   size_t imageBytes(const Shape& s) const { return imageCount(s) * sizeOf(number); }
+
+  // The loops of steps.h, enqueued.
+  void relu(const void* x, void* y, size_t count) const { cuda::relu(number, x, y, count, stream); }
+  void reluBackward(const void* y, void* gradient, size_t count) const {
+    cuda::reluBackward(number, y, gradient, gradient, count, stream);
+  }
+  void add(const void* a, const void* b, void* sum, size_t count) const { cuda::add(number, a, b, sum, count, stream); }
+  void copy(void* to, const void* from, size_t bytes) const {
+    check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream), "a copy on the device");
+  }
+
   void reserveScratch(size_t bytes) { scratchBytes = std::max(scratchBytes, bytes); }
   /** What convolutions read of a parameter. */
   void* weights(const Stored& stored) const {
     if (number == Number::fp32) return values.data() + stored.offset;
-    return buffers.at<char>(copy) + stored.offset * sizeOf(number);
+    return buffers.at<char>(rounded) + stored.offset * sizeOf(number);
   }
   /** The `which`-th parameter (or statistic) of a layer. */
   static int find(const std::vector<Parameter>& list, int layer, int which);
 };
 
-/** One or several fused layers. Planned in order, then run in order and in reverse. Times count forward steps, then
- * backward steps. */
-class Step {
- public:
-  explicit Step(Context& context) : context(context) {}
-  virtual ~Step() = default;
-  virtual void planForward(int time) = 0;
-  /** Called in reverse order for the steps whose result has a gradient; adds parts to its inputs. */
-  virtual void planBackward(int time) { (void)time; }
-  /** After the arena has addresses. */
-  virtual void bind() {}
-  virtual void forward() = 0;
-  virtual void backward() {}
-  /** The layer whose result this step writes. */
-  virtual int result() const = 0;
-
- protected:
-  Tensor& tensor(int layer) const { return context.tensors[layer]; }
-  const Layer& layerAt(int layer) const { return context.graph.layers[layer]; }
-  void* data(int layer) const { return context.buffers.at(tensor(layer).buffer); }
-  void* at(int buffer) const { return buffer >= 0 ? context.buffers.at(buffer) : nullptr; }
-  void touch(int layer, int time) const { context.buffers.touch(tensor(layer).buffer, time); }
-  float* rows(int layer) const { return context.buffers.at<float>(tensor(layer).buffer); }
-  float* gradientRows(int layer) const { return context.buffers.at<float>(tensor(layer).gradient); }
-  /** A new buffer that is alive at `time`. */
-  int create(size_t bytes, int time) const {
-    const int id = context.buffers.create(bytes);
-    context.buffers.touch(id, time);
-    return id;
-  }
-
-  Context& context;
-};
-
+using Step = StepOf<Context>;
 using StepPtr = std::unique_ptr<Step>;
+using PartSum = PartSumOf<Context>;
 
 // conv.cc, normalization.cc, image.cc, dense.cc, loss.cc
 StepPtr convStep(Context& context, int layer);
 StepPtr normStep(Context& context, const NormGroup& group);
 StepPtr inputStep(Context& context, int staged);                // staged: the input as the caller gave it, fp32 N C H W
 StepPtr seedStep(Context& context, int layer, int seedBuffer);  // writes the last layer's gradient before backward
-StepPtr imageReluStep(Context& context, int layer);
-StepPtr imageAddStep(Context& context, int layer);
 StepPtr maxPoolStep(Context& context, int layer);
 StepPtr averageStep(Context& context, int layer);
 StepPtr denseStep(Context& context, int layer);  // linear, rows, l2Normalize, reluDifference, relu and add of vectors
 StepPtr lossStep(Context& context, int layer);
-
-/** Sums a tensor's gradient parts into the first while its producer's step is planned or run. */
-class PartSum {
- public:
-  /** Keeps one part (one = true) or at most two. Returns the buffers that remain. */
-  void plan(Context& context, Tensor& tensor, int most, int time);
-  void run(Context& context) const;
-
- private:
-  std::vector<std::pair<int, int>> sums_;  // first += second
-  size_t count_ = 0;
-};
 
 }  // namespace comface::cuda
