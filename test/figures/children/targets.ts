@@ -116,6 +116,7 @@ function ofEngine(name: 'engine' | 'inference', cast: Cast): Target[] {
   const methods: Record<string, () => unknown[]> = {
     initialize: () => [1n],
     step: () => [cast.source, plan(), plan(2), augment, adam],
+    collect: () => [],
     embed: () => [cast.source, Uint32Array.of(0, 1), 'pool', augment],
     forward: () => [images(), new Float32Array(name === 'engine' ? batch / 3 : 0)],
     backward: () => [],
@@ -125,7 +126,7 @@ function ofEngine(name: 'engine' | 'inference', cast: Cast): Target[] {
     dispose: () => [],
   };
   const method = engine as unknown as Record<string, (...args: unknown[]) => unknown>;
-  const accessors = ['parameters', 'statistics', 'sizeBytes', 'description', 'state'];
+  const accessors = ['parameters', 'statistics', 'sizeBytes', 'description', 'choices', 'state'];
   const disposes = new Set(['dispose']);
   return [
     ...Object.entries(methods).map(
@@ -186,6 +187,8 @@ function ofModule(files: readonly string[], folder: string): Target[] {
     made('encodeJpeg', 2, () => [new Uint8Array(8 * 8 * 3), 8, 8, 90]),
     made('philox', 2, () => [1n, 1, 2, 3, 4]),
     made('liveObjects', 1, () => []),
+    made('cuda', 1, () => []),
+    made('planFor', 1, () => [chooseDevice(device, 'fp32').library, graph(true), '{"deviceVer":900}']),
     { ...made('setErrorClass', 0.5, () => [errorClass]), call: setErrorClass as never },
   ];
 }

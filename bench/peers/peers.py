@@ -1,0 +1,214 @@
+"""What PyTorch does on the same device: the rivals of bench/gpu.mjs, each at its best of eager, torch.compile and CUDA graphs.
+
+python3 bench/peers/peers.py CASE [--batch N] [--precision bf16|fp16|fp32] [--seconds S] [--device cuda|cpu]
+CASE: resnet (a training step), comface (the whole step), infonce, augment. Prints one JSON line for each way that worked.
+"""
+import argparse
+import json
+import statistics
+import sys
+import time
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+class Bottleneck(nn.Module):
+    """torchvision's ResNet v1.5 block: the stride is in the 3x3 convolution."""
+
+    def __init__(self, channels, width, stride):
+        super().__init__()
+        out = 4 * width
+        self.conv1, self.bn1 = nn.Conv2d(channels, width, 1, bias=False), nn.BatchNorm2d(width)
+        self.conv2, self.bn2 = nn.Conv2d(width, width, 3, stride, 1, bias=False), nn.BatchNorm2d(width)
+        self.conv3, self.bn3 = nn.Conv2d(width, out, 1, bias=False), nn.BatchNorm2d(out)
+        self.skip = None
+        if stride > 1 or channels != out:
+            self.skip = nn.Sequential(nn.Conv2d(channels, out, 1, stride, bias=False), nn.BatchNorm2d(out))
+
+    def forward(self, x):
+        y = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        y = F.relu(self.bn2(self.conv2(y)), inplace=True)
+        y = self.bn3(self.conv3(y))
+        return F.relu(y + (x if self.skip is None else self.skip(x)), inplace=True)
+
+
+class ResNet50(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem, self.bn = nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64)
+        blocks, channels = [], 64
+        for stage, count in enumerate([3, 4, 6, 3]):
+            for block in range(count):
+                blocks.append(Bottleneck(channels, 64 << stage, 2 if block == 0 and stage > 0 else 1))
+                channels = 256 << stage
+        self.blocks = nn.Sequential(*blocks)
+
+    def forward(self, x):
+        x = F.max_pool2d(F.relu(self.bn(self.stem(x)), inplace=True), 3, 2, 1)
+        return self.blocks(x).mean((2, 3))
+
+
+class ComFace(nn.Module):
+    """Backbone, projection head and change head: paper, section 3.2."""
+
+    def __init__(self):
+        super().__init__()
+        self.backbone = ResNet50()
+        self.projection = nn.Sequential(nn.Linear(2048, 2048), nn.ReLU(inplace=True), nn.Linear(2048, 128))
+        self.change = nn.Linear(2048, 1)
+
+    def forward(self, x, target):
+        n = len(target)
+        h = self.backbone(x).float()
+        inter = info_nce(F.normalize(self.projection(h[: 2 * n])), 0.1)
+        d = self.change(F.relu(h[2 * n :] - h[:n])).squeeze(1)
+        return inter + F.mse_loss(d, target)
+
+
+def info_nce(z, temperature):
+    rows = len(z)
+    s = z @ z.T / temperature
+    s.fill_diagonal_(float("-inf"))
+    return F.cross_entropy(s, (torch.arange(rows, device=z.device) + rows // 2) % rows)
+
+
+def augment(pictures):
+    """SimCLR's views by torchvision v2, one set of draws for each picture as it has to be."""
+    from torchvision.transforms import v2
+
+    one = v2.Compose(
+        [
+            v2.RandomResizedCrop(224, antialias=True),
+            v2.RandomHorizontalFlip(),
+            v2.RandomApply([v2.ColorJitter(0.8, 0.8, 0.8, 0.2)], p=0.8),
+            v2.RandomGrayscale(0.2),
+            v2.ToDtype(torch.float32, scale=True),
+            v2.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
+        ]
+    )
+    return torch.stack([one(p) for p in pictures for _ in range(3)])
+
+
+class Timer:
+    def __init__(self, device, seconds):
+        self.device, self.seconds = device, seconds
+
+    def wait(self):
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+
+    def median(self, run):
+        """Seconds of one run: the median of batches that fill the time."""
+        for _ in range(3):
+            run()
+        self.wait()
+        samples, start = [], time.perf_counter()
+        while time.perf_counter() - start < self.seconds or len(samples) < 5:
+            begin = time.perf_counter()
+            run()
+            self.wait()
+            samples.append(time.perf_counter() - begin)
+        return statistics.median(samples)
+
+
+def training_step(model, loss_of, precision, device):
+    """One step with Adam; autocast and, in fp16, a GradScaler as PyTorch's documentation has them."""
+    optimizer = torch.optim.Adam(model.parameters(), 4e-4, fused=device == "cuda", capturable=device == "cuda")
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
+    scaler = torch.amp.GradScaler(device, enabled=precision == "fp16")
+
+    def step():
+        optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(device, dtype=dtype, enabled=dtype is not None):
+            loss = loss_of(model)
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+
+    return step
+
+
+def captured(step):
+    """The step as a CUDA graph; a GradScaler looks at the host and cannot be captured."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            step()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    return graph.replay
+
+
+def ways(make, precision, device):
+    yield "eager", lambda: make(False)
+    yield "compile", lambda: make(True)
+    if device == "cuda" and precision != "fp16":
+        yield "graph", lambda: captured(make(False))
+        yield "compile+graph", lambda: captured(make(True))
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("case", choices=["resnet", "comface", "infonce", "augment"])
+    parser.add_argument("--batch", type=int, default=256, help="images, pairs, rows or pictures")
+    parser.add_argument("--precision", default="bf16", choices=["bf16", "fp16", "fp32"])
+    parser.add_argument("--seconds", type=float, default=3)
+    parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    args = parser.parse_args()
+    device, n, size = args.device, args.batch, args.size
+    torch.backends.cudnn.benchmark = True
+    torch.manual_seed(1)
+    timer = Timer(device, args.seconds)
+
+    def images(count):
+        return torch.randn(count, 3, size, size, device=device).to(memory_format=torch.channels_last)
+
+    def make(compiled):
+        if args.case == "resnet":
+            model, x = ResNet50().to(device, memory_format=torch.channels_last), images(n)
+            forward = torch.compile(model) if compiled else model
+            return training_step(model, lambda _: forward(x).float().square().mean(), args.precision, device)
+        if args.case == "comface":
+            model, x = ComFace().to(device, memory_format=torch.channels_last), images(3 * n)
+            target = torch.rand(n, device=device)
+            forward = torch.compile(model) if compiled else model
+            return training_step(model, lambda _: forward(x, target), args.precision, device)
+        if args.case == "infonce":
+            z = F.normalize(torch.randn(n, 128, device=device)).requires_grad_()
+            loss = torch.compile(info_nce) if compiled else info_nce
+
+            def step():
+                z.grad = None
+                with torch.autocast(device, dtype=torch.bfloat16, enabled=args.precision == "bf16"):
+                    value = loss(z, 0.1)
+                value.backward()
+
+            return step
+        pictures = torch.randint(0, 256, (n, 3, 256, 256), dtype=torch.uint8, device=device)
+        return lambda: augment(pictures)
+
+    per_run = {"resnet": n, "comface": 3 * n, "infonce": n, "augment": 3 * n}[args.case]
+    for way, build in ways(make, args.precision, device) if args.case != "augment" else [("eager", lambda: make(False))]:
+        line = {"case": args.case, "batch": n, "precision": args.precision, "way": way}
+        try:
+            if device == "cuda":
+                torch.cuda.reset_peak_memory_stats()
+            seconds = timer.median(build())
+            line |= {"seconds": seconds, "per_second": per_run / seconds}
+            if device == "cuda":
+                line["peak_bytes"] = torch.cuda.max_memory_allocated()
+        except Exception as error:  # a way that a version of PyTorch does not have is not a rival
+            line["error"] = f"{type(error).__name__}: {error}".splitlines()[0][:300]
+        print(json.dumps(line), flush=True)
+        if device == "cuda":
+            torch.cuda.empty_cache()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
