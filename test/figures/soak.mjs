@@ -22,24 +22,28 @@ if (unknown.length > 0) {
 
 const folder = mkdtempSync(join(tmpdir(), 'comface-soak-'));
 const file = join(folder, 'figures.json');
-const filter = `^(${names.length > 0 ? names.join('|') : '[RFMETN]\\d+'}) `;
-const args = [join(root, 'node_modules/vitest/vitest.mjs'), 'run', '--config', 'test/vitest.config.ts', '-t', filter];
-const env = { ...process.env, COMFACE_SOAK: 'long', COMFACE_FIGURES: file };
-const { status } = spawnSync(process.execPath, args, { cwd: root, env, stdio: 'inherit' });
-
-/** @type {{ id: string, line: string, state: string, seconds: number }[]} */
-let figures = [];
-try {
-  figures = JSON.parse(readFileSync(file, 'utf8'));
-} catch {
-  console.error('soak: the run ended before it had figures');
+const all = [...readFileSync(document, 'utf8').matchAll(/^\| ([RFMETN]\d+) \|/gm)].map(([, name]) => String(name));
+let status = 0;
+// One after the other, and written down at once: a long one that is cut off takes nothing else with it.
+for (const name of new Set(names.length > 0 ? names : all)) {
+  rmSync(file, { force: true });
+  const args = [join(root, 'node_modules/vitest/vitest.mjs'), 'run', '--config', 'test/vitest.config.ts', '-t', `^${name} `];
+  const env = { ...process.env, COMFACE_SOAK: 'long', COMFACE_FIGURES: file };
+  status = spawnSync(process.execPath, args, { cwd: root, env, stdio: 'inherit' }).status || status;
+  try {
+    /** @type {{ id: string, line: string, state: string, seconds: number }[]} */
+    const figures = JSON.parse(readFileSync(file, 'utf8'));
+    if (!options.dry) record(figures);
+  } catch {
+    console.error(`soak: ${name} ended before it had figures`);
+    status ||= 1;
+  }
 }
 rmSync(folder, { recursive: true });
-if (!options.dry && figures.length > 0) record();
-process.exit(figures.length > 0 ? (status ?? 1) : 1);
+process.exit(status);
 
-/** Puts each figure's line into the last two cells of its row. */
-function record() {
+/** Puts each figure's line into the last two cells of its row. @param {{ id: string, line: string, state: string, seconds: number }[]} figures */
+function record(figures) {
   const git = (/** @type {string[]} */ ...words) => execFileSync('git', words, { cwd: root, encoding: 'utf8' }).trim();
   const isChanged = git('status', '--porcelain', '--', 'lib', 'native', 'test') !== '';
   const when = `${new Date().toISOString().slice(0, 10)}, ${git('rev-parse', '--short', 'HEAD')}${isChanged ? ' and changes' : ''}`;
