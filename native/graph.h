@@ -74,6 +74,13 @@ struct Graph {
   int find(const std::string& name) const;
 };
 
+/** Index of a layer's `which`-th parameter (weight, bias) or statistic (mean, variance) in the graph's list of them. */
+inline int indexOf(const std::vector<Parameter>& list, int layer, int which) {
+  int first = 0;
+  while (list[first].layer != layer) ++first;
+  return first + which;
+}
+
 inline bool isLoss(Op op) { return op == Op::infoNce || op == Op::squaredError; }
 
 /** Rows [first, last) that a rows layer takes from its input. */

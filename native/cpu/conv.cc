@@ -9,10 +9,8 @@ namespace {
 class ConvStep : public Step {
  public:
   ConvStep(Context& context, int layer) : Step(context), layer_(layer), in_(layerAt(layer).inputs[0]) {
-    for (size_t p = 0; p < context.graph.parameters.size(); ++p) {
-      if (context.graph.parameters[p].layer != layer) continue;
-      (context.graph.parameters[p].dims.size() == 4 ? weight_ : bias_) = static_cast<int>(p);
-    }
+    weight_ = indexOf(context.graph.parameters, layer, 0);
+    if (layerAt(layer).bias) bias_ = indexOf(context.graph.parameters, layer, 1);
     refuseWrongGradient();
     createPrimitives();
   }

@@ -20,10 +20,8 @@ class LinearStep : public Step {
         n_(layerAt(in_).shape.n),
         c_(layerAt(in_).shape.c),
         out_(layerAt(layer).out) {
-    for (size_t p = 0; p < context.graph.parameters.size(); ++p) {
-      if (context.graph.parameters[p].layer != layer) continue;
-      (context.graph.parameters[p].dims.size() == 2 ? weight_ : bias_) = static_cast<int>(p);
-    }
+    weight_ = indexOf(context.graph.parameters, layer, 0);
+    if (layerAt(layer).bias) bias_ = indexOf(context.graph.parameters, layer, 1);
     const Memory::desc x({n_, c_}, kF32, Tag::ab), w({c_, out_}, kF32, Tag::ba), y({n_, out_}, kF32, Tag::ab);
     const Memory::desc b = bias_ >= 0 ? Memory::desc({1, out_}, kF32, Tag::ab) : Memory::desc();
     forward_ = make(x, w, b, y, false);

@@ -68,19 +68,15 @@ class NormStep : public Step {
 
  private:
   NormState state(int layer, int which) {
-    const auto find = [&](const std::vector<Parameter>& list, int skip) {
-      size_t p = 0;
-      while (list[p].layer != layer) ++p;
-      return p + skip;
-    };
     const size_t channels = batch_.size() / (kind_ == Residual::normalized ? 8 : 4);
     float* own = batch_.data() + channels * 4 * which;
-    const Stored &gamma = context.parameters[find(context.graph.parameters, 0)],
-                 &beta = context.parameters[find(context.graph.parameters, 1)];
-    const Stored &mean = context.statistics[find(context.graph.statistics, 0)],
-                 &var = context.statistics[find(context.graph.statistics, 1)];
+    const Graph& graph = context.graph;
+    const Stored &gamma = context.parameters[indexOf(graph.parameters, layer, 0)],
+                 &beta = context.parameters[indexOf(graph.parameters, layer, 1)];
+    const Stored &mean = context.statistics[indexOf(graph.statistics, layer, 0)],
+                 &var = context.statistics[indexOf(graph.statistics, layer, 1)];
     float *v = context.values.data(), *g = context.gradients.data(), *r = context.running.data();
-    const bool training = context.graph.training;
+    const bool training = graph.training;
     return {v + gamma.offset,
             v + beta.offset,
             training ? g + gamma.offset : nullptr,

@@ -128,7 +128,7 @@ class CpuProgram : public Program {
   }
 
   void forward(std::span<const float> input, std::span<const float> targets, std::span<double> losses) override {
-    checkInput(input, targets, losses);
+    checkInput(graph_, input, targets, losses);
     const Turn turn(graph_.threads);
     context_.input = input.data(), context_.targets = targets.data();
     translated([&] {
@@ -164,39 +164,32 @@ class CpuProgram : public Program {
   }
 
   void read(Slot slot, const std::string& name, std::span<float> out) override {
+    refuseLossScale(slot);
     omp_set_num_threads(graph_.threads);
-    if (slot == Slot::value || slot == Slot::valueGradient) {
-      readValue(slot, name, out);
+    if (slot == Slot::value || slot == Slot::valueGradient) return readValue(slot, name, out);
+    const auto [data, stored, parameter] = held(context_, slot, name, out.size());
+    if (stored.layout == stored.plain) {
+      std::copy_n(data, out.size(), out.begin());
     } else {
-      exchange(slot, name, out.size(), [&](const float* stored, const Stored& s) {
-        if (s.layout == s.plain) {
-          std::copy_n(stored, out.size(), out.begin());
-        } else {
-          reorder(s.layout, const_cast<float*>(stored), s.plain, out.data());
-        }
-      });
+      reorder(stored.layout, data, stored.plain, out.data());
     }
   }
 
   void write(Slot slot, const std::string& name, std::span<const float> in) override {
+    refuseLossScale(slot);
     omp_set_num_threads(graph_.threads);
-    if (slot == Slot::valueGradient && seed_ >= 0 && name == graph_.layers.back().name) {
+    if (slot == Slot::value || slot == Slot::valueGradient) {
+      if (slot == Slot::value || seed_ < 0 || name != graph_.layers.back().name) refuseWrite(name);
       checkCount(name, graph_.layers.back().shape.count(), in.size());
       std::copy(in.begin(), in.end(), context_.buffers.at<float>(seed_));
       return;
     }
-    if (slot == Slot::value || slot == Slot::valueGradient) {
-      throw Error(
-          Code::invalidInput,
-          "`" + name + "` cannot be written: only the gradient of the last layer of a graph without losses can.");
+    const auto [data, stored, parameter] = held(context_, slot, name, in.size());
+    if (stored.layout == stored.plain) {
+      std::copy(in.begin(), in.end(), data);
+    } else {
+      reorder(stored.plain, const_cast<float*>(in.data()), stored.layout, data);
     }
-    exchange(slot, name, in.size(), [&](float* stored, const Stored& s) {
-      if (s.layout == s.plain) {
-        std::copy(in.begin(), in.end(), stored);
-      } else {
-        reorder(s.plain, const_cast<float*>(in.data()), s.layout, stored);
-      }
-    });
     context_.weightsChanged = true;
   }
 
@@ -240,18 +233,6 @@ class CpuProgram : public Program {
     for (auto& step : steps_) step->bind();
   }
 
-  void checkInput(std::span<const float> input, std::span<const float> targets, std::span<double> losses) const {
-    checkCount("input", graph_.layers[0].shape.count(), input.size());
-    if (losses.size() != graph_.losses.size()) throw Error(Code::invalidInput, "The number of losses is wrong.");
-    checkCount("targets", graph_.targetCount, targets.size());
-  }
-
-  static void checkCount(const std::string& name, size_t expected, size_t received) {
-    if (expected == received) return;
-    throw Error(Code::invalidInput, "Expected " + std::to_string(expected) + " numbers for `" + name +
-                                        "` but received " + std::to_string(received));
-  }
-
   void reorder(const Memory::desc& from, void* source, const Memory::desc& to, void* target) {
     translated([&] {
       Memory a = context_.memory(from, source), b = context_.memory(to, target);
@@ -261,18 +242,8 @@ class CpuProgram : public Program {
   }
 
   void readValue(Slot slot, const std::string& name, std::span<float> out) {
-    const int layer = graph_.find(name);
-    if (layer < 0) throw Error(Code::invalidInput, "There is no layer `" + name + "`.");
-    Tensor& t = context_.tensors[layer];
-    checkCount(name, t.shape.count(), out.size());
-    const bool isLast = layer + 1 == static_cast<int>(graph_.layers.size());
-    if (slot == Slot::value && isLoss(graph_.layers[layer].op)) {
-      throw Error(Code::invalidInput, "The value of the loss `" + name + "` is what forward() returns.");
-    }
-    const int buffer = slot == Slot::value
-                           ? (t.image && !isLast ? -1 : t.buffer)
-                           : (t.image ? (layer == 0 && !t.parts.empty() ? t.parts[0] : -1) : t.gradient);
-    if (buffer < 0) throw Error(Code::invalidInput, "The CPU backend does not keep this tensor of `" + name + "`.");
+    const auto [layer, buffer] = heldLayer(context_, slot, name, out.size(), "CPU");
+    const Tensor& t = context_.tensors[layer];
     if (t.image) {
       reorder(context_.imageDesc(t), context_.buffers.at(buffer), Context::plainDesc(t.shape), out.data());
     } else {
@@ -280,26 +251,8 @@ class CpuProgram : public Program {
     }
   }
 
-  template <class F>
-  void exchange(Slot slot, const std::string& name, size_t count, const F& body) {
+  static void refuseLossScale(Slot slot) {
     if (slot == Slot::lossScale) throw Error(Code::invalidInput, "Only fp16 has a loss scale, on CUDA.");
-    const bool statistic = slot == Slot::statistic;
-    const auto& list = statistic ? graph_.statistics : graph_.parameters;
-    const Flat& flat = slot == Slot::parameter     ? context_.values
-                       : slot == Slot::gradient    ? context_.gradients
-                       : slot == Slot::firstMoment ? context_.firstMoments
-                       : statistic                 ? context_.running
-                                                   : context_.secondMoments;
-    for (size_t p = 0; p < list.size(); ++p) {
-      if (list[p].name != name) continue;
-      checkCount(name, list[p].count, count);
-      if (flat.size() == 0)
-        throw Error(Code::invalidInput, "This program was compiled for inference and keeps no gradients or moments.");
-      const Stored& stored = statistic ? context_.statistics[p] : context_.parameters[p];
-      body(flat.data() + stored.offset, stored);
-      return;
-    }
-    throw Error(Code::invalidInput, "There is no parameter or statistic `" + name + "`.");
   }
 
   const Graph graph_;

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "cpu/kernels.h"
-#include "steps.h"
+#include "slots.h"
 
 namespace comface::cpu {
 
@@ -22,20 +22,6 @@ struct Tensor : StepTensor {
 struct Stored {
   size_t offset = 0, stored = 0;  // floats, padding included
   Memory::desc layout, plain;     // empty unless the layouts differ
-};
-
-/** All parameters (or gradients, or moments) end to end, each at a 64-byte boundary, so that Adam is one loop. */
-class Flat {
- public:
-  void plan(Buffers& buffers, size_t count) { count_ = count, buffer_ = buffers.keep(count * sizeof(float)); }
-  void bind(const Buffers& buffers) { data_ = buffer_ >= 0 ? buffers.at<float>(buffer_) : nullptr; }
-  float* data() const { return data_; }
-  size_t size() const { return count_; }
-
- private:
-  size_t count_ = 0;
-  int buffer_ = -1;
-  float* data_ = nullptr;
 };
 
 struct Context {

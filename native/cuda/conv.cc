@@ -19,8 +19,8 @@ class ConvStep : public Step {
  public:
   ConvStep(Context& context, int layer) : Step(context), layer_(layer), in_(layerAt(layer).inputs[0]) {
     const Layer& l = layerAt(layer);
-    weight_ = Context::find(context.graph.parameters, layer, 0);
-    if (l.bias) bias_ = Context::find(context.graph.parameters, layer, 1);
+    weight_ = indexOf(context.graph.parameters, layer, 0);
+    if (l.bias) bias_ = indexOf(context.graph.parameters, layer, 1);
     inChannels_ = context.channels(tensor(in_).shape), outChannels_ = context.channels(tensor(layer).shape);
     Stored& stored = context.parameters[weight_];
     stored.stored = static_cast<size_t>(outChannels_) * l.kernel * l.kernel * inChannels_;

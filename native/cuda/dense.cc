@@ -20,10 +20,10 @@ class LinearStep : public Step {
         data_({n_, c_, out_, false, false, true}, isExact_, kMatmulWorkspaceBytes),
         weights_({out_, c_, n_, true, false}, isExact_, kMatmulWorkspaceBytes) {
     const auto& list = context.graph.parameters;
-    weight_ = Context::find(list, layer, 0);
+    weight_ = indexOf(list, layer, 0);
     context.parameters[weight_].stored = list[weight_].count;
     if (!layerAt(layer).bias) return;
-    bias_ = Context::find(list, layer, 1);
+    bias_ = indexOf(list, layer, 1);
     context.parameters[bias_].stored = list[bias_].count;
   }
   int result() const override { return layer_; }

@@ -24,12 +24,6 @@ Number numberOf(Precision precision) {
 
 }  // namespace
 
-int Context::find(const std::vector<Parameter>& list, int layer, int which) {
-  size_t p = 0;
-  while (list[p].layer != layer) ++p;
-  return static_cast<int>(p) + which;
-}
-
 std::vector<RowRange> Context::chunkRows() const {
   const size_t part = graph.batch() / graph.parts, share = part / graph.chunks;
   std::vector<RowRange> rows;

@@ -14,8 +14,8 @@ class NormStep : public Step {
     for (const int norm : {group.norm, group.norm2}) {
       if (norm < 0) continue;
       for (const int which : {0, 1}) {
-        context.parameters[Context::find(context.graph.parameters, norm, which)].stored = channels_;
-        context.statistics[Context::find(context.graph.statistics, norm, which)].stored = channels_;
+        context.parameters[indexOf(context.graph.parameters, norm, which)].stored = channels_;
+        context.statistics[indexOf(context.graph.statistics, norm, which)].stored = channels_;
       }
     }
   }
@@ -114,7 +114,7 @@ class NormStep : public Step {
   Norm normOf(int layer, int which) const {
     const auto& graph = context.graph;
     const auto offset = [&](const std::vector<Parameter>& list, const std::vector<Stored>& stored, int i) {
-      return stored[Context::find(list, layer, i)].offset;
+      return stored[indexOf(list, layer, i)].offset;
     };
     const size_t gamma = offset(graph.parameters, context.parameters, 0),
                  beta = offset(graph.parameters, context.parameters, 1);

@@ -65,9 +65,7 @@ class CudaProgram : public Program {
   ~CudaProgram() override { cudaStreamSynchronize(stream_); }
 
   void forward(std::span<const float> input, std::span<const float> targets, std::span<double> losses) override {
-    checkCount("input", graph_.layers[0].shape.count(), input.size());
-    checkCount("targets", graph_.targetCount, targets.size());
-    if (losses.size() != graph_.losses.size()) throw Error(Code::invalidInput, "The number of losses is wrong.");
+    checkInput(graph_, input, targets, losses);
     Context& c = network_.context();
     upload(c.buffers.at(network_.staged()), input.data(), input.size_bytes());
     if (!targets.empty()) upload(c.buffers.at(c.targets), targets.data(), targets.size_bytes());
@@ -98,12 +96,12 @@ class CudaProgram : public Program {
       out[0] = now.scale, out[1] = static_cast<float>(now.steps);
       return;
     }
-    const auto [flat, stored, parameter] = find(slot, name, out.size());
+    const auto [data, stored, parameter] = held(network_.context(), slot, name, out.size());
     host_.resize(stored.stored);
-    download(host_.data(), flat->data() + stored.offset, stored.stored * sizeof(float));
+    download(host_.data(), data, stored.stored * sizeof(float));
     stream_.synchronize();
     const float factor = slot == Slot::gradient ? 1 / scale().scale : 1;
-    forEach(*parameter, [&](size_t plain, size_t ours) { out[plain] = host_[ours] * factor; });
+    forEach(parameter, [&](size_t plain, size_t ours) { out[plain] = host_[ours] * factor; });
   }
 
   void write(Slot slot, const std::string& name, std::span<const float> in) override {
@@ -112,10 +110,10 @@ class CudaProgram : public Program {
       checkCount(name, 2, in.size());
       return setScale({in[0], static_cast<int32_t>(in[1])});
     }
-    const auto [flat, stored, parameter] = find(slot, name, in.size());
+    const auto [data, stored, parameter] = held(network_.context(), slot, name, in.size());
     host_.assign(stored.stored, 0.0f);
-    forEach(*parameter, [&](size_t plain, size_t ours) { host_[ours] = in[plain]; });
-    upload(flat->data() + stored.offset, host_.data(), stored.stored * sizeof(float));
+    forEach(parameter, [&](size_t plain, size_t ours) { host_[ours] = in[plain]; });
+    upload(data, host_.data(), stored.stored * sizeof(float));
     if (slot == Slot::parameter) refreshCopy(stored);
     stream_.synchronize();
   }
@@ -205,36 +203,6 @@ class CudaProgram : public Program {
     convert(c.number, c.values.data() + stored.offset, stored.stored, c.weights(stored), stream_);
   }
 
-  static void checkCount(const std::string& name, size_t expected, size_t received) {
-    if (expected == received) return;
-    throw Error(Code::invalidInput, "Expected " + std::to_string(expected) + " numbers for `" + name +
-                                        "` but received " + std::to_string(received));
-  }
-
-  struct Place {
-    const Flat* flat;
-    Stored stored;
-    const Parameter* parameter;
-  };
-  Place find(Slot slot, const std::string& name, size_t count) {
-    Context& c = network_.context();
-    const bool statistic = slot == Slot::statistic;
-    const auto& list = statistic ? graph_.statistics : graph_.parameters;
-    const Flat& flat = slot == Slot::parameter     ? c.values
-                       : slot == Slot::gradient    ? c.gradients
-                       : slot == Slot::firstMoment ? c.firstMoments
-                       : statistic                 ? c.running
-                                                   : c.secondMoments;
-    for (size_t p = 0; p < list.size(); ++p) {
-      if (list[p].name != name) continue;
-      checkCount(name, list[p].count, count);
-      if (flat.size() == 0)
-        throw Error(Code::invalidInput, "This program was compiled for inference and keeps no gradients or moments.");
-      return {&flat, statistic ? c.statistics[p] : c.parameters[p], &list[p]};
-    }
-    throw Error(Code::invalidInput, "There is no parameter or statistic `" + name + "`.");
-  }
-
   /** Visits every number of a parameter: where it is in PyTorch's order and where in ours. */
   template <class F>
   static void forEach(const Parameter& parameter, const F& visit) {
@@ -258,18 +226,8 @@ class CudaProgram : public Program {
 
   void readValue(Slot slot, const std::string& name, std::span<float> out) {
     Context& c = network_.context();
-    const int layer = graph_.find(name);
-    if (layer < 0) throw Error(Code::invalidInput, "There is no layer `" + name + "`.");
+    const auto [layer, buffer] = heldLayer(c, slot, name, out.size(), "CUDA");
     const Tensor& t = c.tensors[layer];
-    checkCount(name, t.shape.count(), out.size());
-    const bool isLast = layer + 1 == static_cast<int>(graph_.layers.size());
-    if (slot == Slot::value && isLoss(graph_.layers[layer].op)) {
-      throw Error(Code::invalidInput, "The value of the loss `" + name + "` is what forward() returns.");
-    }
-    const int buffer = slot == Slot::value
-                           ? (t.image && !isLast ? -1 : t.buffer)
-                           : (t.image ? (layer == 0 && !t.parts.empty() ? t.parts[0] : -1) : t.gradient);
-    if (buffer < 0) throw Error(Code::invalidInput, "The CUDA backend does not keep this tensor of `" + name + "`.");
     if (!t.image) {
       download(out.data(), c.buffers.at(buffer), out.size_bytes());
     } else {
@@ -283,10 +241,7 @@ class CudaProgram : public Program {
   }
 
   void writeSeed(Slot slot, const std::string& name, std::span<const float> in) {
-    if (slot == Slot::value || network_.seed() < 0 || name != graph_.layers.back().name) {
-      throw Error(Code::invalidInput,
-                  "Expected the gradient of the last layer of a graph with no loss but received `" + name + "`.");
-    }
+    if (slot == Slot::value || network_.seed() < 0 || name != graph_.layers.back().name) refuseWrite(name);
     checkCount(name, graph_.layers.back().shape.count(), in.size());
     upload(network_.context().buffers.at(network_.seed()), in.data(), in.size_bytes());
     stream_.synchronize();

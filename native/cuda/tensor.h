@@ -8,7 +8,7 @@
 #include "cuda/kernels.h"
 #include "cuda/planner.h"
 #include "cuda/runtime.h"
-#include "steps.h"
+#include "slots.h"
 
 namespace comface::cuda {
 
@@ -27,20 +27,6 @@ struct Tensor : StepTensor {
  * and C padded. */
 struct Stored {
   size_t offset = 0, stored = 0;  // floats, padding included
-};
-
-/** All parameters (or gradients, or moments) end to end. */
-class Flat {
- public:
-  void plan(Buffers& buffers, size_t count) { count_ = count, buffer_ = buffers.keep(count * sizeof(float)); }
-  void bind(const Buffers& buffers) { data_ = buffer_ >= 0 ? buffers.at<float>(buffer_) : nullptr; }
-  float* data() const { return data_; }
-  size_t size() const { return count_; }
-
- private:
-  size_t count_ = 0;
-  int buffer_ = -1;
-  float* data_ = nullptr;
 };
 
 /** Rows of a chunk: `count` of them, from row `chunk` of its images, are rows from `whole` of the batch. */
@@ -102,8 +88,6 @@ struct Context {
     if (number == Number::fp32) return values.data() + stored.offset;
     return buffers.at<char>(rounded) + stored.offset * sizeOf(number);
   }
-  /** The `which`-th parameter (or statistic) of a layer. */
-  static int find(const std::vector<Parameter>& list, int layer, int which);
 };
 
 using Step = StepOf<Context>;

@@ -6,7 +6,7 @@ import { openSync, readFileSync, writeSync } from 'node:fs';
 import { getHeapStatistics } from 'node:v8';
 import { ComFaceError } from '../../dist/errors.js';
 import { Random } from './mutate.mjs';
-import { parsers } from './parsers.mjs';
+import { parsers } from './parsers/index.mjs';
 
 /**
  * @typedef {object} Outcome
@@ -24,7 +24,7 @@ const kSeed = 20_260;
 const [name, ...numbers] = /** @type {[string, ...string[]]} */ (process.argv.slice(2));
 const [first, stride, count] = /** @type {[number, number, number]} */ (numbers.map(Number));
 const place = openSync(/** @type {string} */ (process.argv[6]), 'w');
-const parser = /** @type {import('./parsers.mjs').Parser} */ (parsers[name]);
+const parser = /** @type {import('./parsers/common.mjs').Parser} */ (parsers[name]);
 const kBytes = (parser.slackMiB ?? 1) * 2 ** 20;
 const random = new Random();
 /** @type {Outcome} */

@@ -1,5 +1,5 @@
 // F2: whatever bytes a TypeScript parser is given, it accepts something sound or throws our error, at once and without claiming memory.
-// parsers.mjs holds the parsers and their inputs, parsers.child.mjs judges them in processes of the built package.
+// parsers/ holds the parsers and their inputs, parsers.child.mjs judges them in processes of the built package.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'vitest';
