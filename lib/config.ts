@@ -6,6 +6,7 @@ import { type Document, isAlias, isMap, isScalar, isSeq, Lexer, LineCounter, Par
 import { z } from 'zod';
 import { checkText } from './check.js';
 import { ComFaceError, show } from './errors.js';
+import { devices, precisions } from './native.js';
 
 /** S_max of the paper (section 4.1): alpha runs from -5 to 5. */
 export const kMaxRange = 10;
@@ -107,14 +108,8 @@ const fields = z.strictObject({
     .describe(`From far to near pairs; none: any pair, S = ${kMaxRange}, in every epoch (paper, section 3.3)`),
   augment: augment.prefault({}).describe('Random changes of a view (SimCLR without blur)'),
   validation: number(0, 0.99).default(0.1).describe('Share of subjects kept out of training, to validate on after each epoch (paper: 0.1)'),
-  precision: z
-    .enum(['auto', 'fp32', 'bf16', 'fp16'])
-    .default('auto')
-    .describe('Number type of activations; weights are fp32. fp16: CUDA only'),
-  device: z
-    .enum(['auto', 'cpu', 'cuda', 'reference'])
-    .default('auto')
-    .describe('Where it runs; auto: CUDA if it works, else the CPU; reference: plain loops, slow'),
+  precision: z.enum(precisions).default('auto').describe('Number type of activations; weights are fp32. fp16: CUDA only'),
+  device: z.enum(devices).default('auto').describe('Where it runs; auto: CUDA if it works, else the CPU; reference: plain loops, slow'),
   gradientCache: integer(1, 8192)
     .default(1)
     .describe('Chunks that a batch is computed in, for InfoNCE over more pairs than memory holds (CUDA); batch statistics are of a chunk'),

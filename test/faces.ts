@@ -4,7 +4,7 @@ import { writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll } from 'vitest';
-import type { TrainOptions } from '../lib/config.ts';
+import { checkTrainOptions, type TrainOptions } from '../lib/config.ts';
 import { generate } from '../lib/data/procedural.ts';
 import { type NativeAugment, type NativePlan, native } from '../lib/native.ts';
 
@@ -41,6 +41,9 @@ export const smallRun = {
   logEverySteps: 1,
   checkpointEverySteps: 1000,
 } as const satisfies Partial<TrainOptions>;
+
+/** The changes of a view as a training run makes them. */
+export const runAugment: NativeAugment = checkTrainOptions({ data: 'data', out: 'out' }).augment;
 
 /** No randomness at all, and values in [0, 1]. */
 export const plainAugment: NativeAugment = {

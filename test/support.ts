@@ -6,6 +6,7 @@ import { onTestFinished } from 'vitest';
 import { philox, unit } from '../lib/data/random.ts';
 import type { LayerRecord } from '../lib/models/layers.ts';
 import { chooseDevice, type NativeAdam, type NativeEngine, native } from '../lib/native.ts';
+import { cudaBackend, noCuda } from './cuda.ts';
 
 /** Numbers uniform in [-spread, spread), the same for the same seed. */
 export function numbers(count: number, seed: number, spread = 1.7): Float32Array {
@@ -17,7 +18,7 @@ export function numbers(count: number, seed: number, spread = 1.7): Float32Array
 export interface EngineOptions {
   layers: readonly LayerRecord[];
   batch: number;
-  device?: 'cpu' | 'reference';
+  device?: 'cpu' | 'reference' | 'cuda';
   precision?: 'fp32' | 'bf16' | 'fp64';
   training?: boolean;
   threads?: number;
@@ -32,7 +33,8 @@ export async function engineFor({
   training = true,
   threads = 2,
 }: EngineOptions): Promise<NativeEngine> {
-  const library = device === 'reference' ? '' : chooseDevice('cpu', 'fp32').library;
+  const library = device === 'cuda' ? cudaBackend() : device === 'reference' ? '' : chooseDevice('cpu', 'fp32').library;
+  if (library === undefined) throw new Error(noCuda);
   const engine = await native().module.createEngine(library, { layers, batch, training, precision, threads });
   onTestFinished(() => engine.dispose());
   return engine;

@@ -1,4 +1,5 @@
-// N6: what ComFace computes is what PyTorch computes. test/golden/make.py wrote what is expected, in double; both backends have to reach it in float.
+// N6: what ComFace computes is what PyTorch computes. test/golden/make.py wrote what is expected, in double; the backends have to reach it in float.
+// CUDA's is the emulated one in `npm test` and a real one in `npm run gpu` (test/cuda.ts).
 // Limits: 1e-4 for outputs, gradients and statistics (the worst tensor's relative L2 distance), 1e-5 for losses.
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -11,6 +12,7 @@ import { saveCheckpoint } from '../../lib/train/checkpoint.ts';
 import { learningRateAt } from '../../lib/train/schedule.ts';
 import { readWeights } from '../../lib/train/state.ts';
 import { decodeSafetensors } from '../../lib/weights/safetensors.ts';
+import { cudaBackend, cudaName } from '../cuda.ts';
 import { plainAugment, planOf } from '../faces.ts';
 import {
   blockOf,
@@ -33,14 +35,16 @@ import { figure } from './figure.ts';
 const kLimit = 1e-4;
 const kLossLimit = 1e-5;
 const none = new Float32Array();
+const hasCuda = cudaBackend() !== undefined;
 
 /** How an engine computes. */
-type Way = { device: 'cpu' | 'reference'; precision: 'fp32' | 'bf16' | 'fp64' };
+type Way = { device: 'cpu' | 'reference' | 'cuda'; precision: 'fp32' | 'bf16' | 'fp64' };
 const ways: Way[] = [
   { device: 'cpu', precision: 'fp32' },
   { device: 'reference', precision: 'fp32' },
+  ...(hasCuda ? [{ device: 'cuda', precision: 'fp32' } as const] : []),
 ];
-const nameOf = ({ device }: Way) => (device === 'cpu' ? 'cpu' : 'plain loops');
+const nameOf = ({ device }: Way) => ({ cpu: 'cpu', reference: 'plain loops', cuda: cudaName })[device];
 
 /** Keyed weights and statistics, with what the golden has under `bias/` in their place. */
 async function setKeyed(engine: NativeEngine, golden: Golden, key: string, net?: NetDesign): Promise<void> {
@@ -370,6 +374,7 @@ figure('N6 the first 10 losses of a ComFace run are those of PyTorch', { ci: 10,
   const judged: { worst: number; statistic: number; change: number }[] = [];
   const runs: [string, Way, typeof cases.steps][] = [
     ['cpu', { device: 'cpu', precision: 'fp32' }, cases.steps],
+    ...(hasCuda ? [[cudaName, { device: 'cuda', precision: 'fp32' }, cases.steps] as [string, Way, typeof cases.steps]] : []),
     ...(['fp32', 'fp64'] as const).map((precision): [string, Way, typeof cases.steps] => [
       `plain loops ${precision}`,
       { device: 'reference', precision },

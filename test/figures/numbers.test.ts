@@ -342,14 +342,6 @@ figure('N8 folds keep subjects apart', { ci: 1000, long: 100_000 }, async ({ cou
   expect(wrong).toEqual({ twoFolds: 0, twoSides: 0, sums: 0, sizes: 0 });
 });
 
-figure('N4 CUDA computes what the CPU does', { ci: 1, long: 1 }, async ({ skip }) => {
-  skip('there is no GPU here; the emulated device is compared in test/cuda.test.ts');
-});
-
-figure('N5 compute-sanitizer finds nothing in the kernels', { ci: 1, long: 1 }, async ({ skip }) => {
-  skip('compute-sanitizer needs a GPU; emulated kernels run under several orders of their threads in test/cuda.test.ts');
-});
-
 figure('N9 Eigen-CAM of a flipped image is the flipped map', { ci: 1, long: 1 }, async ({ skip }) => {
   skip('the package has no Eigen-CAM yet');
 });

@@ -28,8 +28,8 @@ export interface Machine {
   folder: string;
   /** Environment that makes a process believe it runs there. */
   env: NodeJS.ProcessEnv;
-  /** Copies this build's backend, or builds one that only pretends. */
-  addBackend(kind: 'built' | { abi: number; capability: number }): void;
+  /** Takes this build's backend or the emulated one in `folder`, or builds one that only pretends. */
+  addBackend(kind: 'built' | { emulated: string } | { abi: number; capability: number }): void;
   addCpu(): void;
   /** Probes in a process of its own, on the main thread or in a worker. */
   probe(more?: NodeJS.ProcessEnv, thread?: 'main' | 'worker'): Answer;
@@ -99,7 +99,10 @@ export function machine({ driver }: { driver: boolean }): Machine {
     addBackend(kind) {
       const out = join(folder, 'libcomface_cuda.so');
       if (kind === 'built') copyFileSync(join(native().folder, 'libcomface_cuda.so'), out);
-      else compile('backend.cc', out, `-DABI=${kind.abi}`, `-DCAPABILITY=${kind.capability}`);
+      else if ('emulated' in kind) {
+        symlinkSync(join(kind.emulated, 'libcomface_cuda_emulated.so'), out);
+        symlinkSync(join(kind.emulated, 'libcomface_cudart_emulated.so'), join(folder, 'libcomface_cudart_emulated.so'));
+      } else compile('backend.cc', out, `-DABI=${kind.abi}`, `-DCAPABILITY=${kind.capability}`);
     },
     addCpu() {
       for (const file of readdirSync(native().folder).filter((name) => /^lib(comface_cpu|dnnl|gomp|OpenCL)\.so/.test(name)))

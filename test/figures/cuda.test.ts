@@ -1,0 +1,201 @@
+// N4 and N5: the CUDA backend computes what the formulas say and what the CPU backend computes, and its kernels are clean. On a device that the
+// CPU plays in `npm test`, on a real one in `npm run gpu` (test/cuda.ts). The real one alone shows how cuDNN rounds, and runs compute-sanitizer.
+import { spawnSync } from 'node:child_process';
+import { beforeAll, expect } from 'vitest';
+import { comfaceGraph } from '../../lib/models/heads.ts';
+import { backbone, embeddingWidth } from '../../lib/models/resnet.ts';
+import type { NativeEngine } from '../../lib/native.ts';
+import { opCases } from '../cases.ts';
+import { cudaBackend, cudaEngine, cudaName, isOnGpu, noCuda } from '../cuda.ts';
+import { sharedFolder } from '../faces.ts';
+import { adamAt, distance, engineFor, numbers } from '../support.ts';
+import { figure } from './figure.ts';
+import { distances, inputsOf, outcomeOf, parametersOf, seedOf } from './opruns.ts';
+import { outcomeOf as ended } from './programs.ts';
+import { twin } from './twin.ts';
+
+const library = cudaBackend();
+const folder = sharedFolder();
+beforeAll(() => {
+  process.env.COMFACE_CACHE = folder;
+});
+
+/** NMSE: what is reached, with room for other shapes. Nearer to a kink than the margin, rounding may take its other side. */
+const limits = { fp32: { nmse: 1e-10, margin: 2e-5 }, bf16: { nmse: 1e-4, margin: 2e-2 }, fp16: { nmse: 1e-5, margin: 2e-3 } } as const;
+type Precision = keyof typeof limits;
+
+for (const precision of ['fp32', 'bf16', 'fp16'] as const) {
+  const count = opCases.length;
+  figure(
+    `N4 each op in ${precision} is that of a float64 twin on CUDA`,
+    { ci: count, long: count, seconds: 240 },
+    async ({ say, skip }) => {
+      if (library === undefined) skip(noCuda);
+      const worst = { value: 0, where: 'nowhere' };
+      let near = 0;
+      // fp32 has no fused steps.
+      for (const fusion of precision === 'fp32' ? [''] : ['', '1']) {
+        process.env.COMFACE_NO_FUSION = fusion;
+        for (const c of opCases) {
+          const isSharp = await opError(c, precision, (value, part) => {
+            if (value > worst.value) Object.assign(worst, { value, where: `${c.name}, ${part}${fusion ? ', not fused' : ''}` });
+          });
+          if (!isSharp) near++;
+        }
+      }
+      delete process.env.COMFACE_NO_FUSION;
+      say(`${cudaName} ${precision}: ${count} graphs, worst NMSE ${worst.value.toExponential(1)} (${worst.where}); ${near} near a kink`);
+      expect(worst.value, worst.where).toBeLessThanOrEqual(limits[precision].nmse);
+    },
+  );
+}
+
+/** Shows `see` how far each part is from double. Returns whether inputs were found whose relus rounding cannot turn over. */
+async function opError(c: (typeof opCases)[number], precision: Precision, see: (value: number, part: string) => void): Promise<boolean> {
+  const exact = await engineFor({ ...c, device: 'reference', precision: 'fp64' });
+  for (let key = 1000; ; key += 1000) {
+    const inputs = inputsOf(c, key);
+    const parameters = parametersOf(exact, key);
+    const expected = twin(c, parameters, inputs.images, inputs.targets, seedOf);
+    const isSharp = expected.margin >= limits[precision].margin;
+    if (!isSharp && key < 40_000) continue;
+    const engine = await cudaEngine({ ...c, precision });
+    const outcome = await outcomeOf(engine, c, parameters, inputs, expected.seed);
+    for (const { part, value } of distances(outcome, expected)) see(value, part);
+    engine.dispose();
+    exact.dispose();
+    return isSharp;
+  }
+}
+
+interface StepOutcome {
+  losses: number[];
+  gradients: Map<string, Float32Array>;
+  statistics: Map<string, Float32Array>;
+  moments: Map<string, Float32Array>;
+}
+
+const flat = (tensors: Map<string, Float32Array>): Float32Array =>
+  new Float32Array(Buffer.concat([...tensors.values()].map((value) => new Uint8Array(value.buffer))).buffer);
+
+async function all(engine: NativeEngine, slot: 'gradient' | 'statistic' | 'secondMoment'): Promise<Map<string, Float32Array>> {
+  const list = slot === 'statistic' ? engine.statistics : engine.parameters;
+  return new Map(await Promise.all(list.map(async ({ name }) => [name, await engine.read(slot, name)] as const)));
+}
+
+/** One training step of a whole network with its heads. */
+async function stepOf(engine: NativeEngine, images: Float32Array, targets: Float32Array): Promise<StepOutcome> {
+  await engine.initialize(5n);
+  // Residual branches begin small: 50 layers with norms over a dozen values would amplify rounding until relus flip.
+  for (const { name, dims } of engine.parameters)
+    if (/^layer.*bn3\.weight$/.test(name)) await engine.write('parameter', name, new Float32Array(dims[0]!).fill(0.2));
+  const losses = await engine.forward(images, targets);
+  await engine.backward();
+  const [gradients, statistics] = [await all(engine, 'gradient'), await all(engine, 'statistic')];
+  await engine.update(adamAt(1));
+  const outcome = { losses, gradients, statistics, moments: await all(engine, 'secondMoment') };
+  engine.dispose();
+  return outcome;
+}
+
+// The emulated device multiplies in plain loops: there the networks are small, and double is what they are compared with.
+const [kWidth, kSize, kPairs] = isOnGpu ? [64, 64, 8] : [16, 32, 4];
+
+figure('N4 whole networks on CUDA compute what the CPU does', { ci: 2, long: 2, seconds: 240 }, async ({ say, skip }) => {
+  if (library === undefined) skip(noCuda);
+  const said: string[] = [];
+  const judged: (() => void)[] = [];
+  for (const name of ['resnet18', 'resnet50'] as const) {
+    const embedding = embeddingWidth(name, kWidth);
+    const heads = { embedding, projection: { hidden: 32, out: 16 }, temperature: 0.2, interPersonal: 1, intraPersonal: 0.3 };
+    const graph = { layers: comfaceGraph(backbone(name, { size: kSize, width: kWidth }), heads), batch: 3 * kPairs };
+    const images = numbers(graph.batch * 3 * kSize * kSize, 51);
+    const targets = numbers(kPairs, 52, 5).map(Math.abs);
+    const expected = await stepOf(
+      await engineFor({ ...graph, ...(isOnGpu ? {} : { device: 'reference', precision: 'fp64' }) }),
+      images,
+      targets,
+    );
+    const found = await stepOf(await cudaEngine({ ...graph, parts: 3 }), images, targets);
+    const loss = distance(found.losses, expected.losses);
+    let worst = 0;
+    for (const part of ['gradients', 'statistics', 'moments'] as const)
+      for (const [tensor, value] of expected[part]) worst = Math.max(worst, distance(found[part].get(tensor)!, value));
+    // 16 bits: no farther than the plain loops (on a GPU: the CPU backend) with the same rounding are, all tensors together.
+    const rounded = await stepOf(
+      await engineFor({ ...graph, ...(isOnGpu ? {} : { device: 'reference' }), precision: 'bf16' }),
+      images,
+      targets,
+    );
+    const reach = distance(flat(rounded.gradients), flat(expected.gradients));
+    const bf16: number[] = [];
+    for (const fusion of ['', '1']) {
+      process.env.COMFACE_NO_FUSION = fusion;
+      const { gradients, losses } = await stepOf(await cudaEngine({ ...graph, parts: 3, precision: 'bf16' }), images, targets);
+      bf16.push(distance(flat(gradients), flat(expected.gradients)));
+      judged.push(() => expect(distance(losses, rounded.losses)).toBeLessThan(0.02));
+    }
+    delete process.env.COMFACE_NO_FUSION;
+    const texts = bf16.map((value) => value.toPrecision(2)).join(' and not fused ');
+    said.push(
+      `${name} fp32 losses ${loss.toExponential(1)}, worst tensor ${worst.toExponential(1)}, ` +
+        `bf16 gradients ${texts} (${isOnGpu ? 'CPU' : 'plain loops'} ${reach.toPrecision(2)})`,
+    );
+    judged.push(() => {
+      expect(loss).toBeLessThan(1e-5);
+      expect(worst).toBeLessThan(1e-3);
+      for (const value of bf16) expect(value).toBeLessThan(1.5 * reach);
+    });
+  }
+  say(
+    `${cudaName} against ${isOnGpu ? 'the CPU backend' : 'double'}, width ${kWidth}, ${kSize} pixels, ${kPairs} pairs: ${said.join('; ')}`,
+  );
+  for (const judge of judged) judge();
+});
+
+const kTools = ['memcheck', 'racecheck', 'initcheck', 'synccheck'] as const;
+
+/** Where it is: on the path, in the toolkit, or beside cuDNN as NVIDIA packs it for Python. */
+function sanitizer(): string | undefined {
+  const { CUDA_HOME = '/usr/local/cuda', COMFACE_CUDA_LIBRARIES = '' } = process.env;
+  const folders = ['', `${CUDA_HOME}/bin/`, `${COMFACE_CUDA_LIBRARIES}/cu13/compute-sanitizer/`];
+  return folders
+    .map((folder) => `${folder}compute-sanitizer`)
+    .find((program) => spawnSync(program, ['--version'], { stdio: 'ignore' }).status === 0);
+}
+
+figure(
+  'N5 compute-sanitizer finds nothing in the kernels',
+  { ci: kTools.length, long: kTools.length, seconds: 240 },
+  async ({ say, skip }) => {
+    if (!isOnGpu) skip('compute-sanitizer needs a GPU (npm run gpu); emulated kernels run under several orders of their threads instead');
+    const program = sanitizer() ?? skip('compute-sanitizer was not found; it comes with the CUDA toolkit');
+    // The op table, and steps on pictures: augmentation, Adam, the captured step. Our own kernels only: NVIDIA's are theirs to check, and slow.
+    const what = '^(N4 each op in (fp32|bf16)|.* steps on pictures)';
+    const tests = ['node_modules/vitest/vitest.mjs', 'run', '--config', 'test/vitest.config.ts', 'cuda.test', '-t', what];
+    const runs = await Promise.all(
+      kTools.map(async (tool) => {
+        const options = [
+          '--tool',
+          tool,
+          '--target-processes',
+          'all',
+          '--kernel-name',
+          'kns=comface',
+          '--report-api-errors',
+          'no',
+          '--error-exitcode',
+          '86',
+        ];
+        const args = [...options, '--require-cuda-init', 'no', process.execPath, ...tests];
+        const { text, status } = await ended(program, args, { ...process.env, COMFACE_FIGURES: '' });
+        const errors = [...text.matchAll(/ERROR SUMMARY: (\d+) errors?|RACECHECK SUMMARY: (\d+) hazards?/g)];
+        const count = errors.reduce((sum, [, a, b]) => sum + Number(a ?? b), 0);
+        return { tool, text, status, count, isChecked: errors.length > 0 && /N4 each op/.test(text) };
+      }),
+    );
+    say(runs.map(({ tool, count, isChecked }) => `${tool} ${isChecked ? `${count} errors` : 'did not run'}`).join(', '));
+    for (const { tool, text, status, count, isChecked } of runs)
+      expect([tool, isChecked, count, status], text.slice(-8000)).toEqual([tool, true, 0, 0]);
+  },
+);
