@@ -7,16 +7,16 @@ import { PairSampler } from '../dist/data/pairs.js';
 import { generate } from '../dist/data/procedural.js';
 import { philox, unit } from '../dist/data/random.js';
 
-/** Draws 8 people x 1 attribute x 11 alphas, size x size. @param {string} folder @param {number} size */
-export function drawSet(folder, size) {
+/** Draws people x 1 attribute x 11 alphas, size x size. @param {string} folder @param {number} size @param {number} [subjects] */
+export function drawSet(folder, size, subjects = 8) {
   const out = join(folder, `faces-${size}`);
   if (existsSync(out)) throw new Error(`${out} exists`);
-  return generate({ out, subjects: 8, attributes: ['smile'], alphas: 11, size });
+  return generate({ out, subjects, attributes: ['smile'], alphas: 11, size });
 }
 
 /**
  * The options of a training run with the paper's defaults, and its plans: `planAt(step)`, steps from 1.
- * @param {import('../dist/data/manifest.js').Manifest} manifest @param {{ backbone: 'resnet18' | 'resnet50', pairs: number }} options
+ * @param {import('../dist/data/manifest.js').Manifest} manifest @param {{ backbone: 'resnet18' | 'resnet50', pairs: number, width?: number, loaderThreads?: number }} options
  */
 export function planner(manifest, options) {
   const config = checkTrainOptions({ data: manifest.folder, out: '-', size: manifest.size, validation: 0, ...options });

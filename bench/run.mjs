@@ -1,6 +1,6 @@
 // @ts-check
 // Runs the cases of cases.mjs, each in a process of its own, so that none inherits another's memory or threads.
-//   npm run bench -- [NAME ...] [--threads N] [--json FILE] [--list]      a NAME that ends in / takes the whole group
+//   npm run bench -- [NAME ...] [--threads N] [--device cpu|cuda] [--json FILE] [--list]      a NAME that ends in / takes the whole group
 import { spawnSync } from 'node:child_process';
 import { appendFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { cpus, tmpdir, totalmem } from 'node:os';
@@ -27,6 +27,7 @@ const { values: options, positionals: names } = parseArgs({
   options: {
     case: { type: 'string' },
     threads: { type: 'string', default: '0' },
+    device: { type: 'string', default: 'cpu' },
     json: { type: 'string' },
     list: { type: 'boolean', default: false },
   },
@@ -34,7 +35,7 @@ const { values: options, positionals: names } = parseArgs({
 
 /** @param {readonly string[]} wanted */
 function choose(wanted) {
-  const all = Object.keys(cases);
+  const all = Object.keys(cases).filter((name) => (cases[name]?.only ?? options.device) === options.device);
   if (wanted.length === 0) return all;
   return wanted.flatMap((name) => {
     const found = all.filter((each) => each === name || (name.endsWith('/') && each.startsWith(name)));
@@ -74,7 +75,7 @@ async function measure(name) {
   const threads = threadCount(Number(options.threads));
   const folder = mkdtempSync(join(tmpdir(), 'comface-bench-'));
   try {
-    const ready = await found.prepare({ threads, folder });
+    const ready = await found.prepare({ threads, folder, device: /** @type {'cpu' | 'cuda'} */ (options.device) });
     // Forget the peak: the check may have held a second engine, which is freed on its own thread.
     await setTimeout(300);
     writeFileSync('/proc/self/clear_refs', '5');
@@ -108,7 +109,7 @@ async function measure(name) {
 
 /** @param {string} name @returns {Result | undefined} */
 function runCase(name) {
-  const args = [fileURLToPath(import.meta.url), '--case', name, '--threads', options.threads];
+  const args = [fileURLToPath(import.meta.url), '--case', name, '--threads', options.threads, '--device', options.device];
   const { status, stdout } = spawnSync(process.execPath, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] });
   return status === 0 ? JSON.parse(/** @type {string} */ (stdout.trim().split('\n').at(-1))) : undefined;
 }
@@ -137,6 +138,10 @@ function table(results) {
 }
 
 function main() {
+  if (!['cpu', 'cuda'].includes(options.device)) {
+    console.error(`Expected cpu or cuda for --device but received '${options.device}'.`);
+    process.exit(2);
+  }
   const chosen = choose(names);
   if (options.list) return console.log(chosen.join('\n'));
   console.log(`${chosen.length} of ${Object.keys(cases).length} cases: ${chosen.join(', ')}`);

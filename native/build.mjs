@@ -1,6 +1,7 @@
 // Builds the add-on and its backend libraries with cmake-js and puts them in build/Release (or build/Debug), where node-gyp-build looks first.
-//   node native/build.mjs [--debug] [--sanitize address] [--cuda auto|on|off] [--clean] [--prebuild] [--jobs N]
+//   node native/build.mjs [--debug] [--sanitize address] [--cuda auto|on|off] [--gpu] [--clean] [--prebuild] [--jobs N]
 // The CUDA backend is built when nvcc and the headers of cuDNN and cuBLAS are there; with --cuda on (COMFACE_CUDA=on) it is an error when not.
+// With --gpu it also builds what runs on a GPU beside the package (test/native/gpu), into build/Release/gpu; that needs CUDA.
 // With --tests it builds what test/native holds instead, into build/tests (build/tests-sanitize-thread, ...): libfaulty.so, a backend that
 // fails on demand, and programs that drive the core without Node.
 import { spawnSync } from 'node:child_process';
@@ -18,6 +19,7 @@ const { values: options } = parseArgs({
     debug: { type: 'boolean', default: false },
     sanitize: { type: 'string', default: '' },
     cuda: { type: 'string', default: process.env.COMFACE_CUDA || 'auto' },
+    gpu: { type: 'boolean', default: false },
     tests: { type: 'boolean', default: false },
     clean: { type: 'boolean', default: false },
     prebuild: { type: 'boolean', default: false },
@@ -122,7 +124,8 @@ const cmakeJs = script('cmake-js', 'bin/cmake-js');
 const args = ['-d', 'native', '-O', tree, '-B', config, '-l', 'warn', `--CDCOMFACE_SANITIZE=${options.sanitize}`];
 args.push(
   `--CDCOMFACE_TESTS=${options.tests ? 'ON' : 'OFF'}`,
-  `--CDCOMFACE_CUDA=${(options.sanitize ? 'off' : options.cuda).toUpperCase()}`,
+  `--CDCOMFACE_CUDA=${(options.sanitize ? 'off' : options.gpu ? 'on' : options.cuda).toUpperCase()}`,
+  `--CDCOMFACE_GPU=${options.gpu ? 'ON' : 'OFF'}`,
 );
 args.push(`--CDNVIDIA_WHEEL_ROOT=${wheelFolder()}`);
 // Both steps: 'cmake-js build' alone configures only an empty tree, so changed options would be ignored.

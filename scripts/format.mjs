@@ -1,5 +1,5 @@
 // @ts-check
-// Formats native/ and test/native/ with clang-format (.clang-format at the top). Versions differ in details: 14, Debian 12's, is the one that counts.
+// Formats native/, test/native/ and bench/ with clang-format (.clang-format at the top). Versions differ in details: 14, Debian 12's, is the one that counts.
 //   node scripts/format.mjs [--check]
 import { spawnSync } from 'node:child_process';
 import { readdirSync } from 'node:fs';
@@ -25,7 +25,7 @@ if (tool === undefined) {
 }
 if (versionOf(tool) !== kVersion) console.error(`format: this is clang-format ${versionOf(tool)}; ${kVersion} decides, others may differ`);
 
-const files = ['native', 'test/native']
+const files = ['native', 'test/native', 'bench']
   .flatMap((folder) => readdirSync(`${root}/${folder}`, { recursive: true, encoding: 'utf8' }).map((file) => `${folder}/${file}`))
   .filter((file) => /\.(cc|cu|cuh|h)$/.test(file) && !file.startsWith('native/build'))
   .sort();

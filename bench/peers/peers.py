@@ -1,6 +1,6 @@
 """What PyTorch does on the same device: the rivals of bench/gpu.mjs, each at its best of eager, torch.compile and CUDA graphs.
 
-python3 bench/peers/peers.py CASE [--batch N] [--precision bf16|fp16|fp32] [--seconds S] [--device cuda|cpu]
+python3 bench/peers/peers.py CASE [--batch N] [--ways eager,compile,graph,compile+graph] [--precision bf16|fp16|fp32] [--seconds S] [--device cuda|cpu]
 CASE: resnet (a training step), comface (the whole step), infonce, augment. Prints one JSON line for each way that worked.
 """
 import argparse
@@ -144,11 +144,15 @@ def captured(step):
     return graph.replay
 
 
-def ways(make, precision, device):
-    yield "eager", lambda: make(False)
-    yield "compile", lambda: make(True)
-    if device == "cuda" and precision != "fp16":
+def ways(make, precision, device, wanted):
+    has_graphs = device == "cuda" and precision != "fp16"
+    if "eager" in wanted:
+        yield "eager", lambda: make(False)
+    if "graph" in wanted and has_graphs:
         yield "graph", lambda: captured(make(False))
+    if "compile" in wanted:
+        yield "compile", lambda: make(True)
+    if "compile+graph" in wanted and has_graphs:
         yield "compile+graph", lambda: captured(make(True))
 
 
@@ -160,6 +164,7 @@ def main():
     parser.add_argument("--seconds", type=float, default=3)
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--ways", type=lambda text: text.split(","), default="eager,compile,graph,compile+graph".split(","))
     args = parser.parse_args()
     device, n, size = args.device, args.batch, args.size
     torch.backends.cudnn.benchmark = True
@@ -194,7 +199,7 @@ def main():
         return lambda: augment(pictures)
 
     per_run = {"resnet": n, "comface": 3 * n, "infonce": n, "augment": 3 * n}[args.case]
-    for way, build in ways(make, args.precision, device) if args.case != "augment" else [("eager", lambda: make(False))]:
+    for way, build in ways(make, args.precision, device, args.ways) if args.case != "augment" else [("eager", lambda: make(False))]:
         line = {"case": args.case, "batch": n, "precision": args.precision, "way": way}
         try:
             if device == "cuda":

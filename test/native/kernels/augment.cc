@@ -1,6 +1,6 @@
 // augment.cu against augmentView() over pictures, sizes, settings, number types and orders of threads and blocks, all
 // of which must give the same bits; then a source's pictures() against its fill(), which must be the same batch.
-//   augment_test [<part>]   0 if all numbers are within their tolerance.
+//   augment [<part>]   0 if all numbers are within their tolerance.
 #include "cuda/augment.h"
 
 #include <unistd.h>

@@ -1,5 +1,5 @@
 // infonce.cu, infonceplain.cu, change.cu, vectors.cu and adam.cu against plain loops in double, in several orders of
-// threads and blocks. Usage: losses_test [infonce | change | vectors | adam].
+// threads and blocks. Usage: losses [infonce | change | vectors | adam].
 #include <cstdint>
 #include <limits>
 

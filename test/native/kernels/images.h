@@ -159,6 +159,6 @@ inline void append(std::vector<char>& all, const Tensor& tensor) {
   all.insert(all.end(), bytes.begin(), bytes.end());
 }
 
-void testNorm(Number number);  // norm_test.cc
+void testNorm(Number number);  // norm.cc
 
 }  // namespace comface::cuda

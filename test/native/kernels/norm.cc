@@ -1,4 +1,4 @@
-// norm.cu against plain loops in double; see images_test.cc.
+// norm.cu against plain loops in double; see images.cc.
 #include "images.h"
 
 namespace comface::cuda {

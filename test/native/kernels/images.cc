@@ -1,7 +1,7 @@
 // The kernels of layout.cu, elementwise.cu, norm.cu and pool.cu against plain loops in double, over shapes, number
 // types and orders of threads and blocks, all of which must give the same bits. Fresh memory is not a number and ends
 // at a guard page, so what is read before it is written, or beside a tensor, shows. Writes a line for each part:
-//   images_test [<part>]   0 if all numbers are within their tolerance.
+//   images [<part>]   0 if all numbers are within their tolerance.
 #include "images.h"
 
 namespace comface::cuda {

@@ -1,0 +1,257 @@
+// @ts-check
+// Everything that only a GPU can show, in one run: does it compute what the CPU computes, are the kernels clean, how fast is it beside PyTorch.
+// Writes <device>.json and <device>.md after each stage, so that what was measured stays when a later stage is cut off.
+//   npm run gpu -- [--out FOLDER] [--only STAGE,...] [--minutes N] [--quick]     in a bare place: node bench/gpu.mjs ...
+// Stages: build, tests, bench, kernels, peers, sanitizer. It needs no network and no npm; without the tools to build it takes what is built.
+// --quick: a case or two of each stage, to see whether it runs.
+import { spawn } from 'node:child_process';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { markdown } from './gputable.mjs';
+
+/**
+ * @typedef {{ name: string, seconds: number, outcome: string, tail?: string }} Stage outcome: done, failed, cut off, or why it was left out.
+ * @typedef {{ case: string, size: number, precision: string, medianMs: number, bytes: number, flop: number, memoryBytes: number }} KernelTime
+ * @typedef {{ case: string, batch: number, precision: string, way: string, seconds?: number, per_second?: number, peak_bytes?: number, error?: string }} PeerTime
+ * @typedef {import('./run.mjs').Result & { precision?: string }} BenchResult
+ * @typedef {{ id: string, line: string, state: string, seconds: number }} Figure
+ * @typedef {object} Report
+ * @property {string} date @property {string} commit @property {boolean} isEmulated @property {boolean} isQuick
+ * @property {{ name: string, capability: number, memoryBytes: number, driver: string, clocks: string, cudnn: number, cublasLt: number, torch: string }} device
+ * @property {Stage[]} stages
+ * @property {{ passed: number, failed: string[], skipped: number }} tests
+ * @property {Figure[]} figures
+ * @property {BenchResult[]} bench @property {KernelTime[]} kernels @property {PeerTime[]} peers
+ */
+
+const root = fileURLToPath(new URL('..', import.meta.url));
+const { values: options } = parseArgs({
+  options: {
+    out: { type: 'string', default: join(root, 'docs/gpu') },
+    only: { type: 'string', default: 'build,tests,bench,kernels,peers,sanitizer' },
+    minutes: { type: 'string', default: '8.5' },
+    quick: { type: 'boolean', default: false },
+  },
+});
+const isQuick = options.quick;
+const started = Date.now();
+const secondsLeft = () => Number(options.minutes) * 60 - (Date.now() - started) / 1000;
+const work = mkdtempSync(join(tmpdir(), 'comface-gpu-'));
+
+/**
+ * Runs a program to its end or its time's.
+ * @param {string} program @param {string[]} args @param {{ seconds?: number, env?: NodeJS.ProcessEnv, isShown?: boolean }} [how]
+ * @returns {Promise<{ status: number | string | null, out: string, text: string }>} text: the end of both outputs.
+ */
+function run(program, args, { seconds = secondsLeft(), env = {}, isShown = false } = {}) {
+  return new Promise((done) => {
+    let [out, text, isLate] = ['', '', false];
+    // A group of its own, so that the programs that it starts end with it.
+    const child = spawn(program, args, { cwd: root, env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'pipe'], detached: true });
+    const timer = setTimeout(() => {
+      isLate = true;
+      if (child.pid) process.kill(-child.pid, 'SIGKILL');
+    }, 1000 * Math.max(1, seconds));
+    const take = (/** @type {Buffer} */ chunk) => {
+      text = (text + chunk).slice(-20_000);
+      if (isShown) process.stdout.write(chunk);
+    };
+    child.stdout.on('data', (chunk) => {
+      out += chunk;
+      take(chunk);
+    });
+    child.stderr.on('data', take);
+    child.on('error', (error) => done({ status: error.message, out, text }));
+    child.on('close', (status, signal) => {
+      clearTimeout(timer);
+      done({ status: isLate ? 'cut off' : (signal ?? status), out, text });
+    });
+  });
+}
+
+const jsonLines = (/** @type {string} */ text) =>
+  text
+    .split('\n')
+    .filter((line) => line.startsWith('{'))
+    .map((line) => JSON.parse(line));
+
+/** @param {string} file */
+const readJson = (file) => (existsSync(file) ? JSON.parse(readFileSync(file, 'utf8')) : undefined);
+
+/** @returns {Promise<Report>} */
+async function begin() {
+  const { native } = await import('../dist/native.js');
+  const found = native().module.cuda();
+  if (!found.available) {
+    console.error(`No usable GPU (stage \`${found.stage}\`): ${found.reason}\n  node dist/cli.js doctor shows every stage and what to do.`);
+    process.exit(1);
+  }
+  const [smi, torch, commit, dirty] = await Promise.all([
+    run('nvidia-smi', ['--query-gpu=driver_version,clocks.max.sm,clocks.max.mem,power.limit', '--format=csv,noheader'], { seconds: 20 }),
+    run('python3', ['-c', 'import torch; print(torch.__version__)'], { seconds: 60 }),
+    run('git', ['rev-parse', 'HEAD'], { seconds: 5 }),
+    run('git', ['status', '--porcelain', '--', 'lib', 'native', 'test', 'bench'], { seconds: 5 }),
+  ]);
+  const [driver = 'unknown', ...clocks] = smi.status === 0 ? smi.out.trim().split(', ') : [];
+  const hash = commit.status === 0 ? commit.out.trim().slice(0, 12) : (process.env.COMFACE_COMMIT ?? 'unknown');
+  const device = /** @type {import('../dist/native.js').NativeCuda['devices'][0]} */ (found.devices[0]);
+  return {
+    date: new Date().toISOString(),
+    commit: hash + (dirty.out.trim() === '' ? '' : ' and changes'),
+    isEmulated: device.name.startsWith('emulated'),
+    isQuick,
+    device: {
+      ...device,
+      driver,
+      clocks: clocks.join(', '),
+      cudnn: found.cudnn,
+      cublasLt: found.cublasLt,
+      torch: torch.status === 0 ? torch.out.trim() : 'not there',
+    },
+    stages: [],
+    tests: { passed: 0, failed: [], skipped: 0 },
+    figures: [],
+    bench: [],
+    kernels: [],
+    peers: [],
+  };
+}
+
+const vitest = join(root, 'node_modules/vitest/vitest.mjs');
+const testEnv = () => ({ COMFACE_TEST_CUDA: process.env.COMFACE_TEST_CUDA ?? 'gpu' });
+
+/** @param {Report} report @param {string[]} files @param {string} names */
+async function test(report, files, names) {
+  const [figures, results] = [join(work, 'figures.json'), join(work, 'tests.json')];
+  for (const file of [figures, results]) rmSync(file, { force: true });
+  const reporters = ['--reporter', 'default', '--reporter', './test/figures/reporter.ts', '--reporter', 'json', '--outputFile', results];
+  const args = [vitest, 'run', '--config', 'test/vitest.config.ts', ...reporters, ...files, '-t', names];
+  const { status, text } = await run(process.execPath, args, { env: { ...testEnv(), COMFACE_FIGURES: figures }, isShown: true });
+  report.figures.push(...(readJson(figures) ?? []));
+  const all = readJson(results)?.testResults.flatMap((/** @type {any} */ file) => file.assertionResults) ?? [];
+  const count = (/** @type {string} */ state) => all.filter((/** @type {any} */ each) => each.status === state);
+  report.tests.passed += count('passed').length;
+  report.tests.failed.push(...count('failed').map((/** @type {any} */ each) => each.fullName));
+  if (status !== 0 && all.length === 0) report.tests.failed.push(`${files.join(', ')} ended with ${status}`);
+  return { status, text };
+}
+
+/** Sizes: InfoNCE's of SimCLR to beyond CLIP, pictures of a step, numbers of a ResNet-50's Adam, rows of its widest normalization. */
+const kernelCases = isQuick
+  ? ['infonce 256', 'augment 2', 'copy 1048576']
+  : [
+      'copy 4294967296',
+      ...[2048, 8192, 32768, 65536].map((rows) => `infonce ${rows}`),
+      ...['bf16', 'fp32'].map((type) => `augment 256 ${type}`),
+      'adam 30000000',
+      ...[802816, 3211264].map((rows) => `norm ${rows}`),
+    ];
+
+const benchCases = isQuick
+  ? ['train/resnet18-32-narrow']
+  : [
+      'train/resnet50-224-85',
+      'train/resnet50-224-341',
+      'train/resnet50-224-85-fp16',
+      'train/resnet50-224-341-fp16',
+      'train/resnet50-224-1024',
+    ];
+
+/** By what they say about the table first. A way that dominates none is left out: compiled without a graph. */
+const peerCases = isQuick
+  ? ['infonce --batch 256 --seconds 0.1 --ways eager']
+  : [
+      ...[85, 341].map((pairs) => `comface --batch ${pairs} --ways eager,graph,compile+graph`),
+      ...[2048, 8192, 32768, 65536].map((rows) => `infonce --batch ${rows} --seconds 1 --ways eager,graph,compile+graph`),
+      'augment --batch 64 --seconds 2',
+      ...[85, 341].map((pairs) => `comface --batch ${pairs} --precision fp16 --ways eager`),
+      'comface --batch 1024 --ways eager',
+    ];
+
+/** @type {Record<string, (report: Report) => Promise<{ status: number | string | null, text: string }>>} */
+const stages = {
+  async build() {
+    const built = await run(process.execPath, ['native/build.mjs', '--gpu']);
+    if (built.status === 0) return built;
+    const wanted = ['libcomface_cuda.so', 'gpu/gpu-kernels'].map((file) => join(root, 'build/Release', file));
+    if (!wanted.every(existsSync)) return built;
+    return { status: 'left out: it does not build here, so what was built before is used', text: built.text };
+  },
+  tests: (report) =>
+    isQuick
+      ? test(report, ['figures/cuda.test'], '^N4 each op in fp16')
+      : test(report, ['cuda.test', 'cudatrain.test', 'figures/kernels.test', 'figures/golden.test'], '^(?!N5)'),
+  async bench(report) {
+    const file = join(work, 'bench.jsonl');
+    const failed = [];
+    for (const name of benchCases) {
+      if (secondsLeft() < 20) break;
+      const { status, text } = await run(process.execPath, ['bench/run.mjs', name, '--device', 'cuda', '--json', file]);
+      console.log(text.trim().split('\n').at(-1));
+      if (status === 0) report.bench.push(...jsonLines(readFileSync(file, 'utf8')));
+      else failed.push(`${name}: ${status}\n${text.slice(-1500)}`);
+    }
+    return { status: failed.length === 0 ? 0 : 1, text: failed.join('\n') };
+  },
+  async kernels(report) {
+    const program = `${process.env.COMFACE_GPU_PROGRAMS ?? join(root, 'build/Release/gpu/gpu-')}kernels`;
+    const failed = [];
+    for (const words of kernelCases) {
+      const { status, out, text } = await run(program, [...words.split(' '), '--seconds', isQuick ? '0.01' : '0.5'], { seconds: 60 });
+      console.log(text.trim());
+      if (status === 0) report.kernels.push(...jsonLines(out));
+      else failed.push(`${words}: ${status}\n${text.slice(-500)}`);
+    }
+    return { status: failed.length === 0 ? 0 : 1, text: failed.join('\n') };
+  },
+  async peers(report) {
+    if (report.device.torch === 'not there') return { status: 'left out: python3 has no torch', text: '' };
+    const device = report.isEmulated ? ['--device', 'cpu'] : [];
+    let text = '';
+    for (const words of peerCases) {
+      if (secondsLeft() < 15) return { status: 'cut off', text };
+      const peer = await run('python3', ['bench/peers/peers.py', ...words.split(' '), ...device]);
+      console.log(peer.out.trim());
+      report.peers.push(...jsonLines(peer.out));
+      if (peer.status !== 0) text += `${words}: ${peer.status}\n${peer.text.slice(-1500)}\n`;
+    }
+    return { status: text === '' ? 0 : 1, text };
+  },
+  sanitizer: (report) => test(report, ['figures/cuda.test'], '^N5'),
+};
+
+const wanted = options.only.split(',');
+const unknown = wanted.filter((name) => !Object.hasOwn(stages, name));
+if (unknown.length > 0 || !(Number(options.minutes) > 0)) {
+  console.error(
+    `Expected stages of ${Object.keys(stages).join(', ')} and --minutes above 0 but received ${options.only}, ${options.minutes}`,
+  );
+  process.exit(2);
+}
+const report = await begin();
+mkdirSync(resolve(options.out), { recursive: true });
+const place = join(resolve(options.out), report.device.name.replace(/[^\w.-]+/g, '-').toLowerCase());
+const write = () => {
+  writeFileSync(`${place}.json`, `${JSON.stringify(report, null, 1)}\n`);
+  writeFileSync(`${place}.md`, markdown(report));
+};
+for (const name of wanted) {
+  if (secondsLeft() < 10) {
+    report.stages.push({ name, seconds: 0, outcome: 'left out: no time' });
+    continue;
+  }
+  console.log(`\n== ${name} (${secondsLeft().toFixed(0)} s left)`);
+  const from = Date.now();
+  const { status, text } = await /** @type {NonNullable<typeof stages[string]>} */ (stages[name])(report);
+  const outcome = status === 0 ? 'done' : typeof status === 'string' ? status : 'failed';
+  report.stages.push({ name, seconds: (Date.now() - from) / 1000, outcome, ...(status === 0 ? {} : { tail: text.slice(-4000) }) });
+  write();
+}
+write();
+rmSync(work, { recursive: true, force: true });
+console.log(`\n${readFileSync(`${place}.md`, 'utf8')}\n${place}.json and .md, ${((Date.now() - started) / 1000).toFixed(0)} s`);
+const isBad = report.stages.some(({ outcome }) => outcome === 'failed' || outcome === 'cut off') || report.tests.failed.length > 0;
+process.exit(isBad ? 1 : 0);
