@@ -55,7 +55,7 @@ export async function loadModel(folder: string, options: ModelOptions = {}): Pro
     () => true,
     () => false,
   );
-  const state: CheckpointState | null = isCheckpoint ? await loadCheckpoint(folder) : await latestCheckpoint(folder);
+  const state: CheckpointState | null = isCheckpoint ? await loadCheckpoint(folder) : await latestCheckpoint(folder, { onWarning: warn });
   if (!state) throw invalid('folder', 'a run or checkpoint folder', folder, 'Train first: comface train --data FOLDER --out RUN');
   const design = designOf(state.info.config);
   if (design === undefined) {
@@ -65,6 +65,8 @@ export async function loadModel(folder: string, options: ModelOptions = {}): Pro
   }
   return Model.from(design, state.weights, options);
 }
+
+const warn = (text: string): void => process.emitWarning(text, { code: 'COMFACE_DAMAGED_CHECKPOINT' });
 
 /** Graphs are compiled for a fixed number of pictures; one or two need not pay for a whole batch. */
 const kSmallBatch = 2;

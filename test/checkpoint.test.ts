@@ -34,19 +34,20 @@ describe('damage is found', () => {
   test('a whole folder under the name of another step', async () => {
     const made = await holding(1);
     await made.rename('/run/checkpoints/step-00000001', '/run/checkpoints/step-00000005');
-    expect(await newest(made)).toBe(null);
+    const message = expect.stringMatching(/all are damaged; the newest: .*expected step 5 but found step 1/);
+    await expect(newest(made)).rejects.toMatchObject({ code: 'CORRUPT_FILE', message });
   });
 
-  test('a manifest of a later version, with its own right hash', async () => {
-    const made = await holding(1);
-    damage(made, '/run/checkpoints/step-00000001/manifest.json', (bytes) => {
+  test('but what a later version wrote is no damage to be passed over', async () => {
+    const made = await holding(1, 2);
+    damage(made, '/run/checkpoints/step-00000002/manifest.json', (bytes) => {
       const { sha256: _, ...body } = JSON.parse(new TextDecoder().decode(bytes));
       const next = { ...body, version: 2 };
       return Buffer.from(JSON.stringify({ ...next, sha256: createHash('sha256').update(JSON.stringify(next)).digest('hex') }));
     });
-    const warnings: string[] = [];
-    expect(await latestCheckpoint('/run', { files: made.files, onWarning: (text) => warnings.push(text) })).toBe(null);
-    expect(warnings).toEqual([expect.stringContaining('version 1')]);
+    const message = expect.stringContaining('expected a checkpoint of version 1 but found version 2');
+    await expect(newest(made)).rejects.toMatchObject({ code: 'INVALID_INPUT', message });
+    await expect(saveCheckpoint('/run', stateOf(2), { keep: 1, files: made.files })).rejects.toMatchObject({ code: 'INVALID_INPUT' });
   });
 });
 

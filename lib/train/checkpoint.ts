@@ -22,10 +22,11 @@ export interface CheckpointState {
   info: Record<string, unknown>;
 }
 
+const kVersion = 1;
 const tensorFile = z.strictObject({ bytes: z.int().min(0), sha256: z.string() });
 const manifestSchema = z.strictObject({
   format: z.literal('comface-checkpoint'),
-  version: z.literal(1),
+  version: z.literal(kVersion),
   step: z.int().min(0),
   info: z.record(z.string(), z.unknown()),
   files: z.strictObject({ 'weights.safetensors': tensorFile, 'optimizer.safetensors': tensorFile }),
@@ -57,7 +58,7 @@ export async function saveCheckpoint(
   const optimizer = await encodeFinite(state.optimizer);
   const manifest: Manifest = {
     format: 'comface-checkpoint',
-    version: 1,
+    version: kVersion,
     step: state.step,
     info: state.info,
     files: {
@@ -82,7 +83,8 @@ export async function saveCheckpoint(
  * Loads the newest checkpoint of a run folder whose sizes and hashes match; null when there is none.
  *
  * @param options.onWarning Told of each damaged checkpoint that was passed over, and why.
- * @throws ComFaceError IO when a folder or file cannot be opened: starting over for want of a permission would throw good work away.
+ * @throws ComFaceError IO when a folder or file cannot be opened, CORRUPT_FILE when there are checkpoints and all are damaged, INVALID_INPUT when
+ * the newest is of a later version: starting over would throw good work away.
  */
 export async function latestCheckpoint(
   runDir: string,
@@ -91,6 +93,7 @@ export async function latestCheckpoint(
   const files = explained(options.files ?? disk);
   const parent = resolve(runDir, 'checkpoints');
   let unread: ComFaceError | undefined;
+  let newest: ComFaceError | undefined;
   for (const step of (await savedSteps(files, parent)).reverse()) {
     const path = join(parent, folderName(step));
     try {
@@ -100,11 +103,20 @@ export async function latestCheckpoint(
       // A bad sector is damage like any other, unless nothing else is left: then it is not for us to start over.
       if (errorCode(error) === 'EIO') unread = error;
       else if (error.code !== 'CORRUPT_FILE') throw error;
+      newest ??= error;
       options.onWarning?.(`Passed over a damaged checkpoint: ${error.message}`);
     }
   }
   if (unread !== undefined) throw unread;
-  return null;
+  if (newest === undefined) return null;
+  throw new ComFaceError(
+    'CORRUPT_FILE',
+    `Expected a good checkpoint in ${show(parent)} but all are damaged; the newest: ${newest.message}`,
+    {
+      hint: 'Bring back a copy. To begin anew, move that folder away or choose another one for the run.',
+      cause: newest,
+    },
+  );
 }
 
 /**
@@ -268,10 +280,15 @@ async function readManifest(files: FileSystem, folder: string, step?: number): P
   const { expected, body, text } = parseManifest(bytes, path);
   const actual = await sha256(new TextEncoder().encode(text));
   if (actual !== expected) throw corrupt(path, `SHA-256 ${actual}`, show(expected));
+  if (body.format === 'comface-checkpoint' && Number.isSafeInteger(body.version) && (body.version as number) > kVersion) {
+    throw new ComFaceError('INVALID_INPUT', `${path}: expected a checkpoint of version ${kVersion} but found version ${body.version}`, {
+      hint: 'A later comface wrote it: update this one, or choose another run folder.',
+    });
+  }
   const manifest = manifestSchema.safeParse(body);
   if (!manifest.success) {
     const [issue] = manifest.error.issues;
-    throw corrupt(path, 'a checkpoint manifest of version 1', `${issue?.path.join('.')}: ${issue?.message}`);
+    throw corrupt(path, `a checkpoint manifest of version ${kVersion}`, `${issue?.path.join('.')}: ${issue?.message}`);
   }
   if (step !== undefined && step !== manifest.data.step) throw corrupt(path, `step ${step}`, `step ${manifest.data.step}`);
   return manifest.data;

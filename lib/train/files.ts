@@ -1,5 +1,6 @@
 // The file calls that checkpoints are made of, as an interface so that tests can put a simulated disk or a failing one in their place.
-import { mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { ComFaceError } from '../errors.js';
 
 /** A disk, as far as checkpoints need one. Each call rejects with a Node error (`code`, `syscall`). */
@@ -63,8 +64,27 @@ async function closing(handle: { close(): Promise<void> }, work: () => Promise<v
   await handle.close();
 }
 
+/** mkdir with its parents. Node's own never ends where a folder can be looked at but not made, as in /proc. */
+async function mkdirs(path: string): Promise<string | undefined> {
+  try {
+    await mkdir(path);
+    return path;
+  } catch (error) {
+    if (errorCode(error) === 'EEXIST' && (await stat(path)).isDirectory()) return undefined;
+    if (errorCode(error) !== 'ENOENT' || dirname(path) === path) throw error;
+  }
+  const topmost = await mkdirs(dirname(path));
+  try {
+    await mkdir(path);
+  } catch (error) {
+    // Somebody else has just made it.
+    if (errorCode(error) !== 'EEXIST' || !(await stat(path)).isDirectory()) throw error;
+  }
+  return topmost ?? path;
+}
+
 /** The disk of this machine. */
-export const disk: FileSystem = diskOn({ mkdir, open, rename, readdir, readFile, rm });
+export const disk: FileSystem = diskOn({ mkdir: mkdirs, open, rename, readdir, readFile, rm });
 
 /** The same disk, rejecting with ComFaceError IO that names the path, the cause and a thing to do. */
 export function explained(files: FileSystem): FileSystem {
@@ -87,6 +107,9 @@ export function explained(files: FileSystem): FileSystem {
 }
 
 const hints: Record<string, string> = {
+  EEXIST: 'A file is where a folder has to be: move it away, or choose another folder.',
+  ENOTDIR: 'A file is where a folder has to be: move it away, or choose another folder.',
+  EISDIR: 'A folder is where a file has to be: move it away, or choose another folder.',
   ENOSPC: 'Free some space on that disk, or write to another one.',
   EDQUOT: 'Free some of your disk quota, or write to another disk.',
   EACCES: 'Give yourself permission for that path, or choose another folder.',

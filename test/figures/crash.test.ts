@@ -300,8 +300,13 @@ figure('R5 a damaged checkpoint is found and the one before it taken', { ci: 200
       if (files[name] === null) await rm(join(shelf, name), { force: true });
       else await writeFile(join(shelf, name), files[name]);
     }
-    const error = await loadCheckpoint(shelf).catch((caught: unknown) => caught);
-    if (!(error instanceof ComFaceError) || error.code !== 'CORRUPT_FILE') missed.push(`${kind} of ${part} on the disk, draw ${number}`);
+    const isRefused = (error: unknown) => error instanceof ComFaceError && error.code === 'CORRUPT_FILE';
+    if (!isRefused(await loadCheckpoint(shelf).catch((caught: unknown) => caught)))
+      missed.push(`${kind} of ${part} on the disk, draw ${number}`);
+    // With none before it: not to begin anew over it.
+    const alone = SimulatedDisk.from(new Map([['run', new Map([['checkpoints', new Map([['step-00000002', treeOf(files)]])]])]]));
+    if (!isRefused(await latestCheckpoint('/run', { files: alone.files }).catch((caught: unknown) => caught)))
+      missed.push(`${kind} of ${part} alone, draw ${number}`);
   }
   say(
     `${detected} of ${done} found (${kinds.length} kinds; ${onDisk} also on the real disk); ${harmless} left the manifest saying the same`,
