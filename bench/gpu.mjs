@@ -189,7 +189,15 @@ const stages = {
     const failed = [];
     for (const name of benchCases) {
       if (secondsLeft() < 20) break;
-      const { status, text } = await run(process.execPath, ['bench/run.mjs', name, '--device', 'cuda', '--json', file]);
+      const { status, text } = await run(process.execPath, [
+        'bench/run.mjs',
+        name,
+        '--device',
+        'cuda',
+        '--json',
+        file,
+        ...(isQuick ? ['--quick'] : []),
+      ]);
       console.log(text.trim().split('\n').at(-1));
       if (status === 0) report.bench.push(...jsonLines(readFileSync(file, 'utf8')));
       else failed.push(`${name}: ${status}\n${text.slice(-1500)}`);

@@ -1,6 +1,6 @@
 // @ts-check
 // Runs the cases of cases.mjs, each in a process of its own, so that none inherits another's memory or threads.
-//   npm run bench -- [NAME ...] [--threads N] [--device cpu|cuda] [--json FILE] [--list]      a NAME that ends in / takes the whole group
+//   npm run bench -- [NAME ...] [--threads N] [--device cpu|cuda] [--quick] [--json FILE] [--list]      a NAME that ends in / takes the whole group
 import { spawnSync } from 'node:child_process';
 import { appendFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { cpus, tmpdir, totalmem } from 'node:os';
@@ -28,6 +28,7 @@ const { values: options, positionals: names } = parseArgs({
     case: { type: 'string' },
     threads: { type: 'string', default: '0' },
     device: { type: 'string', default: 'cpu' },
+    quick: { type: 'boolean', default: false },
     json: { type: 'string' },
     list: { type: 'boolean', default: false },
   },
@@ -79,7 +80,9 @@ async function measure(name) {
     // Forget the peak: the check may have held a second engine, which is freed on its own thread.
     await setTimeout(300);
     writeFileSync('/proc/self/clear_refs', '5');
-    const { iterations = 10, timeMs = 3000, unit, line } = found;
+    const { unit, line } = found;
+    // A quick run only shows that the case runs.
+    const { iterations = 10, timeMs = 3000 } = options.quick ? { iterations: 2, timeMs: 0 } : found;
     const bench = new Bench({ iterations, time: timeMs, warmupIterations: timeMs > 0 ? 2 : 1, warmupTime: 0, throws: true });
     bench.add(name, async () => void (await ready.run()));
     const result = (await bench.run())[0]?.result;
@@ -109,7 +112,16 @@ async function measure(name) {
 
 /** @param {string} name @returns {Result | undefined} */
 function runCase(name) {
-  const args = [fileURLToPath(import.meta.url), '--case', name, '--threads', options.threads, '--device', options.device];
+  const args = [
+    fileURLToPath(import.meta.url),
+    '--case',
+    name,
+    '--threads',
+    options.threads,
+    '--device',
+    options.device,
+    ...(options.quick ? ['--quick'] : []),
+  ];
   const { status, stdout } = spawnSync(process.execPath, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] });
   return status === 0 ? JSON.parse(/** @type {string} */ (stdout.trim().split('\n').at(-1))) : undefined;
 }

@@ -27,6 +27,12 @@ export function cudaBackend(): string | undefined {
   return existsSync(library) ? library : undefined;
 }
 
+/** Programs that hold each kernel against plain loops in double (test/native/kernels); on a GPU `node native/build.mjs --gpu` has built them. */
+export function kernelPrograms(): string[] {
+  const [folder, prefix] = isOnGpu ? [join(native().folder, 'gpu'), 'gpu-'] : [testPrograms(), 'emulation-'];
+  return ['images', 'losses', 'augment'].map((name) => join(folder, prefix + name));
+}
+
 /** Of the device. */
 export const deviceBytes = (): number => (isOnGpu ? native().module.cuda().devices[0]!.memoryBytes : kEmulatedBytes);
 
