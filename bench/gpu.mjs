@@ -96,7 +96,7 @@ async function begin() {
     run('git', ['status', '--porcelain', '--', 'lib', 'native', 'test', 'bench'], { seconds: 5 }),
   ]);
   const [driver = 'unknown', ...clocks] = smi.status === 0 ? smi.out.trim().split(', ') : [];
-  const hash = commit.status === 0 ? commit.out.trim().slice(0, 12) : (process.env.COMFACE_COMMIT ?? 'unknown');
+  const hash = commit.status === 0 ? commit.out.trim().slice(0, 12) : (process.env.COMFACE_COMMIT?.slice(0, 12) ?? 'unknown');
   const device = /** @type {import('../dist/native.js').NativeCuda['devices'][0]} */ (found.devices[0]);
   return {
     date: new Date().toISOString(),

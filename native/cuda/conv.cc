@@ -1,6 +1,6 @@
 // Convolution by cuDNN: each way as one plan, with what follows fused into it where cuDNN has a plan of the device's
-// own kernels for that, else alone. In 16 bits the fused plans exist on Hopper only
-// when the convolution's result is a virtual fp32 tensor from which the stored one and the sums are both taken.
+// own kernels for that, else alone. In 16 bits the fused plans exist on Hopper only when the convolution's result is a
+// virtual fp32 tensor from which the stored one and the sums are both taken.
 #include "cuda/tensor.h"
 
 namespace comface::cuda {
