@@ -159,6 +159,17 @@ inline void append(std::vector<char>& all, const Tensor& tensor) {
   all.insert(all.end(), bytes.begin(), bytes.end());
 }
 
+/** The main() of such a program: runs the part that the first argument names, or all. */
+template <class Run>
+int runPart(int argc, char** argv, const Run& run) {
+  try {
+    return run(argc > 1 ? argv[1] : "");
+  } catch (const std::exception& error) {
+    printf("%s\n", error.what());
+    return 1;
+  }
+}
+
 void testNorm(Number number);  // norm.cc
 
 }  // namespace comface::cuda

@@ -435,11 +435,4 @@ int run(const std::string& part) {
 }  // namespace
 }  // namespace comface::cuda
 
-int main(int argc, char** argv) {
-  try {
-    return comface::cuda::run(argc > 1 ? argv[1] : "");
-  } catch (const std::exception& error) {
-    printf("%s\n", error.what());
-    return 1;
-  }
-}
+int main(int argc, char** argv) { return comface::cuda::runPart(argc, argv, comface::cuda::run); }
