@@ -1,18 +1,20 @@
 #!/usr/bin/env node
 // The command line. It only reads flags, shows progress (standard error) and prints results (standard output); the work is in the library.
-// Exit codes: 0 done (or stopped by Ctrl+C after saving), 1 an error, 2 a wrong option or input, 130 or 143 stopped at once by a second signal.
+// Exit codes: 0 done (or stopped by a signal after saving), 1 an error, 2 a wrong option or input. The second signal ends it at once, as does the
+// first before there is anything to save: then it dies by that signal, which shells show as 129, 130 or 143.
 import { readFileSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { constants } from 'node:os';
 import { relative } from 'node:path';
 import { Command, CommanderError, Option } from 'commander';
-import { checkTrainOptions, mergeOptions, readConfigFile, type TrainOptions, trainFlags } from './config.js';
+import { checkTrainOptions, mergeOptions, readConfig, type TrainOptions, trainFlags } from './config.js';
 import { attributes } from './data/attributes.js';
 import { generate } from './data/procedural.js';
 import { contactSheet, type SheetOptions } from './data/sheet.js';
 import { type DemoResult, type DemoScale, demo, demoScales } from './demo.js';
 import { describe, diagnose } from './doctor.js';
 import { ComFaceError, printable } from './errors.js';
+import { GivenOptions } from './flags.js';
 import { loadModel } from './model.js';
 import { duration, Progress } from './progress.js';
 import { type StepEvent, train } from './train/train.js';
@@ -25,37 +27,54 @@ const version = JSON.parse(readFileSync(new URL('../package.json', import.meta.u
 
 const kSameSignalMs = 300;
 
-/** Aborted by the first Ctrl+C or SIGTERM; the second leaves at once. */
+/** Aborted by the first Ctrl+C, SIGTERM or closed terminal (SIGHUP); the second leaves at once, and so does the first while nothing is under way. */
 class Stopped extends Error {}
+
+/** Whether there is something to save or to finish. */
+let isUnderWay = false;
+
+/** As if nobody had caught it: process.exit() alone waits for file calls, and on a dead network disk they never end. */
+function endBy(signal: NodeJS.Signals): void {
+  process.removeAllListeners(signal);
+  process.kill(process.pid, signal);
+  process.exit(128 + constants.signals[signal]); // the first process of a container outlives its own signal
+}
 
 function stopSignal(): AbortSignal {
   const controller = new AbortController();
   let firstAt = 0;
-  const stop = (signal: 'SIGINT' | 'SIGTERM') => {
+  const stop = (signal: 'SIGINT' | 'SIGTERM' | 'SIGHUP') => {
+    if (!isUnderWay) {
+      progress.note('Stopped before there was anything to save.');
+      return endBy(signal);
+    }
     if (controller.signal.aborted) {
       // npm passes a Ctrl+C on to us that the terminal has sent us as well: those two are one.
       if (performance.now() - firstAt < kSameSignalMs) return;
-      process.exit(128 + constants.signals[signal]);
+      return endBy(signal);
     }
     firstAt = performance.now();
     progress.note('Stopping after this step; once more to stop at once.');
     controller.abort(new Stopped());
   };
-  process.on('SIGINT', stop);
-  process.on('SIGTERM', stop);
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, stop);
   return controller.signal;
 }
 
 /** What is no number stays text, for the library to refuse by name. */
-const integer = (text: string): number => (text.trim() === '' || Number.isNaN(Number(text)) ? (text as unknown as number) : Number(text));
+const number = (text: string): number => (text.trim() === '' || Number.isNaN(Number(text)) ? (text as unknown as number) : Number(text));
 const list = (text: string): string[] => text.split(',').map((item) => item.trim());
 const path = (file: string): string => relative(process.cwd(), file) || '.';
 /** Results, line by line; a name in them is shown as in messages. */
 const print = (...lines: string[]): void => console.log(lines.map(printable).join('\n'));
 
 const program = new Command('comface')
-  .description('Learn to compare two faces of the same person (ComFace, arXiv 2405.16016)')
-  .version(version)
+  .description('Learn to compare two faces of the same person (ComFace, arXiv 2405.16016).')
+  .version(version, '-V, --version', 'Show the version')
+  .helpOption('-h, --help', 'Show this help')
+  .helpCommand('help [command]', 'Show the help of a command')
+  // A terminal of 80 columns has 37 left beside the longest flag.
+  .configureHelp({ minWidthToWrap: 30, optionDescription })
   .showSuggestionAfterError()
   .showHelpAfterError('(comface --help shows the commands, comface COMMAND --help its options)')
   .configureOutput({ outputError: (text, write) => write(safeError(text)) })
@@ -63,10 +82,12 @@ const program = new Command('comface')
 
 program
   .command('demo')
-  .description('draw faces, pre-train a small network on them, compare faces of people it has never seen (about 5 minutes)')
-  .option('--out <folder>', 'where faces, run and report go: new, empty, or of an earlier demo', 'demo')
+  .description('Draw faces, pre-train a small network on them, compare faces of people it has never seen (about 5 minutes).')
+  .option('--out <folder>', 'Folder for faces, run and report: new, empty, or of an earlier demo', 'demo')
   .addOption(
-    new Option('--scale <name>', 'smoke: only show in seconds that all parts run').choices(Object.keys(demoScales)).default('full'),
+    new Option('--scale <name>', 'full, or smoke: only show in seconds that all parts run')
+      .choices(Object.keys(demoScales))
+      .default('full'),
   )
   .addHelpText('after', '\nExample:\n  $ comface demo --out /tmp/comface-demo')
   .action(async ({ out, scale }: { out: string; scale: DemoScale }) => {
@@ -75,6 +96,7 @@ program
       scale,
       signal: stopSignal(),
       onEvent: (event) => {
+        isUnderWay = true;
         if (event.type === 'phase') progress.note(`${event.text}.`);
         else if (event.type === 'step') showStep(event.step);
         else showCount(event.progress.done, event.progress.total, 'faces', event.progress.secondsLeft);
@@ -85,41 +107,49 @@ program
 
 program
   .command('generate')
-  .description('draw a data set of faces: JPEG files and a manifest.jsonl with subject, attribute and alpha of each')
-  .requiredOption('--out <folder>', 'a new or empty folder')
-  .option('--subjects <number>', 'people', integer, 100)
-  .option('--attributes <list>', 'attributes to change one at a time, separated by commas', list, ['weight', 'age', 'smile'])
-  .option('--alphas <number>', 'values of alpha from -5 to 5', integer, 11)
-  .option('--size <pixels>', 'edge of a picture, 32 to 512', integer, 224)
-  .option('--seed <number>', 'decides everything', integer, 1)
-  .option('--domain <number>', 'family of camera, light and backdrop: 0 or 1', integer, 0)
-  .option('--quality <number>', 'of JPEG, 1 to 100', integer, 90)
-  .option('--threads <number>', '0: one for each core', integer, 0)
+  .description('Draw a data set of faces: JPEG files and a manifest.jsonl with subject, attribute and alpha of each.')
+  .requiredOption('--out <folder>', 'Folder for the data set, new or empty; an unfinished set is finished')
+  .option('--subjects <integer>', 'Number of people', number, 100)
+  .option('--attributes <list>', 'Attributes to change one at a time, separated by commas', list, ['weight', 'age', 'smile'])
+  .option('--alphas <integer>', 'Number of alphas of an attribute, 2 or more, evenly from -5 to 5', number, 11)
+  .option('--size <integer>', 'Edge of a picture in pixels, 32 to 512', number, 224)
+  .option('--seed <integer>', 'Decides who the people are, and every picture', number, 1)
+  .option('--domain <integer>', 'Family of camera, light and backdrop: 0 or 1', number, 0)
+  .option('--quality <integer>', 'Quality of the JPEG files, 1 to 100', number, 90)
+  .option('--threads <integer>', 'Threads that draw, at most 64; 0: one for each core', number, 0)
   .addHelpText(
     'after',
-    `\nAttributes: ${attributes.join(', ')}\n\nExample:\n  $ comface generate --out faces --subjects 500 --attributes smile,weight --size 128`,
+    `\n${wrapped(`Attributes: ${attributes.join(', ')}`)}\n\nExample:\n  $ comface generate --out faces --subjects 500 --attributes smile,weight --size 128`,
   )
   .action(async (options: Parameters<typeof generate>[0]) => {
     const set = await generate({
       ...options,
       signal: stopSignal(),
-      onProgress: ({ done, total, secondsLeft }) => showCount(done, total, 'faces', secondsLeft),
+      onProgress: ({ done, total, secondsLeft }) => {
+        isUnderWay = true;
+        showCount(done, total, 'faces', secondsLeft);
+      },
     });
     print(`${set.files.length} pictures in ${path(set.folder)}`);
   });
 
 program
   .command('sheet')
-  .description('draw a contact sheet (one JPEG) of people and attributes, to look at before making a data set')
-  .requiredOption('--out <file>', 'where the picture goes')
-  .option('--subjects <number>', 'people, one a row', integer, 8)
-  .option('--first-subject <number>', 'number of the first', integer, 0)
-  .option('--attributes <list>', 'groups of columns, separated by commas', list, ['weight', 'age', 'smile', 'Eyeglasses'])
-  .option('--alphas <list>', 'columns of a group', (text) => list(text).map(Number), [-5, 0, 5])
-  .option('--size <pixels>', 'edge of one picture', integer, 96)
-  .option('--seed <number>', 'decides who they are', integer, 1)
-  .option('--domain <number>', 'family of camera, light and backdrop: 0 or 1', integer, 0)
-  .option('--same-photo', 'one pose and light for each person')
+  .description('Draw a contact sheet (one JPEG) of people and attributes, to look at before making a data set.')
+  .requiredOption('--out <file>', 'Where the picture goes')
+  .option('--subjects <integer>', 'Number of people, one a row', number, 8)
+  .option('--first-subject <integer>', 'Number of the first of them', number, 0)
+  .option('--attributes <list>', 'Attributes, a group of columns each, separated by commas', list, ['weight', 'age', 'smile', 'Eyeglasses'])
+  .option(
+    '--alphas <list>',
+    'Alphas, a column of each group, from -5 to 5, separated by commas',
+    (text) => list(text).map(number),
+    [-5, 0, 5],
+  )
+  .option('--size <integer>', 'Edge of one picture in pixels, 32 to 512', number, 96)
+  .option('--seed <integer>', 'Decides who the people are', number, 1)
+  .option('--domain <integer>', 'Family of camera, light and backdrop: 0 or 1', number, 0)
+  .option('--same-photo', 'One pose and light for each person, so that only the attribute changes')
   .addHelpText('after', '\nExample:\n  $ comface sheet --out sheet.jpg --attributes smile,weight --alphas -5,-2.5,0,2.5,5')
   .action(async (options: SheetOptions & { out: string }) => {
     const sheet = await contactSheet(options);
@@ -134,19 +164,21 @@ program
 
 const training = program
   .command('train')
-  .description('pre-train a network on a data set; Ctrl+C saves and stops, --resume goes on')
-  .option('--config <file>', 'YAML file of options; flags win over it')
+  .description('Pre-train a network on a data set. Ctrl+C saves and stops, --resume goes on.')
+  .option('--config <file>', 'YAML file of options (`pairsPerEpoch: 64` is --pairs-per-epoch 64); flags win over it')
   .addHelpText(
     'after',
     '\nExamples:\n  $ comface train --data faces --out run --backbone resnet18 --size 64\n  $ comface train --config run.yaml --resume',
   );
 for (const { flag, description, parse } of trainFlags()) training.addOption(new Option(flag, description).argParser(parse));
 training.action(async (flags: Record<string, unknown>) => {
-  const file = typeof flags.config === 'string' ? await readConfigFile(flags.config) : {};
-  const options = mergeOptions(file, flags);
+  const file = typeof flags.config === 'string' ? await readConfig(flags.config) : undefined;
+  if (file) given.get(training)!.addFile(flags.config as string, file);
+  const options = mergeOptions(file?.options ?? {}, flags);
   checkTrainOptions(options);
   for await (const event of train(options as TrainOptions, { signal: stopSignal() })) {
     if (event.type === 'start') {
+      isUnderWay = true;
       const { steps, pictures, subjects, engine, memoryBytes, parameters } = event;
       progress.note(
         `${pictures} pictures of ${subjects} subjects; ${(parameters / 1e6).toFixed(1)} M parameters, ${Math.round(memoryBytes / 2 ** 20)} MiB; ${engine}.`,
@@ -168,10 +200,10 @@ training.action(async (flags: Record<string, unknown>) => {
 
 program
   .command('compare')
-  .description('estimate how much a face changed between two JPEG pictures of one person')
-  .argument('<x>', 'first picture')
-  .argument('<y>', 'second picture')
-  .option('--model <folder>', 'a run or checkpoint folder', 'run')
+  .description('Estimate how much a face changed between two JPEG pictures of one person.')
+  .argument('<x>', 'First picture')
+  .argument('<y>', 'Second picture')
+  .option('--model <folder>', 'Folder of a run (its newest checkpoint) or of one checkpoint', 'run')
   .addHelpText('after', '\nExample:\n  $ comface compare monday.jpg friday.jpg --model demo/run')
   .action(async (x: string, y: string, { model: folder }: { model: string }) => {
     await using model = await loadModel(folder);
@@ -181,8 +213,8 @@ program
 
 program
   .command('doctor')
-  .description('say what works here, CPU and GPU, and what to do about what does not; code 0 when at least one works')
-  .option('--json', 'everything that was found, as JSON')
+  .description('Say what works here, CPU and GPU, and what to do about what does not. Code 0 when at least one works.')
+  .option('--json', 'Print everything that was found, as JSON')
   .addHelpText('after', '\nExample:\n  $ comface doctor')
   .action(async ({ json }: { json?: boolean }) => {
     const diagnosis = await diagnose();
@@ -190,6 +222,16 @@ program
     else print(...describe(diagnosis));
     if (diagnosis.works.length === 0) process.exitCode = 1;
   });
+
+/** Defaults as they are typed; those of `train` stand in its texts. */
+function optionDescription({ description, defaultValue, mandatory }: Option): string {
+  if (mandatory) return `${description} (required)`;
+  return defaultValue === undefined ? description : `${description} (default: ${[defaultValue].flat().join(',')})`;
+}
+
+function wrapped(text: string): string {
+  return text.replace(/(.{1,78})(?: |$)/g, '$1\n').trimEnd();
+}
 
 /** Commander quotes words of the command line as they are; its own line ends stay. */
 function safeError(text: string): string {
@@ -232,6 +274,19 @@ function demoTable({ tasks, target, files, seconds }: DemoResult): string[] {
   return lines;
 }
 
+/** What the library calls an option where that is another name. */
+const aliases: Record<string, Record<string, string>> = {
+  generate: { attribute: 'attributes' },
+  sheet: { attribute: 'attributes' },
+  train: { path: 'config' },
+  compare: { folder: 'model' },
+};
+const given = new Map(program.commands.map((command) => [command, new GivenOptions(command, aliases[command.name()])]));
+let running: Command | undefined;
+program.hook('preAction', (_, command) => {
+  running = command;
+});
+
 try {
   await program.parseAsync();
 } catch (error) {
@@ -239,8 +294,10 @@ try {
   else if (error instanceof Stopped) progress.note('Stopped; what was reached is saved: the same command (train: with --resume) goes on.');
   else {
     const isOurs = error instanceof ComFaceError;
-    if (isOurs) progress.note(`comface: ${error.message}`, ...(error.hint === undefined ? [] : [`  ${error.hint}`]));
-    else progress.note(...`comface: ${(error as Error)?.stack}`.split('\n'));
+    if (isOurs) {
+      const { message, hint } = given.get(running!)!.explain(error);
+      progress.note(`comface: ${message}`, ...(hint === undefined ? [] : [`  ${hint}`]));
+    } else progress.note(...`comface: ${(error as Error)?.stack}`.split('\n'));
     process.exitCode = isOurs && (error.code === 'INVALID_CONFIG' || error.code === 'INVALID_INPUT') ? 2 : 1;
   }
 }

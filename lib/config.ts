@@ -35,21 +35,21 @@ const channels = (low: number, high: number) => z.tuple([number(low, high), numb
 const projection = z.strictObject({
   hidden: integer(1, 65536)
     .optional()
-    .describe('Width of the hidden layer of the projection head; left out: that of the embedding (SimCLR)'),
+    .describe('Width of the hidden layer of the projection head (SimCLR; left out: as wide as the embedding)'),
   out: integer(1, 65536).default(128).describe('Width of the projection z (SimCLR)'),
 });
 
 const curriculum = z.strictObject({
   maxRange: number(0.001, 1e6)
     .default(kMaxRange)
-    .describe('S_max: the largest |alpha_y - alpha_x| of a pair in the first stage (paper, eq. 2)'),
+    .describe('S_max, the largest |alpha_y - alpha_x| of a pair in the first stage (paper, eq. 2)'),
   stageEnds: z
     .array(integer(1, 1_000_000))
     .min(1)
     .max(kStages)
     .refine((ends) => ends.every((end, i) => i === 0 || end > ends[i - 1]!), { error: 'increasing epochs' })
     .default([3, 6, 9, 12])
-    .describe('e_1, e_2, ...: last epoch of each stage; in stage t the range is S_max / t (paper, section 4.1)'),
+    .describe('Last epoch of each stage, e_1,e_2,...; in stage t the range is S_max / t (paper, section 4.1)'),
 });
 
 const augment = z
@@ -58,80 +58,96 @@ const augment = z
     cropAreaMax: number(0.0001, 1).default(1).describe("Largest part of the picture's area in a crop (SimCLR)"),
     cropAspectMax: number(1, 100)
       .default(4 / 3)
-      .describe('Largest width over height of a crop; the smallest is its inverse (SimCLR)'),
+      .describe('Largest width over height of a crop; the smallest is its inverse (SimCLR: 4/3)'),
     flipProbability: share().default(0.5).describe('Probability of a horizontal flip (SimCLR)'),
     jitterProbability: share().default(0.8).describe('Probability of the color jitter (SimCLR)'),
-    brightness: share().default(0.8).describe('Brightness is scaled by 1 - b to 1 + b (SimCLR, strength 1)'),
-    contrast: share().default(0.8).describe('Contrast is scaled by 1 - c to 1 + c (SimCLR, strength 1)'),
-    saturation: share().default(0.8).describe('Saturation is scaled by 1 - s to 1 + s (SimCLR, strength 1)'),
-    hue: number(0, 0.5).default(0.2).describe('Hue is turned by -h to h full turns (SimCLR, strength 1)'),
-    grayscaleProbability: share().default(0.2).describe('Probability of a gray picture (SimCLR)'),
-    mean: channels(0, 1).default([0.485, 0.456, 0.406]).describe('Subtracted from R, G, B in 0..1 (ImageNet)'),
-    deviation: channels(0.001, 100).default([0.229, 0.224, 0.225]).describe('R, G, B are divided by it after (ImageNet)'),
+    brightness: share().default(0.8).describe('b of the color jitter: brightness is scaled by 1 - b to 1 + b (SimCLR, strength 1)'),
+    contrast: share().default(0.8).describe('c of the color jitter: contrast is scaled by 1 - c to 1 + c (SimCLR, strength 1)'),
+    saturation: share().default(0.8).describe('s of the color jitter: saturation is scaled by 1 - s to 1 + s (SimCLR, strength 1)'),
+    hue: number(0, 0.5).default(0.2).describe('h of the color jitter: hue is turned by -h to h full turns (SimCLR, strength 1)'),
+    grayscaleProbability: share().default(0.2).describe('Probability that a view is gray (SimCLR)'),
+    mean: channels(0, 1).default([0.485, 0.456, 0.406]).describe('Subtracted from red,green,blue, which run from 0 to 1 (ImageNet)'),
+    deviation: channels(0.001, 100).default([0.229, 0.224, 0.225]).describe('What red,green,blue are then divided by (ImageNet)'),
   })
   .superRefine(({ cropAreaMin, cropAreaMax }, context) => {
-    if (cropAreaMin > cropAreaMax) fail(context, 'cropAreaMin', `at most cropAreaMax (${cropAreaMax})`);
+    if (cropAreaMin > cropAreaMax) fail(context, 'cropAreaMin', `at most \`augment.cropAreaMax\` (${cropAreaMax})`);
   });
 
 const fields = z.strictObject({
-  data: path().describe('Folder of pictures with a manifest.jsonl'),
-  out: path().describe('Run folder: log, checkpoints'),
-  seed: integer(0, Number.MAX_SAFE_INTEGER).default(1).describe('Decides every draw of the run'),
-  backbone: z.enum(['resnet18', 'resnet34', 'resnet50', 'resnet101']).default('resnet50').describe('Network f (paper: resnet50)'),
-  width: integer(16, 128).multipleOf(16).default(64).describe('Channels of the first stage (torchvision: 64)'),
+  data: path().describe('Folder of pictures with a manifest.jsonl, as comface generate makes'),
+  out: path().describe('Run folder, for the log and the checkpoints; made when missing'),
+  seed: integer(0, Number.MAX_SAFE_INTEGER).default(1).describe('Decides every random draw of the run'),
+  backbone: z
+    .enum(['resnet18', 'resnet34', 'resnet50', 'resnet101'])
+    .default('resnet50')
+    .describe('Network f: resnet18, resnet34, resnet50 or resnet101 (paper: resnet50)'),
+  width: integer(16, 128)
+    .multipleOf(16)
+    .default(64)
+    .describe('Channels of the first stage of the network, a multiple of 16 (torchvision: 64)'),
   size: integer(16, 512).default(224).describe('Edge of a view in pixels (paper: 224)'),
-  pairs: integer(2, 8192).default(32).describe('N: pairs in a step, three views each (paper: 1024 over 32 GPUs)'),
+  pairs: integer(2, 8192).default(32).describe('N, the pairs in a step, three views each (paper: 1024 over 32 GPUs)'),
   epochs: integer(1, 1_000_000).default(12).describe('Times through the data (paper: 12)'),
   pairsPerEpoch: integer(2, 2 ** 32 - 1)
     .optional()
-    .describe('Pairs in an epoch at most; left out: one for each training picture'),
-  temperature: number(0.001, 100).default(0.1).describe('tau of the InfoNCE loss (paper, eq. 1)'),
+    .describe('Most pairs in an epoch (left out: one for each training picture)'),
+  temperature: number(0.001, 100).default(0.1).describe('Temperature tau of the InfoNCE loss (paper, eq. 1)'),
   interPersonal: number(0, 1e6).default(1).describe('Weight of the InfoNCE loss (paper: 1)'),
   intraPersonal: number(0, 1e6).default(1).describe('Weight of the squared error of the change (paper: 1)'),
   target: z
     .enum(['absolute', 'signed'])
     .default('absolute')
-    .describe('Change to learn: |alpha_y - alpha_x| (paper, table 7) or with its sign'),
+    .describe('Change to learn: absolute is |alpha_y - alpha_x| (paper, table 7), signed alpha_y - alpha_x'),
   projection: projection.prefault({}).describe('Projection head g'),
-  learningRate: number(0, 100).default(4e-4).describe('Of Adam (paper: 4e-4)'),
+  learningRate: number(0, 100).default(4e-4).describe('Learning rate of Adam (paper: 4e-4)'),
   halveAtEpoch: integer(1, 1_000_000).default(10).describe('Last epoch with the full learning rate; half of it after (paper: 10)'),
-  beta1: number(0, 0.999999).default(0.9).describe('Decay of the first moment of Adam'),
-  beta2: number(0, 0.999999).default(0.999).describe('Decay of the second moment of Adam'),
-  epsilon: number(1e-16, 1).default(1e-8).describe('Added to the root of the second moment of Adam'),
-  weightDecay: number(0, 1).default(0).describe('Of Adam (paper: none stated)'),
+  beta1: number(0, 0.999999).default(0.9).describe('Decay of the first moment (Adam)'),
+  beta2: number(0, 0.999999).default(0.999).describe('Decay of the second moment (Adam)'),
+  epsilon: number(1e-16, 1).default(1e-8).describe('Added to the root of the second moment (Adam)'),
+  weightDecay: number(0, 1).default(0).describe('Weight decay of Adam, added to the gradient (paper: none stated)'),
   curriculum: z
     .pipe(
       z.transform((value: z.input<typeof curriculum> | 'none' | null) => (value === 'none' ? null : value)),
       curriculum.nullable(),
     )
     .prefault({})
-    .describe(`From far to near pairs; none: any pair, S = ${kMaxRange}, in every epoch (paper, section 3.3)`),
+    .describe(`none: pairs at most ${kMaxRange} apart in every epoch (left out: from far to near pairs; paper, section 3.3)`),
   augment: augment.prefault({}).describe('Random changes of a view (SimCLR without blur)'),
   validation: number(0, 0.99).default(0.1).describe('Share of subjects kept out of training, to validate on after each epoch (paper: 0.1)'),
-  precision: z.enum(precisions).default('auto').describe('Number type of activations; weights are fp32. fp16: CUDA only'),
-  device: z.enum(devices).default('auto').describe('Where it runs; auto: CUDA if it works, else the CPU; reference: plain loops, slow'),
+  precision: z
+    .enum(precisions)
+    .default('auto')
+    .describe(
+      'Number type of activations: auto (bf16 where the device is made for it, else fp32), fp32, bf16 or fp16 (CUDA only); weights are fp32',
+    ),
+  device: z
+    .enum(devices)
+    .default('auto')
+    .describe('Where it runs: auto (CUDA if it works, else the CPU), cpu, cuda or reference (plain loops, slow)'),
   gradientCache: integer(1, 8192)
     .default(1)
-    .describe('Chunks that a batch is computed in, for InfoNCE over more pairs than memory holds (CUDA); batch statistics are of a chunk'),
+    .describe(
+      'Chunks that a batch is computed in, for InfoNCE over more pairs than memory holds (CUDA only); batch statistics are of a chunk',
+    ),
   threads: integer(0, 1024).default(0).describe('Compute threads; 0: one for each core'),
   loaderThreads: integer(1, 64).default(2).describe('Threads that read pictures and make views'),
   checkpointEverySteps: integer(1, 2 ** 32 - 1)
     .default(500)
     .describe('Steps between checkpoints'),
-  keepCheckpoints: integer(1, 10_000).default(3).describe('Checkpoints kept: the newest'),
+  keepCheckpoints: integer(1, 10_000).default(3).describe('How many of the newest checkpoints are kept'),
   logEverySteps: integer(1, 2 ** 32 - 1)
     .default(1)
     .describe('Steps between lines of the log'),
   resume: z.boolean().default(false).describe('Go on from the newest checkpoint of the run folder'),
-  brokenShare: share().default(0.01).describe('More broken pictures than this share of the training pictures stop the run'),
+  brokenShare: share().default(0.01).describe('Largest share of the training pictures that may be broken before the run stops'),
 });
 
 /** Options of a training run. */
 export const trainSchema = fields
   .superRefine(({ pairs, pairsPerEpoch, gradientCache, data, out }, context) => {
     if (resolve(data) === resolve(out)) fail(context, 'out', 'a folder other than data');
-    if (pairsPerEpoch !== undefined && pairsPerEpoch < pairs) fail(context, 'pairsPerEpoch', `at least pairs (${pairs})`);
-    if (pairs % gradientCache !== 0) fail(context, 'gradientCache', `a divisor of pairs (${pairs})`);
+    if (pairsPerEpoch !== undefined && pairsPerEpoch < pairs) fail(context, 'pairsPerEpoch', `at least \`pairs\` (${pairs})`);
+    if (pairs % gradientCache !== 0) fail(context, 'gradientCache', `a divisor of \`pairs\` (${pairs})`);
   })
   .describe('Options of a training run');
 
@@ -186,16 +202,32 @@ export function designOf(config: unknown): Pick<TrainConfig, 'backbone' | 'width
  * @throws ComFaceError IO when the file cannot be read, INVALID_CONFIG with `path:line` for what is wrong in it.
  */
 export async function readConfigFile(path: string): Promise<Partial<TrainOptions>> {
+  return (await readConfig(path)).options;
+}
+
+/** Options of a file, and where they stand in it. */
+export interface Config {
+  options: Partial<TrainOptions>;
+  /** Line of an option by its dotted name, from 1; undefined for one that the file leaves out. */
+  lineOf(name: string): number | undefined;
+}
+
+/** {@link readConfigFile} with the lines. */
+export async function readConfig(path: string): Promise<Config> {
   checkText('path', path);
-  return parseConfig(await readText(path), path);
+  return parse(await readText(path), path);
 }
 
 /**
- * The same from a text.
+ * {@link readConfigFile} from a text.
  *
  * @param path What to call it in messages.
  */
 export function parseConfig(text: string, path: string): Partial<TrainOptions> {
+  return parse(text, path).options;
+}
+
+function parse(text: string, path: string): Config {
   const lines = new LineCounter();
   refuseLarge(text, path);
   const document = parseDocument(text, {
@@ -217,10 +249,17 @@ export function parseConfig(text: string, path: string): Partial<TrainOptions> {
     throw new ComFaceError('INVALID_CONFIG', `${path}:1: ${found}`, { hint, cause });
   }
   const result = checked(fileSchema, options);
-  if (result.success) return options as Partial<TrainOptions>;
+  const lineAt = (where: Path) => lines.linePos(offsetOf(document, where)).line;
+  if (result.success) {
+    const lineOf = (name: string) => (valueAt(options, name.split('.')) === undefined ? undefined : lineAt(name.split('.')));
+    return { options: options as Partial<TrainOptions>, lineOf };
+  }
   const { path: where, message, hint } = explain(result.error, options);
-  const line = lines.linePos(offsetOf(document, where)).line;
-  throw new ComFaceError('INVALID_CONFIG', `${path}:${line}: ${message}`, { hint });
+  throw new ComFaceError('INVALID_CONFIG', `${path}:${lineAt(where)}: ${message}`, { hint });
+}
+
+function valueAt(options: unknown, path: Path): unknown {
+  return path.reduce<unknown>((at, key) => (at as Record<PropertyKey, unknown> | null | undefined)?.[key], options);
 }
 
 /** Refuses what would keep the parser busy or take its stack, by the flat passes that come before parsing. */
@@ -267,7 +306,8 @@ function makeFlags(): Flag[] {
     if (path.length === 0 || (group && !nullable)) return [];
     const name = path.join('.').replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
     const value = group ? '<none>' : core instanceof z.ZodBoolean ? `[${wordOf(core)}]` : `<${wordOf(core)}>`;
-    const ending = group || initial === undefined ? '' : ` (default: ${[initial].flat().join(',')})`;
+    const isRequired = !schema.safeParse(undefined).success;
+    const ending = initial !== undefined ? ` (default: ${textOf(initial)})` : isRequired ? ' (required, by flag or file)' : '';
     return [
       { flag: `--${name} ${value}`, description: `${schema.description}${ending}`, parse: (text: string) => parseWord(core, text), path },
     ];
@@ -333,12 +373,40 @@ function explain(error: z.ZodError, options: unknown): { path: Path; message: st
   const unknown = error.issues.find((issue) => issue.code === 'unrecognized_keys');
   if (unknown !== undefined) return explainUnknown([...unknown.path, unknown.keys[0]!]);
   const issue = error.issues[0]!;
-  const value = issue.path.reduce<unknown>((at, key) => (at as Record<PropertyKey, unknown> | undefined)?.[key], options);
+  const value = valueAt(options, issue.path);
   const rule = issue.code === 'custom' ? issue.message : ruleOf(schemaAt(issue.path));
   const message = `Expected ${rule} for \`${nameOf(issue.path)}\` but received ${show(value)}`;
-  // An element of a list has no text of its own.
+  // An element of a list has no text and no default of its own.
   const option = issue.path.filter((key) => typeof key === 'string');
-  return { path: issue.path, message, hint: `${nameOf(option)}: ${schemaAt(option).description}.` };
+  const { core } = unwrap(schemaAt(issue.path));
+  const advice = core instanceof z.ZodObject ? `Set ${fieldsOf(core, issue.path)}` : `${verbOf(core)} ${rule}`;
+  // The default may be what breaks a rule between two options.
+  const ending = issue.code === 'custom' ? '' : defaultOf(schemaAt(option));
+  return { path: issue.path, message, hint: `${advice}${ending}. ${schemaAt(option).description}.` };
+}
+
+function verbOf(core: z.ZodType): string {
+  if (core instanceof z.ZodBoolean) return 'Write';
+  return core instanceof z.ZodString || core instanceof z.ZodArray || core instanceof z.ZodTuple ? 'Give' : 'Choose';
+}
+
+function fieldsOf(group: z.ZodObject, path: Path): string {
+  const names = Object.keys(group.shape).map((name) => `\`${nameOf([...path, name])}\``);
+  return names.length > 3 ? `${names.slice(0, 2).join(', ')} and others by name` : names.join(' or ');
+}
+
+function defaultOf(schema: z.ZodType): string {
+  const { initial } = unwrap(schema);
+  if (initial !== undefined) return `; the default is ${textOf(initial)}`;
+  return schema.safeParse(undefined).success ? ', or leave it out' : '';
+}
+
+/** A default as it is typed, without the digits that nobody types. */
+function textOf(initial: unknown): string {
+  return [initial]
+    .flat()
+    .map((item) => (typeof item === 'number' ? Number(item.toPrecision(6)) : item))
+    .join(',');
 }
 
 /** Every option by its dotted name. */
@@ -411,7 +479,7 @@ function ruleOf(schema: z.ZodType): string {
 
 function wordOf(core: z.ZodType): string {
   if (core instanceof z.ZodNumber) return core.format === 'safeint' ? 'integer' : 'number';
-  if (core instanceof z.ZodEnum) return core.options.join('|');
+  if (core instanceof z.ZodEnum) return 'name';
   if (core instanceof z.ZodTuple || core instanceof z.ZodArray) return 'list';
   return core instanceof z.ZodBoolean ? 'boolean' : 'path';
 }

@@ -1,10 +1,12 @@
 // The command line as a user meets it: child processes of the built package. Results go to standard output, everything else to standard error.
-import { spawn, spawnSync } from 'node:child_process';
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { writeFile } from 'node:fs/promises';
+import { readFileSync } from 'node:fs';
+import { copyFile, mkdir, truncate, writeFile } from 'node:fs/promises';
+import { constants } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { beforeAll, describe, expect, test } from 'vitest';
+import { beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { latestCheckpoint } from '../lib/train/checkpoint.ts';
 import { sharedFolder } from './faces.ts';
 import { temporaryFolder } from './support.ts';
@@ -20,6 +22,12 @@ function comface(...args: string[]): { status: number | null; out: string; error
 
 const small = '--backbone resnet18 --width 16 --size 32 --pairs 4 --device cpu --precision fp32 --threads 1 --projection.out 16'.split(' ');
 const training = (run: string, ...more: string[]) => ['train', '--data', data, '--out', run, ...small, ...more];
+
+/** Whether a process has a handler of its own for a signal; see proc(5). */
+function catches(pid: number, signal: NodeJS.Signals): boolean {
+  const caught = /^SigCgt:\t(\w+)$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))![1];
+  return ((BigInt(`0x${caught}`) >> BigInt(constants.signals[signal] - 1)) & 1n) === 1n;
+}
 
 let made: ReturnType<typeof comface>;
 beforeAll(() => {
@@ -41,7 +49,7 @@ beforeAll(() => {
 });
 
 describe('help', () => {
-  const commands = ['demo', 'generate', 'train', 'compare'];
+  const commands = ['demo', 'generate', 'sheet', 'train', 'compare', 'doctor'];
 
   test('lists the commands and goes to standard output', () => {
     const { status, out, errors } = comface('--help');
@@ -58,6 +66,25 @@ describe('help', () => {
     const { out } = comface('train', '--help');
     for (const text of ['--temperature <number>', '(default: 0.1)', '--augment.crop-area-min', '--resume', '--curriculum.stage-ends'])
       expect(out).toContain(text);
+  });
+
+  test.each([...commands, ''])('of %s says all on lines of 80 columns, and defaults as they are typed', (command) => {
+    const { out } = comface(...[command, '--help'].filter(Boolean));
+    const lines = out.split('\n').filter((line) => !line.startsWith('  $ '));
+    expect(lines.filter((line) => line.length > 80)).toEqual([]);
+    expect(out).not.toMatch(/default:\s+["[]/);
+    for (const [, text] of out.matchAll(/^ {2}-\S+(?: \S+)? {2,}(\S.*)/gm)) expect(text).toMatch(/^(?:[A-Z]|[bcsh] of|none:|full,)/);
+  });
+
+  test('says which options a command cannot do without', () => {
+    for (const [command, flags] of [
+      ['generate', ['--out <folder>']],
+      ['sheet', ['--out <file>']],
+      ['train', ['--data <path>', '--out <path>']],
+    ] as const) {
+      const options = comface(command, '--help').out.split(/\n {2}(?=-)/);
+      expect(options.filter((text) => /\(required/.test(text)).map((text) => text.split(/ {2,}/)[0])).toEqual(flags);
+    }
   });
 
   test('is short of nothing: the version is that of the package', () => {
@@ -80,7 +107,7 @@ describe('a wrong command line ends with code 2, nothing on standard output, and
   test('a value out of range is answered with the rule', () => {
     const { status, out, errors } = comface(...training('never', '--temperature', '-1'));
     expect([status, out]).toEqual([2, '']);
-    expect(errors).toMatch(/number from 0\.001 to 100 for `temperature` but received -1/);
+    expect(errors).toMatch(/number from 0\.001 to 100 for --temperature but received -1\n {2}Choose a number from 0\.001 to 100; /);
     expect(errors).not.toContain('    at ');
   });
 
@@ -89,6 +116,44 @@ describe('a wrong command line ends with code 2, nothing on standard output, and
     await writeFile(file, 'pairs: 4\ntempreature: 1\n');
     const { status, errors } = comface('train', '--config', file, '--data', data, '--out', 'never');
     expect([status, errors.includes(`${file}:2`), errors.includes('temperature')]).toEqual([2, true, true]);
+  });
+
+  test.each([
+    ['for --seed but received 9007199254740993\n', training('never', '--seed', '9007199254740993')],
+    ['for --temperature but received 1e999\n', training('never', '--temperature', '1e999')],
+    ['Expected at least --pairs (4) for --pairs-per-epoch but received 2\n', training('never', '--pairs-per-epoch', '2')],
+    ['for number 3 of --augment.mean but received 7.50\n', training('never', '--augment.mean', '0,0,7.50')],
+    ['at most --augment.crop-area-max (0.01) for --augment.crop-area-min', training('never', '--augment.crop-area-max', '0.01')],
+    ['training pictures, for --pairs but received 500\n', training('never', '--pairs', '500')],
+    ['for --gradient-cache', training('never', '--gradient-cache', '2')],
+    ['Expected a path for --data but received undefined\n', ['train', '--out', 'never']],
+    ['for --seed but received 9007199254740993\n', ['generate', '--out', 'never', '--seed', '9007199254740993']],
+    ['for --size but received 1e3\n  Choose an integer from 32 to 512.\n', ['generate', '--out', 'never', '--size', '1e3']],
+    ['for --attributes but received "smil"\n', ['generate', '--out', 'never', '--attributes', 'smil']],
+    ['for --first-subject but received -1\n', ['sheet', '--out', 'never.jpg', '--first-subject', '-1']],
+    ['for number 2 of --alphas but received ""\n', ['sheet', '--out', 'never.jpg', '--alphas', '0,,x']],
+    ['for --model but received "no-run"\n', ['compare', 'x.jpg', 'y.jpg', '--model', 'no-run']],
+  ])('%s, in the words of the command line', (text, args) => {
+    const { status, out, errors } = comface(...args);
+    expect([status, out]).toEqual([2, '']);
+    expect(errors).toContain(text);
+    expect(errors).not.toContain('`');
+  });
+
+  test('a value of a file that breaks a rule between options is named with its line, one that a flag replaces by the flag', async () => {
+    const file = join(shared, 'both.yaml');
+    await writeFile(file, 'seed: 1\npairsPerEpoch: 2\n');
+    const found = comface(...training('never', '--config', file)).errors;
+    expect(found).toContain(`Expected at least --pairs (4) for \`pairsPerEpoch\` (${file}:2) but received 2\n`);
+    const replaced = comface(...training('never', '--config', file, '--pairs-per-epoch', '3')).errors;
+    expect(replaced).toContain('Expected at least --pairs (4) for --pairs-per-epoch but received 3\n');
+  });
+
+  test('a manifest that is wrong keeps its words: its size is not --size', async () => {
+    const folder = temporaryFolder();
+    await writeFile(join(folder, 'manifest.jsonl'), '{"format":"comface-faces","version":1,"size":0}\n');
+    const { errors } = comface('train', '--data', folder, '--out', join(folder, 'run'), ...small);
+    expect(errors).toContain('for `size` but found 0');
   });
 });
 
@@ -106,6 +171,11 @@ describe('the commands', () => {
     const compared = comface('compare', picture, join(data, '000000', 'smile', '04.jpg'), '--model', 'run');
     expect([compared.status, compared.errors]).toEqual([0, '']);
     expect(compared.out).toMatch(/^change -?\d+\.\d\d /);
+    const broken = join(temporaryFolder(), 'broken.jpg');
+    await copyFile(picture, broken);
+    await truncate(broken, 300);
+    const refused = comface('compare', picture, broken, '--model', 'run');
+    expect([refused.status, refused.out, refused.errors.includes('Replace the picture')]).toEqual([1, '', true]);
     const again = comface(...training('run'));
     expect([again.status, again.errors.includes('--resume')]).toEqual([2, true]);
   }, 20_000);
@@ -116,13 +186,46 @@ describe('the commands', () => {
       [['train', '--data', 'nowhere', '--out', 'never'], 'comface generate', 1],
       [['generate', '--out', 'never', '--subjects', 'many'], 'received "many"', 2],
       [['sheet', '--out', '/nowhere/sheet.jpg', '--subjects', '1'], 'permissions', 1],
+      [['generate', '--out', '/proc/x', '--subjects', '1'], '/proc/x', 1],
     ] as const) {
       const { status, out, errors } = comface(...args);
       expect([status, out, errors.includes(text), errors.includes('    at ')]).toEqual([code, '', true, false]);
     }
   });
 
-  test.each(['SIGINT', 'SIGTERM'] as const)(
+  test.each(['SIGINT', 'SIGTERM', 'SIGHUP'] as const)(
+    'train stopped by %s before its first step dies by it: nothing is to be saved',
+    async (signal) => {
+      const run = join(temporaryFolder(), 'run');
+      await mkdir(run);
+      execFileSync('mkfifo', [join(run, 'run.lock')]); // whoever reads it waits for a writer
+      const child = spawn(process.execPath, [cli, ...training(run)], { stdio: ['ignore', 'pipe', 'pipe'] });
+      onTestFinished(() => void child.kill('SIGKILL'));
+      let errors = '';
+      child.stderr.on('data', (text) => (errors += text));
+      await expect.poll(() => catches(child.pid!, 'SIGHUP'), { timeout: 10_000 }).toBe(true);
+      child.kill(signal);
+      expect(await once(child, 'close')).toEqual([null, signal]);
+      expect(errors).toBe('Stopped before there was anything to save.\n');
+    },
+  );
+
+  test('a second SIGHUP in the middle of a step ends train at once', async () => {
+    const slow = training(join(temporaryFolder(), 'run'), ...'--width 64 --size 112 --pairs 50'.split(' '));
+    const child = spawn(process.execPath, [cli, ...slow], { stdio: ['ignore', 'pipe', 'pipe'] });
+    onTestFinished(() => void child.kill('SIGKILL'));
+    let errors = '';
+    child.stderr.on('data', (text) => {
+      errors += text;
+      if (!/\d steps\.\n/.test(errors) || child.killed) return;
+      child.kill('SIGHUP');
+      setTimeout(() => child.kill('SIGHUP'), 500);
+    });
+    expect(await once(child, 'close')).toEqual([null, 'SIGHUP']);
+    expect(errors).toContain('once more to stop at once');
+  });
+
+  test.each(['SIGINT', 'SIGTERM', 'SIGHUP'] as const)(
     'train stopped by %s saves, ends with code 0, and --resume goes on',
     async (signal) => {
       const run = join(temporaryFolder(), 'run');

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Command } from 'commander';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { checkTrainOptions, mergeOptions, nearest, readConfigFile, trainFlags } from '../lib/config.ts';
+import { checkTrainOptions, mergeOptions, nearest, readConfig, readConfigFile, trainFlags } from '../lib/config.ts';
 import { attributeIndex, attributes } from '../lib/data/attributes.ts';
 import { ComFaceError } from '../lib/errors.ts';
 
@@ -56,18 +56,40 @@ describe('options', () => {
     [{ out: undefined }, 'Expected a path for `out` but received undefined'],
     [{ augment: { mean: [0, 0] } }, 'Expected a list of 3 numbers for `augment.mean` but received [0,0]'],
     [{ augment: { mean: [0, 0, 7] } }, 'Expected a number from 0 to 1 for `augment.mean[2]` but received 7'],
-    [{ augment: { cropAreaMin: 0.5, cropAreaMax: 0.4 } }, 'Expected at most cropAreaMax (0.4) for `augment.cropAreaMin` but received 0.5'],
+    [
+      { augment: { cropAreaMin: 0.5, cropAreaMax: 0.4 } },
+      'Expected at most `augment.cropAreaMax` (0.4) for `augment.cropAreaMin` but received 0.5',
+    ],
     [{ curriculum: { stageEnds: [3, 3] } }, 'Expected increasing epochs for `curriculum.stageEnds` but received [3,3]'],
     [{ curriculum: { stageEnds: [] } }, 'Expected a list of 1 to 1000 integers for `curriculum.stageEnds` but received []'],
     [{ curriculum: 5 }, 'Expected a group of options (maxRange, stageEnds) or none for `curriculum` but received 5'],
     [{ projection: null }, 'Expected a group of options (hidden, out) for `projection` but received null'],
-    [{ pairs: 64, pairsPerEpoch: 32 }, 'Expected at least pairs (64) for `pairsPerEpoch` but received 32'],
+    [{ pairs: 64, pairsPerEpoch: 32 }, 'Expected at least `pairs` (64) for `pairsPerEpoch` but received 32'],
   ])('%j are refused by name', (options, message) => {
     expect(errorOf(() => checkTrainOptions(withLeast(options)))).toMatchObject({
       code: 'INVALID_CONFIG',
       message,
       hint: expect.any(String),
     });
+  });
+
+  it.each([
+    [{ temperature: -1 }, 'Choose a number from 0.001 to 100; the default is 0.1. Temperature tau of the InfoNCE loss (paper, eq. 1).'],
+    [{ pairsPerEpoch: 1 }, 'Choose an integer from 2 to 4294967295, or leave it out. Most pairs in an epoch'],
+    [{ target: 'both' }, 'Choose one of absolute, signed; the default is absolute. Change to learn'],
+    [{ resume: 'yes' }, 'Write true or false; the default is false. Go on from'],
+    [{ out: '' }, 'Give a path. Run folder'],
+    [{ augment: { mean: [0] } }, 'Give a list of 3 numbers; the default is 0.485,0.456,0.406. Subtracted'],
+    [{ augment: { mean: [0, 0, 7] } }, 'Choose a number from 0 to 1; the default is 0.485,0.456,0.406. Subtracted'],
+    [{ augment: { cropAspectMax: 0 } }, 'Choose a number from 1 to 100; the default is 1.33333. Largest width'],
+    [{ augment: { cropAreaMax: 0.01 } }, 'Choose at most `augment.cropAreaMax` (0.01). Smallest part'],
+    [{ curriculum: { stageEnds: [3, 3] } }, 'Give increasing epochs. Last epoch of each stage'],
+    [{ curriculum: 5 }, 'Set `curriculum.maxRange` or `curriculum.stageEnds`, or leave it out. none: '],
+    [{ augment: 5 }, 'Set `augment.cropAreaMin`, `augment.cropAreaMax` and others by name, or leave it out. Random changes'],
+  ])('%j are answered with what to do', (options, hint) => {
+    const found = errorOf(() => checkTrainOptions(withLeast(options))).hint!;
+    expect(found.startsWith(hint), found).toBe(true);
+    expect(found).toMatch(/^[^\n]*\.$/);
   });
 
   it('that are no plain data are refused', () => {
@@ -111,6 +133,14 @@ describe('a file of options', () => {
       curriculum: 'none',
     });
     expect(await read('')).toEqual({});
+  });
+
+  it('tells the line of each option that it holds', async () => {
+    const path = join(folder, 'lines.yaml');
+    await writeFile(path, '# a run\nseed: 1\naugment: &a\n  hue: 0.1\n\n  mean:\n    - 0.5\n    - 0.5\n    - 0.5\ncurriculum: none\n');
+    const { lineOf } = await readConfig(path);
+    expect(['seed', 'augment.hue', 'augment.mean', 'curriculum'].map(lineOf)).toEqual([2, 4, 6, 10]);
+    expect(['pairs', 'augment.contrast', 'curriculum.maxRange', 'projection.out'].map(lineOf)).toEqual(Array(4).fill(undefined));
   });
 
   it('may use anchors', async () => {
@@ -172,10 +202,22 @@ describe('the flags', () => {
 
   it('are one for each option, with a text and the default', () => {
     const flags = trainFlags();
-    expect(flags.find(({ flag }) => flag === '--learning-rate <number>')?.description).toBe('Of Adam (paper: 4e-4) (default: 0.0004)');
+    expect(flags.find(({ flag }) => flag === '--learning-rate <number>')?.description).toBe(
+      'Learning rate of Adam (paper: 4e-4) (default: 0.0004)',
+    );
     expect(flags.find(({ flag }) => flag === '--augment.crop-area-min <number>')?.path).toEqual(['augment', 'cropAreaMin']);
     expect(flags.every(({ description }) => description.length > 5 && !description.includes('undefined'))).toBe(true);
     expect(command().helpInformation()).toContain('--curriculum.stage-ends <list>');
+    expect(flags.filter(({ description }) => /\d{7}/.test(description))).toEqual([]);
+  });
+
+  it('of names say in their text which there are', () => {
+    for (const name of ['backbone', 'target', 'precision', 'device'] as const) {
+      const { description } = trainFlags().find(({ path }) => path.join('.') === name)!;
+      const { hint } = errorOf(() => checkTrainOptions({ ...least, [name]: '?' }));
+      for (const choice of /^Choose one of (.*); the default/.exec(hint!)![1]!.split(', '))
+        expect(description).toMatch(new RegExp(`\\b${choice}\\b`));
+    }
   });
 
   it('stand over the file, and the file over the defaults', () => {

@@ -53,6 +53,14 @@ describe('a manifest', () => {
     expect((await readManifest(folder)).files.length).toBe(2);
   });
 
+  it('may hold alphas as large as a float', async () => {
+    await writeManifest(folder, header, [
+      { ...first, alpha: 3.4e38 },
+      { ...second, alpha: -3.4e38 },
+    ]);
+    expect([...(await readManifest(folder)).alpha]).toEqual([Math.fround(3.4e38), -Math.fround(3.4e38)]);
+  });
+
   it('is read across the ends of blocks', async () => {
     const rows = Array.from({ length: 600 }, (_, i) => ({ ...first, file: `${i}.jpg`, subject: i, note: 'ä'.repeat(1000) }));
     for (const { file } of rows) writeFileSync(join(folder, file), '');
@@ -84,8 +92,9 @@ describe('a line that is wrong', () => {
     [{ subject: -1 }, 'an integer from 0 to 4294967295 for `subject` but found -1'],
     [{ subject: '12' }, 'an integer from 0 to 4294967295 for `subject` but found "12"'],
     [{ subject: undefined }, 'an integer from 0 to 4294967295 for `subject` but found undefined'],
-    [{ alpha: null }, 'a number for `alpha` but found null'],
-    [{ alpha: 1e300 }, 'a number for `alpha` but found 1e+300'],
+    [{ alpha: null }, 'a number from -3.4e+38 to 3.4e+38 for `alpha` but found null'],
+    [{ alpha: 1e308 }, 'a number from -3.4e+38 to 3.4e+38 for `alpha` but found 1e+308'],
+    [{ alpha: -3.5e38 }, 'a number from -3.4e+38 to 3.4e+38 for `alpha` but found -3.5e+38'],
     [{ attribute: 'Smile' }, 'an attribute of the header for `attribute` but found "Smile"'],
     [{ attribute: '__proto__' }, 'an attribute of the header for `attribute` but found "__proto__"'],
     [{ attribute: { toString: 1, valueOf: 1 } }, 'an attribute of the header for `attribute` but found {"toString":1,"valueOf":1}'],

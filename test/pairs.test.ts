@@ -130,18 +130,38 @@ describe('a set without pairs', () => {
     );
     expect(errorOf(() => new PairSampler(data, [0, 1, 2, 3], common))).toMatchObject({
       code: 'INVALID_INPUT',
-      message: 'Expected two pictures of one subject and attribute whose alphas differ by at most 2.5 in /faces but found none among 12',
+      message: 'Expected two pictures of one subject and attribute with different alphas in /faces but found none among 12',
+      hint: 'Give each picture the alpha that it shows, and each subject several of one attribute.',
     });
   });
 
-  it('is refused at the start when only its last stage has none', () => {
-    const data = manifestOf(
+  it('is refused with the one alpha that all have', () => {
+    const data = manifestOf(Array.from({ length: 55 }, (_, i): Row => [i % 5, 0, 2.1]));
+    expect(errorOf(() => new PairSampler(data, [0, 1, 2, 3, 4], common)).message).toBe(
+      'Expected two pictures of one subject and attribute with different alphas in /faces but found that alpha is 2.1 in all 55',
+    );
+  });
+
+  const twoAlphas = (low: number, high: number) =>
+    manifestOf(
       [0, 1, 2].flatMap((subject): Row[] => [
-        [subject, 0, -2],
-        [subject, 0, 2],
+        [subject, 0, low],
+        [subject, 0, high],
       ]),
     );
-    expect(errorOf(() => new PairSampler(data, [0, 1, 2], common)).code).toBe('INVALID_INPUT');
+
+  it('is refused at the start when only its last stage has none', () => {
+    expect(errorOf(() => new PairSampler(twoAlphas(-2, 2), [0, 1, 2], common))).toMatchObject({
+      code: 'INVALID_INPUT',
+      message: 'Expected two pictures of one subject and attribute whose alphas differ by at most 2.5 in /faces but found none among 6',
+      hint: expect.stringMatching(/at most 2\.5 apart.*--curriculum none/),
+    });
+  });
+
+  it('is not sent to a curriculum of none when its steps are too large for that as well', () => {
+    const { hint } = errorOf(() => new PairSampler(twoAlphas(-30, 30), [0, 1, 2], { ...common, rangeAt: () => 10 }));
+    expect(hint).toMatch(/at most 10 apart; these differ by 60 or more.*`curriculum\.maxRange`/);
+    expect(hint).not.toContain('none');
   });
 
   it('is refused when a batch is larger than it', () => {

@@ -19,6 +19,8 @@ const kPieceChars = 1 << 16;
 // The shortest row that can be right has more bytes; keeps a false count from claiming memory.
 const kRowBytes = 32;
 const kStatsAtOnce = 64;
+/** The largest that a float holds, rounded down to what a message can say. */
+const kMaxAlpha = 3.4e38;
 
 /** A data folder. A sample number is an index into the lists. */
 export interface Manifest {
@@ -203,7 +205,8 @@ class Builder {
     if (at === this.#header.count) throw wrong(`no line after the ${at} pictures of the header`, text, 'Correct `count` in line 1.');
     const row = parseObject(text, this.#path, line);
     if (!isWhole(row.subject, 0xffffffff)) throw wrong('an integer from 0 to 4294967295 for `subject`', row.subject);
-    if (typeof row.alpha !== 'number' || !Number.isFinite(Math.fround(row.alpha))) throw wrong('a number for `alpha`', row.alpha);
+    if (!(typeof row.alpha === 'number' && Math.abs(row.alpha) <= kMaxAlpha))
+      throw wrong(`a number from ${-kMaxAlpha} to ${kMaxAlpha} for \`alpha\``, row.alpha);
     const index = typeof row.attribute === 'string' ? this.#known.get(row.attribute) : undefined;
     if (index === undefined) {
       const near = typeof row.attribute === 'string' ? nearest(row.attribute, this.#header.attributes) : undefined;

@@ -1,6 +1,6 @@
 // Which pictures form the pairs of a step. No list of pairs is ever made: pictures are sorted into groups of one subject and
 // attribute by alpha, x comes from a keyed permutation of the epoch, y from the part of x's group that lies within S.
-import type { TrainConfig } from '../config.js';
+import { kMaxRange, type TrainConfig } from '../config.js';
 import { ComFaceError, invalid } from '../errors.js';
 import type { NativePlan } from '../native.js';
 import type { Manifest } from './manifest.js';
@@ -71,11 +71,8 @@ export class PairSampler {
     this.#groups = group(manifest, new Set(subjects));
     this.pictures = this.#groups.samples.length;
     const range = options.rangeAt(options.epochs ?? Number.POSITIVE_INFINITY);
-    if (!this.#groups.samples.some((_, place) => partners(this.#groups, place, range).count > 0)) {
-      const rule = `two pictures of one subject and attribute whose alphas differ by at most ${range}`;
-      const hint = `The last stage of the curriculum compares alphas at most ${range} apart; for data with larger steps pass --curriculum none.`;
-      throw new ComFaceError('INVALID_INPUT', `Expected ${rule} in ${manifest.folder} but found none among ${this.pictures}`, { hint });
-    }
+    if (!this.#groups.samples.some((_, place) => partners(this.#groups, place, range).count > 0))
+      throw noPairs(manifest.folder, this.#groups, range);
     const rule = `at most ${this.pictures}, the number of training pictures,`;
     if (this.pictures < options.pairs) throw invalid('pairs', rule, options.pairs, 'Use smaller batches or more pictures.');
     this.stepsPerEpoch = Math.floor(Math.min(options.pairsPerEpoch ?? this.pictures, this.pictures) / options.pairs);
@@ -154,6 +151,32 @@ function group({ subject, attribute, alpha }: Manifest, subjects: ReadonlySet<nu
   for (let place = 0; place < count; place++) alphas[place] = alpha[chosen[place]!]!;
   return { samples: chosen, alphas, starts: Uint32Array.from([...starts, count]) };
 }
+
+/** What is in the way of pairs: alphas that are all the same, or too far apart. */
+function noPairs(folder: string, { alphas, starts }: Groups, range: number): ComFaceError {
+  const fail = (rule: string, found: string, hint: string) =>
+    new ComFaceError('INVALID_INPUT', `Expected two pictures of one subject and attribute ${rule} in ${folder} but found ${found}`, {
+      hint,
+    });
+  const heads = new Set(starts);
+  const steps = alphas.map((alpha, place) => (heads.has(place) ? 0 : alpha - alphas[place - 1]!)).filter((step) => step >= kTolerance);
+  if (steps.length === 0) {
+    const isOne = alphas.every((alpha) => alpha === alphas[0]);
+    const found = isOne ? `that alpha is ${shortly(alphas[0]!)} in all ${alphas.length}` : `none among ${alphas.length}`;
+    return fail('with different alphas', found, 'Give each picture the alpha that it shows, and each subject several of one attribute.');
+  }
+  const least = shortly(steps.reduce((a, b) => Math.min(a, b)));
+  const advice =
+    least <= kMaxRange
+      ? 'for data with larger steps pass --curriculum none.'
+      : `these differ by ${least} or more: choose a larger \`curriculum.maxRange\`, or fewer \`curriculum.stageEnds\`.`;
+  const reach = shortly(range);
+  const hint = `The last stage of the curriculum compares alphas at most ${reach} apart; ${advice}`;
+  return fail(`whose alphas differ by at most ${reach}`, `none among ${alphas.length}`, hint);
+}
+
+/** A float as it was written: 0.1, not 0.10000000149011612. */
+const shortly = (float: number): number => Number(float.toPrecision(6));
 
 /** Places of x's group with 0 < |alpha - alpha_x| <= range: [from, middle) below x and [after, to) above it. */
 function partners({ alphas, starts }: Groups, x: number, range: number) {

@@ -1,10 +1,11 @@
 // Makes a data folder of drawn faces: subject x attribute x alpha, a JPEG each, the manifest last (a folder without one is not finished).
 // Every picture has its own photo number: pose, light, camera and background vary apart from alpha, so that they cannot give it away.
 import { createHash } from 'node:crypto';
-import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { checkFunction, checkInteger, checkObject, checkSignal, checkText, numbersOf, textsOf } from '../check.js';
 import { ComFaceError, invalid } from '../errors.js';
+import { makeFolder } from '../folders.js';
 import { type NativeShots, native, threadCount } from '../native.js';
 import { attributeIndex } from './attributes.js';
 import {
@@ -111,12 +112,13 @@ function plan(options: GenerateOptions): Plan {
   checkInteger('quality', quality, 1, 100);
   checkInteger('threads', threads, 0, kThreads);
   const attributes = textsOf('attributes', options.attributes);
-  if (attributes.length === 0) throw invalid('attributes', 'at least one name', attributes);
+  if (attributes.length === 0) throw invalid('attributes', 'at least one name', attributes, 'Choose one or more: weight, age, smile, ...');
   for (const name of attributes) attributeIndex(name);
-  if (new Set(attributes).size < attributes.length) throw invalid('attributes', 'each name once', attributes);
+  if (new Set(attributes).size < attributes.length)
+    throw invalid('attributes', 'each name once', attributes, 'Remove what is there twice.');
   const alphas = alphasOf(options.alphas);
   const count = subjects * attributes.length * alphas.length;
-  if (count >= 2 ** 32) throw invalid('subjects', 'fewer than 2^32 pictures', count);
+  if (count >= 2 ** 32) throw invalid('subjects', 'fewer than 2^32 pictures', count, 'Ask for fewer subjects, attributes or alphas.');
   const header = { size, count, seed: String(seed), domain, attributes, quality };
   return { header, seed: BigInt(seed), firstSubject, alphas, threads };
 }
@@ -129,7 +131,8 @@ function alphasOf(given: number | readonly number[]): readonly number[] {
     return Array.from({ length: alphas }, (_, i) => Math.round((-kMaxAlpha + (2 * kMaxAlpha * i) / (alphas - 1)) * 1e6) / 1e6);
   }
   const alphas = numbersOf('alphas', given, -kMaxAlpha, kMaxAlpha);
-  if (alphas.length === 0 || new Set(alphas).size < alphas.length) throw invalid('alphas', 'different numbers from -5 to 5', alphas);
+  if (alphas.length === 0 || new Set(alphas).size < alphas.length)
+    throw invalid('alphas', 'different numbers from -5 to 5', alphas, 'Name each alpha once, and at least one.');
   return alphas;
 }
 
@@ -152,7 +155,7 @@ async function write(out: string, set: Plan, from: number, count: number): Promi
   const pictures = Array.from({ length: count }, (_, i) => pictureAt(set, from + i));
   const paths = pictures.map(({ file }) => join(out, file));
   try {
-    for (const folder of new Set(paths.map(dirname))) await mkdir(folder, { recursive: true });
+    for (const folder of new Set(paths.map(dirname))) await makeFolder(folder);
   } catch (cause) {
     const hint = 'Check the free space and the permissions of the folder.';
     throw new ComFaceError('IO', `Cannot make a folder in ${out}: ${cause instanceof Error ? cause.message : String(cause)}`, {
@@ -179,7 +182,7 @@ function planText({ header, seed, firstSubject, alphas }: Plan): string {
 
 async function begin(out: string, set: Plan): Promise<void> {
   try {
-    await mkdir(out, { recursive: true });
+    await makeFolder(out);
     await writeFile(join(out, kPlanName), planText(set));
   } catch (cause) {
     const hint = 'Check the free space and the permissions of the folder.';

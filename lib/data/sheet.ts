@@ -39,9 +39,14 @@ export async function contactSheet(options: SheetOptions): Promise<Uint8Array> {
   const alphas = numbersOf('alphas', options.alphas, -5, 5);
   const columns = attributes.length * alphas.length;
   checkInteger('size', size, 32, 512);
-  checkInteger('subjects', subjects, 1, kMaxEdge / size);
+  checkInteger('subjects', subjects, 1, Math.floor(kMaxEdge / size));
   if (columns < 1 || columns > kMaxEdge / size)
-    throw invalid('alphas', `1 to ${Math.floor(kMaxEdge / size)} columns of ${size} pixels`, columns);
+    throw invalid(
+      'alphas',
+      `1 to ${Math.floor(kMaxEdge / size)} columns of ${size} pixels`,
+      columns,
+      'Change the number of attributes or alphas.',
+    );
   checkInteger('firstSubject', firstSubject, 0, 2 ** 32 - subjects);
   checkInteger('seed', seed, 0, Number.MAX_SAFE_INTEGER);
   checkInteger('domain', domain, 0, 1);

@@ -1,7 +1,7 @@
 // The file calls that checkpoints are made of, as an interface so that tests can put a simulated disk or a failing one in their place.
-import { mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { open, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { ComFaceError } from '../errors.js';
+import { makeFolder } from '../folders.js';
 
 /** A disk, as far as checkpoints need one. Each call rejects with a Node error (`code`, `syscall`). */
 export interface FileSystem {
@@ -64,27 +64,8 @@ async function closing(handle: { close(): Promise<void> }, work: () => Promise<v
   await handle.close();
 }
 
-/** mkdir with its parents. Node's own never ends where a folder can be looked at but not made, as in /proc. */
-async function mkdirs(path: string): Promise<string | undefined> {
-  try {
-    await mkdir(path);
-    return path;
-  } catch (error) {
-    if (errorCode(error) === 'EEXIST' && (await stat(path)).isDirectory()) return undefined;
-    if (errorCode(error) !== 'ENOENT' || dirname(path) === path) throw error;
-  }
-  const topmost = await mkdirs(dirname(path));
-  try {
-    await mkdir(path);
-  } catch (error) {
-    // Somebody else has just made it.
-    if (errorCode(error) !== 'EEXIST' || !(await stat(path)).isDirectory()) throw error;
-  }
-  return topmost ?? path;
-}
-
 /** The disk of this machine. */
-export const disk: FileSystem = diskOn({ mkdir: mkdirs, open, rename, readdir, readFile, rm });
+export const disk: FileSystem = diskOn({ mkdir: makeFolder, open, rename, readdir, readFile, rm });
 
 /** The same disk, rejecting with ComFaceError IO that names the path, the cause and a thing to do. */
 export function explained(files: FileSystem): FileSystem {
