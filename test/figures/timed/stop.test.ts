@@ -105,7 +105,7 @@ describe('signals', () => {
       const sent = performance.now();
       child.kill(signal);
       const how = await end;
-      expect([how.code, child.signalCode]).toEqual([null, signal]);
+      expect(how.code).toBe(signal);
       expect(how.at - sent).toBeLessThan(500);
       expect(texts.errors).toContain('once more to stop at once');
       const again = await training(run, [...tiny, '--resume']);
