@@ -33,7 +33,6 @@ const growth = (samples) => {
 /** Steps of a bare engine. */
 async function steps() {
   const [engine, source] = [await makeEngine(), openSource()];
-  const before = engine.sizeBytes;
   /** @type {Sample[]} */
   const samples = [];
   const first = count / 10;
@@ -44,7 +43,7 @@ async function steps() {
     await stepThrough(engine, source, samples.at(-1)?.step ?? 0, to);
     samples.push({ step: to, ...(await settled()) });
   }
-  return { ...growth(samples), device: engine.sizeBytes - before };
+  return growth(samples);
 }
 
 /** A whole run with log, validation and twenty checkpoints, the first before the first sample: saving takes memory that is used again. */

@@ -9,19 +9,36 @@
  * @property {string} to
  */
 
+/** Figures that nothing here breaks, and why. @type {Readonly<Record<string, string>>} */
+export const unbroken = {
+  N4: "the copy of the tree has no headers of CUDA's, and without them the figure is left out",
+  N5: 'it needs a GPU',
+  N9: 'there are no saliency maps to break yet',
+};
+
 const checkpoint = 'lib/train/checkpoint.ts';
 const files = 'lib/train/files.ts';
 const training = 'lib/train/train.ts';
+const beginning = 'lib/train/begin.ts';
 const addon = 'native/addon.cc';
+const engine = 'native/engine.cc';
+
+/** Whatever a command computes then holds up all else in its process. */
+const onTheJavaScriptThread = {
+  what: 'commands run on the JavaScript thread',
+  file: addon,
+  from: 'std::move(answer), nullptr, underway_)',
+  to: '[made = std::make_shared<Convert>(answer())] { return *made; }, nullptr, underway_)',
+};
 
 /** @type {readonly Sabotage[]} */
 export const sabotages = [
   {
     figure: 'R1',
     what: "Adam's moments are not restored",
-    file: training,
-    from: 'await writeState(engine, found.weights, found.optimizer);',
-    to: 'await writeState(engine, found.weights);',
+    file: beginning,
+    from: 'writeState(engine, found.weights, found.optimizer',
+    to: 'writeState(engine, found.weights, undefined',
   },
   {
     figure: 'R1',
@@ -83,15 +100,15 @@ export const sabotages = [
     figure: 'R6',
     what: 'nobody clears up after a kill',
     file: 'lib/train/lock.ts',
-    from: "      await tidy(join(runDir, 'checkpoints'), (pid) => pid !== process.pid && isRunning(pid));\n",
-    to: '',
+    from: "tidy(join(runDir, 'checkpoints'),",
+    to: "tidy(join(runDir, 'nowhere'),",
   },
   {
     figure: 'R7',
     what: 'a stopped run does not save',
     file: training,
-    from: "  yield emit(run, { type: 'checkpoint', step: run.done, path: await saveNow(run) });\n  throw signal.reason;",
-    to: '  throw signal.reason;',
+    from: '  yield* saveNow(run);\n  throw reason;',
+    to: '  throw reason;',
   },
   {
     figure: 'R8',
@@ -103,7 +120,7 @@ export const sabotages = [
   {
     figure: 'R9',
     what: 'weights begin at the time of day',
-    file: training,
+    file: beginning,
     from: 'engine.initialize(BigInt(config.seed))',
     to: 'engine.initialize(BigInt(Date.now()))',
   },
@@ -113,6 +130,13 @@ export const sabotages = [
     file: 'native/graph.cc',
     from: 'layer.inputs[k] < 0 || layer.inputs[k] >= i) refuse',
     to: 'layer.inputs[k] < 0) refuse',
+  },
+  {
+    figure: 'F1',
+    what: "a key of cuDNN's begins at its last tab",
+    file: 'native/cuda/choices.cc',
+    from: "line.find('\\t')",
+    to: "line.rfind('\\t')",
   },
   {
     figure: 'F2',
@@ -159,21 +183,21 @@ export const sabotages = [
   {
     figure: 'M1',
     what: 'each step leaks 10 kB',
-    file: 'native/engine.cc',
-    from: '  result.broken = batch.broken;\n',
-    to: '  result.broken = batch.broken;\n  (new std::vector<char>(10000))->at(1) = 1;\n',
+    file: engine,
+    from: '  StepResult result;\n',
+    to: '  StepResult result;\n  (new std::vector<char>(10000))->at(1) = 1;\n',
   },
   {
     figure: 'M2',
     what: 'an engine that is disposed of stays',
-    file: 'native/addon.cc',
+    file: addon,
     from: '      EngineHost::retire(host_);\n',
     to: '      (new std::shared_ptr<EngineHost>(host_))->get()->failed = true;\n',
   },
   {
     figure: 'M3',
     what: 'an engine that is dropped stays',
-    file: 'native/addon.cc',
+    file: addon,
     from: '    if (host_) release(env);\n',
     to: '    if (host_) new std::shared_ptr<EngineHost>(host_), (void)env;\n',
   },
@@ -191,12 +215,15 @@ export const sabotages = [
     from: '  } catch (...) {  // no memory for a thread',
     to: '  } catch (const Error&) {  // no memory for a thread',
   },
+  { figure: 'E1', ...onTheJavaScriptThread },
+  { figure: 'E2', ...onTheJavaScriptThread },
+  { figure: 'E3', ...onTheJavaScriptThread },
   {
-    figure: 'E2',
-    what: 'commands run on the JavaScript thread',
-    file: 'native/addon.cc',
-    from: 'std::move(answer), nullptr, underway_)',
-    to: '[made = std::make_shared<Convert>(answer())] { return *made; }, nullptr, underway_)',
+    figure: 'E4',
+    what: 'an abort is looked at every 50 steps',
+    file: training,
+    from: 'if (signal?.aborted) return',
+    to: 'if (signal?.aborted && run.done % 50 === 0) return',
   },
   {
     figure: 'T1',
@@ -208,7 +235,7 @@ export const sabotages = [
   {
     figure: 'T2',
     what: 'a process that ends pulls the libraries from under a step',
-    file: 'native/engine.cc',
+    file: engine,
     from: '        if (jobsUnderway == 0) return;\n',
     to: '        return;\n',
   },
@@ -218,6 +245,13 @@ export const sabotages = [
     file: 'native/files.cc',
     from: '    const std::lock_guard lock(mutex_);\n',
     to: '',
+  },
+  {
+    figure: 'T4',
+    what: 'first weights depend on where the add-on lies in memory',
+    file: engine,
+    from: 'rng::philox(seed, rng::kInit',
+    to: 'rng::philox(seed + reinterpret_cast<uintptr_t>(&jobsUnderway), rng::kInit',
   },
   {
     figure: 'N1',
@@ -264,7 +298,7 @@ export const sabotages = [
   {
     figure: 'N7',
     what: 'statistics are not looked at',
-    file: 'native/engine.cc',
+    file: engine,
     from: '  checkStatistics(plan.step);\n',
     to: '',
   },

@@ -7,25 +7,20 @@ import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { checkNames, document, figureNames } from './document.mjs';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
-const document = join(root, 'docs/reliability.md');
 const { values: options, positionals: names } = parseArgs({
   allowPositionals: true,
   options: { dry: { type: 'boolean', default: false } },
 });
-const unknown = names.filter((name) => !/^[RFMETN]\d+$/.test(name));
-if (unknown.length > 0) {
-  console.error(`soak: expected names of figures such as R1 or F2 but received ${unknown.join(', ')}; docs/reliability.md lists them`);
-  process.exit(1);
-}
+checkNames('soak', names);
 
 const folder = mkdtempSync(join(tmpdir(), 'comface-soak-'));
 const file = join(folder, 'figures.json');
-const all = [...readFileSync(document, 'utf8').matchAll(/^\| ([RFMETN]\d+) \|/gm)].map(([, name]) => String(name));
 let status = 0;
 // One after the other, and written down at once: a long one that is cut off takes nothing else with it.
-for (const name of new Set(names.length > 0 ? names : all)) {
+for (const name of new Set(names.length > 0 ? names : figureNames())) {
   rmSync(file, { force: true });
   const args = [join(root, 'node_modules/vitest/vitest.mjs'), 'run', '--config', 'test/vitest.config.ts', '-t', `^${name} `];
   const env = { ...process.env, COMFACE_SOAK: 'long', COMFACE_FIGURES: file };
@@ -47,17 +42,18 @@ function record(figures) {
   const git = (/** @type {string[]} */ ...words) => execFileSync('git', words, { cwd: root, encoding: 'utf8' }).trim();
   const isChanged = git('status', '--porcelain', '--', 'lib', 'native', 'test') !== '';
   const when = `${new Date().toISOString().slice(0, 10)}, ${git('rev-parse', '--short', 'HEAD')}${isChanged ? ' and changes' : ''}`;
-  const machine = `${cpus()[0]?.model.trim()}, ${cpus().length} cores`;
+  const machine = `${cpus()[0]?.model.trim()}, ${cpus().length} cores, node ${process.versions.node}`;
   let text = readFileSync(document, 'utf8');
+  // The line above the tables is of the machine that measured most of the rows; a row of another says so.
+  const where = text.includes(`\nMachine of the long column: ${machine}.\n`) ? '' : ` on ${machine.replaceAll('|', '/')}`;
   for (const id of new Set(figures.map((figure) => figure.id))) {
     const said = figures.filter((figure) => figure.id === id);
     const words = said.map(({ line, state }) => `${state === 'failed' ? '**missed**: ' : ''}${line}`).join('; ');
     const seconds = said.reduce((sum, figure) => sum + figure.seconds, 0);
     const row = new RegExp(`^\\| ${id} \\|([^|]*)\\|([^|]*)\\|.*$`, 'm');
     if (!row.test(text)) console.error(`soak: docs/reliability.md has no row for ${id}`);
-    const cells = `${words.replaceAll('|', '/')} | ${when}, ${Math.ceil(seconds)} s |`;
+    const cells = `${words.replaceAll('|', '/')} | ${when}, ${Math.ceil(seconds)} s${where} |`;
     text = text.replace(row, (_, promise, ci) => `| ${id} |${promise}|${ci}| ${cells}`);
   }
-  text = text.replace(/^Machine of the long column: .*$/m, `Machine of the long column: ${machine}, node ${process.versions.node}.`);
   writeFileSync(document, text);
 }

@@ -91,12 +91,13 @@ interface Reads {
 }
 
 figure('E3 files are read as fast beside four trainings', { ci: 6, long: 20, seconds: 120 }, async ({ count, say }) => {
-  const { result, missed, attempts } = await best<{ control: Reads; training: Reads }>('reads', count, ({ control, training }) =>
-    above({ 'p99 over control': [training.p99, 2 * control.p99] }),
-  );
+  const { result, missed, attempts } = await best<{ control: Reads; training: Reads }>('reads', count, ({ control, training }) => {
+    const reads = Math.min(control.reads, training.reads);
+    return [...above({ 'p99 over control': [training.p99, 2 * control.p99] }), ...(reads < 1000 ? [`only ${reads} reads`] : [])];
+  });
   const { control, training } = result;
   say(
-    `readFile of 1 KiB: p99 ${ms(training.p99)} of ${training.reads} during 4 trainings, ${ms(control.p99)} beside 4 busy threads; ${attempts}`,
+    `readFile of 1 KiB: p99 ${ms(training.p99)} of ${training.reads} reads during 4 trainings, ${ms(control.p99)} of ${control.reads} beside 4 busy threads; ${attempts}`,
   );
   expect(missed).toEqual([]);
 });
@@ -119,7 +120,7 @@ figure('E4 an abort is answered within a step', { ci: 100, long: 300, seconds: 2
   );
   const { runs, aborted, step, max, late, withSave, embeds, embedMax, embedLate } = result;
   say(
-    `${runs - late} of ${runs} runs rejected within a step (${ms(step)}) + 50 ms, the slowest ${ms(max)} (${ms(withSave)} with the save) and all went on; ` +
+    `${runs - late} of ${runs} runs rejected within a step (${ms(step)}) + 50 ms beside the save, the slowest ${ms(max)} (${ms(withSave)} with the save) and all went on; ` +
       `${embeds - embedLate} of ${embeds} embeddings, the slowest ${ms(embedMax)}; ${attempts}`,
   );
   expect(aborted).toBe(count);

@@ -90,7 +90,7 @@ void crossBorder(Bytes& bytes) {
     l.temperature = isHostile ? static_cast<float>(bytes.number()) : 0.1f,
     l.weight = isHostile ? static_cast<float>(bytes.number()) : 1;
   }
-  const bool isWhole = bytes.byte() % 4 != 0;
+  const bool isWhole = bytes.byte() % 4 == 0;  // also past the end: no chunks would be refused before any layer
   const int32_t chunks = isWhole ? 1 : bytes.integer(), parts = isWhole ? 1 : bytes.integer();
   const ComfaceGraph graph = {layers, count, training, precision, 1, chunks, parts, nullptr};
   rest = &bytes;
