@@ -28,14 +28,17 @@ for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => process.exi
 const files = execFileSync('git', ['ls-files', '-z', '--cached', '--others', '--exclude-standard'], { cwd: root, encoding: 'utf8' });
 for (const file of files.split('\0')) if (file && existsSync(join(root, file))) cpSync(join(root, file), join(copy, file));
 
+/** NVIDIA's headers are not in git: the copy takes those of this tree, if it has any. */
+const env = { ...process.env, NVIDIA_WHEEL_ROOT: process.env.NVIDIA_WHEEL_ROOT ?? join(root, 'native/build/nvidia') };
+
 /** Runs a figure in the copy, which bootstrap.mjs gives packages of its own: through a link to ours `npm ci` would empty them. @param {string} figure */
 function run(figure) {
-  const build = spawnSync(process.execPath, ['scripts/bootstrap.mjs'], { cwd: copy, encoding: 'utf8' });
+  const build = spawnSync(process.execPath, ['scripts/bootstrap.mjs'], { cwd: copy, encoding: 'utf8', env });
   if (build.status !== 0) return { outcome: 'did not build', line: build.stderr.trim().split('\n').at(-1) ?? '' };
   const args = ['node_modules/vitest/vitest.mjs', 'run', '--config', 'test/vitest.config.ts', '-t', `^${figure} `];
   const file = join(copy, 'figures.json');
   rmSync(file, { force: true });
-  spawnSync(process.execPath, args, { cwd: copy, encoding: 'utf8', env: { ...process.env, COMFACE_FIGURES: file }, maxBuffer: 1 << 28 });
+  spawnSync(process.execPath, args, { cwd: copy, encoding: 'utf8', env: { ...env, COMFACE_FIGURES: file }, maxBuffer: 1 << 28 });
   /** @type {{ line: string, state: string }[]} */
   const said = existsSync(file) ? JSON.parse(readFileSync(file, 'utf8')) : [];
   const failed = said.find(({ state }) => state === 'failed');
