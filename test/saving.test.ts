@@ -89,6 +89,21 @@ test('a save that failed is made up for when the run is stopped, and at its end'
   expect(savedSteps(ended)).toEqual(['step-00000012']);
 });
 
+test('what a failed save could not remove goes with the next', async () => {
+  const out = join(temporaryFolder(), 'run');
+  const { rm } = disk;
+  let isFirst = true;
+  vi.spyOn(disk, 'rm').mockImplementation((path) => {
+    if (!/step-00000002\.tmp-\d+$/.test(path) || !existsSync(path) || !isFirst) return rm(path);
+    isFirst = false;
+    return Promise.reject(failure('EIO'));
+  });
+  const run = await told({ out, checkpointEverySteps: 2, keepCheckpoints: 1 });
+  expect([run.error, isFirst]).toEqual([undefined, false]);
+  expect(warnings(run)).toHaveLength(1);
+  expect(savedSteps(out)).toEqual(['step-00000012']);
+});
+
 test('a disk that stays broken ends the run with its error', async () => {
   const out = join(temporaryFolder(), 'run');
   vi.spyOn(disk, 'rename').mockImplementation(async (from, to) => {

@@ -52,6 +52,7 @@ export async function saveCheckpoint(
   if (!Number.isSafeInteger(state.step) || state.step < 0) throw invalid('step', 'a whole number of at least 0', state.step);
   if (!Number.isSafeInteger(options.keep) || options.keep < 1) throw invalid('keep', 'a whole number of at least 1', options.keep);
   const files = explained(options.files ?? disk);
+  const left = leftOn(options.files ?? disk);
   const parent = resolve(runDir, 'checkpoints');
   const path = join(parent, folderName(state.step));
   const weights = await encodeFinite(state.weights);
@@ -72,10 +73,10 @@ export async function saveCheckpoint(
     ['manifest.json', await encodeManifest(manifest)],
   ] as const;
   await makeFolder(files, parent);
-  if (!(await isSaved(files, path, manifest))) await writeFolder(files, path, contents);
+  if (!(await isSaved(files, path, manifest))) await writeFolder(files, path, contents, left);
   // Also when it was there: a kill may have come between its rename and this.
   await files.syncDirectory(parent);
-  await prune(files, parent, state.step, options.keep);
+  await prune(files, parent, state.step, options.keep, left);
   return path;
 }
 
@@ -159,7 +160,12 @@ async function makeFolder(files: FileSystem, parent: string): Promise<void> {
   }
 }
 
-async function writeFolder(files: FileSystem, path: string, contents: readonly (readonly [string, Uint8Array])[]): Promise<void> {
+async function writeFolder(
+  files: FileSystem,
+  path: string,
+  contents: readonly (readonly [string, Uint8Array])[],
+  left: Set<string>,
+): Promise<void> {
   const temporary = temporaryName(path);
   await files.rm(temporary);
   try {
@@ -168,8 +174,8 @@ async function writeFolder(files: FileSystem, path: string, contents: readonly (
     await files.syncDirectory(temporary);
     await files.rename(temporary, path);
   } catch (error) {
-    // The first error is the one to hear of; what cannot be removed now goes at the next start (lock.ts).
-    await files.rm(temporary).catch(() => {});
+    // The first error is the one to hear of; what cannot be removed now goes with the next save, or at the next start (lock.ts).
+    await files.rm(temporary).catch(() => left.add(temporary));
     throw error;
   }
 }
@@ -193,14 +199,30 @@ async function isSaved(files: FileSystem, path: string, manifest: Manifest): Pro
   });
 }
 
+/** Folders without a name of their own that could not be removed, by disk: a run that goes on after a failed save tries again with the next. */
+const leftovers = new WeakMap<FileSystem, Set<string>>();
+
+function leftOn(files: FileSystem): Set<string> {
+  const left = leftovers.get(files) ?? new Set();
+  leftovers.set(files, left);
+  return left;
+}
+
 /** Old checkpoints lose their name first, so that a kill leaves none half removed under it. */
-async function prune(files: FileSystem, parent: string, step: number, keep: number): Promise<void> {
+async function prune(files: FileSystem, parent: string, step: number, keep: number, left: Set<string>): Promise<void> {
+  for (const temporary of left) {
+    if (dirname(temporary) === parent) await files.rm(temporary);
+    left.delete(temporary);
+  }
   const steps = (await savedSteps(files, parent)).filter((saved) => saved <= step);
   for (const old of steps.slice(0, -keep)) {
     const path = join(parent, folderName(old));
-    await files.rm(temporaryName(path));
-    await files.rename(path, temporaryName(path));
-    await files.rm(temporaryName(path));
+    const temporary = temporaryName(path);
+    await files.rm(temporary);
+    await files.rename(path, temporary);
+    left.add(temporary);
+    await files.rm(temporary);
+    left.delete(temporary);
   }
 }
 

@@ -64,8 +64,8 @@ export const sabotages = [
     figure: 'R2',
     what: 'old checkpoints go before the new one is on the disk',
     file: checkpoint,
-    from: '  await files.syncDirectory(parent);\n  await prune(files, parent, state.step, options.keep);',
-    to: '  await prune(files, parent, state.step, options.keep);\n  await files.syncDirectory(parent);',
+    from: '  await files.syncDirectory(parent);\n  await prune(files, parent, state.step, options.keep, left);',
+    to: '  await prune(files, parent, state.step, options.keep, left);\n  await files.syncDirectory(parent);',
   },
   {
     figure: 'R3',
