@@ -1,5 +1,6 @@
 // Making folders. Node's own recursive mkdir never ends where a folder can be looked at but not made, as in /proc.
-import { mkdir, stat } from 'node:fs/promises';
+import { statSync } from 'node:fs';
+import { mkdir } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 
 /**
@@ -10,19 +11,27 @@ import { dirname, resolve } from 'node:path';
  */
 export async function makeFolder(folder: string): Promise<string | undefined> {
   const path = resolve(folder);
-  if (await isFolder(path)) return undefined;
-  const topmost = path === dirname(path) ? undefined : await makeFolder(dirname(path));
-  try {
-    await mkdir(path);
-  } catch (cause) {
-    if (!(await isFolder(path))) throw cause; // else somebody else has just made it
-  }
+  const cause = await attempt(path);
+  if (cause === undefined) return path;
+  if (isFolder(path)) return undefined;
+  if (cause.code !== 'ENOENT' || path === dirname(path)) throw cause;
+  const topmost = await makeFolder(dirname(path));
+  const again = await attempt(path);
+  if (again !== undefined && !isFolder(path)) throw again; // else somebody else has just made it
   return topmost ?? path;
 }
 
-function isFolder(path: string): Promise<boolean> {
-  return stat(path).then(
-    (found) => found.isDirectory(),
-    () => false,
+const attempt = (path: string): Promise<NodeJS.ErrnoException | undefined> =>
+  mkdir(path).then(
+    () => undefined,
+    (cause: NodeJS.ErrnoException) => cause,
   );
-}
+
+/** Not the promise of stat(): Node 20 aborts when a worker thread is terminated in the middle of one. */
+const isFolder = (path: string): boolean => {
+  try {
+    return statSync(path).isDirectory();
+  } catch {
+    return false;
+  }
+};

@@ -22,7 +22,7 @@ test('many may make the same folder at once', async () => {
 
 test.each([
   ['a file in its place', (root: string) => join(root, 'file'), 'EEXIST'],
-  ['a file above it', (root: string) => join(root, 'file', 'a'), 'EEXIST'],
+  ['a file above it', (root: string) => join(root, 'file', 'a'), 'ENOTDIR'],
   ['a link to nothing in its place', (root: string) => join(root, 'link'), 'EEXIST'],
   ['a place where no folder can be made', () => '/proc/x', 'ENOENT'],
   ['a parent in such a place', () => '/proc/x/y/z', 'ENOENT'],
