@@ -188,7 +188,7 @@ const stages = {
     const file = join(work, 'bench.jsonl');
     const failed = [];
     for (const name of benchCases) {
-      if (secondsLeft() < 20) break;
+      if (secondsLeft() < 20) return { status: 'cut off', text: failed.join('\n') };
       const { status, text } = await run(process.execPath, [
         'bench/run.mjs',
         name,
@@ -231,6 +231,7 @@ const stages = {
   sanitizer: (report) => test(report, ['figures/cuda.test'], '^N5'),
 };
 
+const kNoTime = 'left out: no time';
 const wanted = options.only.split(',');
 const unknown = wanted.filter((name) => !Object.hasOwn(stages, name));
 if (unknown.length > 0 || !(Number(options.minutes) > 0)) {
@@ -248,7 +249,7 @@ const write = () => {
 };
 for (const name of wanted) {
   if (secondsLeft() < 10) {
-    report.stages.push({ name, seconds: 0, outcome: 'left out: no time' });
+    report.stages.push({ name, seconds: 0, outcome: kNoTime });
     continue;
   }
   console.log(`\n== ${name} (${secondsLeft().toFixed(0)} s left)`);
@@ -261,5 +262,5 @@ for (const name of wanted) {
 write();
 rmSync(work, { recursive: true, force: true });
 console.log(`\n${readFileSync(`${place}.md`, 'utf8')}\n${place}.json and .md, ${((Date.now() - started) / 1000).toFixed(0)} s`);
-const isBad = report.stages.some(({ outcome }) => outcome === 'failed' || outcome === 'cut off') || report.tests.failed.length > 0;
+const isBad = report.stages.some(({ outcome }) => ['failed', 'cut off', kNoTime].includes(outcome)) || report.tests.failed.length > 0;
 process.exit(isBad ? 1 : 0);

@@ -211,7 +211,8 @@ function leftOn(files: FileSystem): Set<string> {
 /** Old checkpoints lose their name first, so that a kill leaves none half removed under it. */
 async function prune(files: FileSystem, parent: string, step: number, keep: number, left: Set<string>): Promise<void> {
   for (const temporary of left) {
-    if (dirname(temporary) === parent) await files.rm(temporary);
+    if (dirname(temporary) !== parent) continue; // of another run
+    await files.rm(temporary);
     left.delete(temporary);
   }
   const steps = (await savedSteps(files, parent)).filter((saved) => saved <= step);

@@ -168,7 +168,18 @@ function sanitizer(): string | undefined {
 async function checked(program: string, tool: string, commands: readonly (readonly string[])[]): Promise<{ errors: number; text: string }> {
   const outcome = { errors: 0, text: '' };
   // Our own kernels only: NVIDIA's are theirs to check, and slow. What the driver answers, our code looks at itself.
-  const options = ['--kernel-name', 'kns=comface', '--report-api-errors', 'no', '--require-cuda-init', 'no', '--error-exitcode', '86'];
+  const options = [
+    '--target-processes',
+    'all',
+    '--kernel-name',
+    'kns=comface',
+    '--report-api-errors',
+    'no',
+    '--require-cuda-init',
+    'no',
+    '--error-exitcode',
+    '86',
+  ];
   for (const command of commands) {
     const { text, status } = await ended(program, ['--tool', tool, ...options, ...command], { ...process.env, COMFACE_FIGURES: '' });
     const counts = [...text.matchAll(/(?:ERROR SUMMARY|RACECHECK SUMMARY): (\d+)/g)].map(([, count]) => Number(count));
