@@ -59,13 +59,13 @@ std::vector<float> drawn(size_t count) {
 Work infoNceWork(int rows) {
   Work work;
   const size_t count = static_cast<size_t>(rows) * kWidth;
-  const float* x = work.filled(drawn(count));
-  float *z = work.buffer(count), *lengths = work.buffer(rows), *saved = work.buffer(2 * static_cast<size_t>(rows));
+  float *z = work.filled(drawn(count)), *lengths = work.buffer(rows),
+        *saved = work.buffer(2 * static_cast<size_t>(rows));
   float* dz = work.buffer(count);
   const float* factor = work.filled(std::vector<float>{1});
   double* loss = work.buffer<double>(1);
   char* scratch = work.buffer<char>(infoNceScratch(rows, kWidth));
-  l2Normalize(x, rows, kWidth, z, lengths, nullptr);
+  l2Normalize(z, rows, kWidth, z, lengths, nullptr);
   const InfoNce args{z, rows, kWidth, 0.1f, true, saved, scratch};
   work.run = [=](cudaStream_t stream) {
     infoNce(args, loss, stream);
@@ -207,13 +207,14 @@ int benchmark(int argc, char** argv) {
   const Number number = type == "fp32" ? Number::fp32 : type == "fp16" ? Number::fp16 : Number::bf16;
   try {
     if (size == 0) throw Error(Code::invalidInput, "kernels infonce|augment|adam|norm|copy SIZE [fp32|bf16|fp16]");
+    const char* const shown = name == "infonce" ? "fp32" : type.c_str();  // it takes and gives nothing else
     const Work work = name == "infonce"   ? infoNceWork(static_cast<int>(size))
                       : name == "augment" ? augmentWork(static_cast<int>(size), number)
                       : name == "adam"    ? adamWork(size, number)
                       : name == "norm"    ? normWork(size, number)
                       : name == "copy"    ? copyWork(size)
                                           : throw Error(Code::invalidInput, "There is no case " + name);
-    measure(name, size, type.c_str(), work, seconds);
+    measure(name, size, shown, work, seconds);
   } catch (const std::exception& e) {
     fprintf(stderr, "kernels: %s\n", e.what());
     return 1;

@@ -129,6 +129,12 @@ const fields = z.strictObject({
     .describe(
       'Chunks that a batch is computed in, for InfoNCE over more pairs than memory holds (CUDA only); batch statistics are of a chunk',
     ),
+  deterministic: z
+    .boolean()
+    .default(true)
+    .describe(
+      'The same bits each time; false: CUDA may sum batch statistics in any order, inside its convolutions, which saves reading them again',
+    ),
   threads: integer(0, 1024).default(0).describe('Compute threads; 0: one for each core'),
   loaderThreads: integer(1, 64).default(2).describe('Threads that read pictures and make views'),
   checkpointEverySteps: integer(1, 2 ** 32 - 1)

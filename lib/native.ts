@@ -79,12 +79,16 @@ export interface NativeSource {
 export interface NativeEngine {
   readonly parameters: NativeTensorInfo[];
   readonly statistics: NativeTensorInfo[];
+  /** Of all buffers and parameters; grows with `reserve`. */
   readonly sizeBytes: number;
+  /** How it runs; what only a step can show is in it after `collect`. */
   readonly description: string;
   /** What the backend chose among ways that differ in their last bits, to be given to a later engine; empty where it has no choice. */
   readonly choices: string;
   readonly state: 'ready' | 'busy' | 'failed' | 'disposed';
   initialize(seed: bigint): Promise<void>;
+  /** Plans the memory of whole steps on the source's pictures, where the device makes the views. Without it the first steps do. Rejects with OUT_OF_MEMORY. */
+  reserve(source: NativeSource): Promise<void>;
   step(source: NativeSource, plan: NativePlan, next: NativePlan | null, augment: NativeAugment, adam: NativeAdam): Promise<NativeStep>;
   /**
    * Waits for the steps whose losses step() did not tell, if any: at most 1,024, then step() waits itself.
@@ -113,6 +117,8 @@ export interface NativeGraphOptions {
   threads: number;
   /** Images run in so many chunks, one after the other, each with the same share of `parts` equal lists; native/graph.h. CUDA only, beyond 1. */
   chunks?: number;
+  /** The same bits each time, as without it; false: CUDA may add up in any order where that is faster. */
+  deterministic?: boolean;
   parts?: number;
   /** `choices` of an earlier engine. */
   choices?: string;

@@ -45,6 +45,7 @@ Graph fromRecords(const ComfaceGraph& records) {
   }
   graph.precision = static_cast<Precision>(records.precision);
   graph.threads = records.threads, graph.chunks = records.chunks, graph.parts = records.parts;
+  graph.deterministic = records.deterministic != 0;
   if (records.choices) graph.choices = records.choices;
   for (int i = 0; i < records.layerCount; ++i) {
     const ComfaceLayer& r = records.layers[i];
@@ -282,10 +283,11 @@ const ComfaceBackend& tableOf(const std::string& libraryPath) {
 /** A graph as records; they point into it. */
 struct GraphRecords {
   explicit GraphRecords(const Graph& graph)
-      : layers(toRecords(graph)), graph{layers.data(),  static_cast<int32_t>(layers.size()),
-                                        graph.training, static_cast<int32_t>(graph.precision),
-                                        graph.threads,  graph.chunks,
-                                        graph.parts,    graph.choices.c_str()} {}
+      : layers(toRecords(graph)), graph{layers.data(),        static_cast<int32_t>(layers.size()),
+                                        graph.training,       static_cast<int32_t>(graph.precision),
+                                        graph.threads,        graph.chunks,
+                                        graph.parts,          graph.deterministic,
+                                        graph.choices.c_str()} {}
   const std::vector<ComfaceLayer> layers;
   const ComfaceGraph graph;
 };

@@ -7,7 +7,7 @@
 
 namespace comface {
 
-inline constexpr int32_t kAbiVersion = 2;
+inline constexpr int32_t kAbiVersion = 3;
 
 extern "C" {
 struct ComfaceStatus {
@@ -23,7 +23,7 @@ struct ComfaceLayer {
 };
 struct ComfaceGraph {
   const ComfaceLayer* layers;
-  int32_t layerCount, training, precision, threads, chunks, parts;
+  int32_t layerCount, training, precision, threads, chunks, parts, deterministic;
   const char* choices;
 };
 struct ComfaceAdam {

@@ -2,6 +2,8 @@
 #include <napi.h>
 
 #include <algorithm>
+#include <chrono>
+#include <condition_variable>
 #include <cstdlib>
 #include <functional>
 #include <vector>
@@ -91,6 +93,47 @@ class SourceObject : public Napi::ObjectWrap<SourceObject> {
 
 }  // namespace
 
+namespace {
+
+/** Engines on their way out, of the whole process: what they hold is free when the call under way is done. */
+class Leaving {
+ public:
+  /** One of them, as long as a copy of what this returns lives. */
+  static std::shared_ptr<void> one() {
+    add(1);
+    return {nullptr, [](void*) { add(-1); }};
+  }
+  /** How many have gone so far. */
+  static int64_t gone() {
+    const std::lock_guard lock(all().mutex_);
+    return all().gone_;
+  }
+  /** Waits until all have gone or until `stopping`. Returns whether any went since gone() was `before`. */
+  static bool wait(int64_t before, const std::atomic<bool>& stopping) {
+    std::unique_lock lock(all().mutex_);
+    while (all().count_ > 0 && !stopping) all().less_.wait_for(lock, std::chrono::milliseconds(50));
+    return all().gone_ > before;
+  }
+
+ private:
+  static void add(int count) {
+    const std::lock_guard lock(all().mutex_);
+    all().count_ += count;
+    if (count < 0) ++all().gone_;
+    all().less_.notify_all();
+  }
+  static Leaving& all() {
+    static Leaving& leaving = *new Leaving;  // never freed: engines may go after static objects
+    return leaving;
+  }
+  std::mutex mutex_;
+  std::condition_variable less_;
+  int count_ = 0;
+  int64_t gone_ = 0;
+};
+
+}  // namespace
+
 /** The engine and its thread. Never freed on that thread, for it joins it: its jobs hold no share. */
 struct EngineHost {
   explicit EngineHost(std::shared_ptr<Worker> reaper) : reaper(std::move(reaper)) {}
@@ -104,8 +147,9 @@ struct EngineHost {
   /** Frees the engine once its running job is done, and then its thread. The one job with a share passes it on. After
    * this nobody but the reaper touches `worker`. */
   static void retire(const std::shared_ptr<EngineHost>& host) {
-    host->worker->post([host]() mutable {
+    host->worker->post([host, leaving = Leaving::one()]() mutable {
       host->engine.reset();
+      leaving.reset();
       const std::shared_ptr<Worker> reaper = host->reaper;
       reaper->post([host = std::move(host)] { host->worker.reset(); });
     });
@@ -118,15 +162,27 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
  public:
   static Napi::Function define(Napi::Env env) {
     using E = EngineObject;
-    return DefineClass(env, "NativeEngine",
-                       {InstanceAccessor<&E::parameters>("parameters"), InstanceAccessor<&E::statistics>("statistics"),
-                        InstanceAccessor<&E::sizeBytes>("sizeBytes"), InstanceAccessor<&E::description>("description"),
-                        InstanceAccessor<&E::choices>("choices"), InstanceAccessor<&E::state>("state"),
-                        InstanceMethod<&E::initialize>("initialize"), InstanceMethod<&E::step>("step"),
-                        InstanceMethod<&E::collect>("collect"), InstanceMethod<&E::embed>("embed"),
-                        InstanceMethod<&E::forward>("forward"), InstanceMethod<&E::backward>("backward"),
-                        InstanceMethod<&E::update>("update"), InstanceMethod<&E::read>("read"),
-                        InstanceMethod<&E::write>("write"), InstanceMethod<&E::dispose>("dispose")});
+    return DefineClass(
+        env, "NativeEngine",
+        {InstanceAccessor<&E::parameters>("parameters"), InstanceAccessor<&E::statistics>("statistics"),
+         InstanceAccessor<&E::sizeBytes>("sizeBytes"), InstanceAccessor<&E::description>("description"),
+         InstanceAccessor<&E::choices>("choices"), InstanceAccessor<&E::state>("state"),
+         InstanceMethod<&E::initialize>("initialize"), InstanceMethod<&E::reserve>("reserve"),
+         InstanceMethod<&E::step>("step"), InstanceMethod<&E::collect>("collect"), InstanceMethod<&E::embed>("embed"),
+         InstanceMethod<&E::forward>("forward"), InstanceMethod<&E::backward>("backward"),
+         InstanceMethod<&E::update>("update"), InstanceMethod<&E::read>("read"), InstanceMethod<&E::write>("write"),
+         InstanceMethod<&E::dispose>("dispose")});
+  }
+  /** Whoever disposes of an engine and asks for another has its memory. */
+  static std::unique_ptr<Engine> made(const std::string& library, const Graph& graph,
+                                      const std::atomic<bool>& stopping) {
+    const int64_t before = Leaving::gone();
+    try {
+      return std::make_unique<Engine>(library, graph);
+    } catch (const Error& e) {
+      if (e.code != Code::outOfMemory || !Leaving::wait(before, stopping)) throw;
+    }
+    return std::make_unique<Engine>(library, graph);
   }
   /** Compiles on the engine's own thread; resolves with the object. */
   static Napi::Value create(const Napi::CallbackInfo& info) {
@@ -138,7 +194,7 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
       auto host = std::make_shared<EngineHost>(environment.reaper());
       environment.add(host->worker);
       const auto make = [at = std::weak_ptr(host), raw = host.get(), library, graph]() -> Convert {
-        raw->engine = std::make_unique<Engine>(library, graph);
+        raw->engine = made(library, graph, raw->worker->stopping());
         raw->description = raw->engine->program().describe();
         raw->choices = raw->engine->program().choices();
         raw->sizeBytes = raw->engine->program().sizeBytes();
@@ -217,6 +273,22 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
     });
   }
 
+  Napi::Value reserve(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&] {
+      auto source = SourceObject::from(info[0]).get();
+      return enqueue(info, [source, host = std::weak_ptr(host_)](Engine& engine) {
+        return [host, bytes = engine.reserve(*source)](Napi::Env env) -> Napi::Value {
+          if (const auto at = host.lock(); at && !at->disposed) {
+            const auto more = static_cast<int64_t>(bytes) - static_cast<int64_t>(at->sizeBytes);
+            Napi::MemoryManagement::AdjustExternalMemory(env, more);
+            at->sizeBytes = bytes;
+          }
+          return env.Undefined();
+        };
+      });
+    });
+  }
+
   Napi::Value step(const Napi::CallbackInfo& info) {
     return guarded(info.Env(), [&] {
       const AugmentSettings settings = settingsOf(info[3]);
@@ -237,8 +309,12 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
 
   Napi::Value collect(const Napi::CallbackInfo& info) {
     return guarded(info.Env(), [&] {
-      return enqueue(info, [](Engine& engine) {
-        return [all = engine.collect()](Napi::Env env) -> Napi::Value { return toCollected(env, all); };
+      return enqueue(info, [host = std::weak_ptr(host_)](Engine& engine) {
+        auto all = engine.collect();  // after a step it is known how steps run
+        return [host, all = std::move(all), text = engine.program().describe()](Napi::Env env) -> Napi::Value {
+          if (const auto at = host.lock()) at->description = text;
+          return toCollected(env, all);
+        };
       });
     });
   }

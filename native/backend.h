@@ -55,7 +55,8 @@ class PictureSteps {
  public:
   virtual ~PictureSteps() = default;
   /** Memory of at least `sizeBytes` for the pictures of step `slot`, 0 or 1 in turn. Waits until the device has read
-   * what the step before last left there. May be called beside step() of the other slot. */
+   * what the step before last left there. May be called beside step() of the other slot. Where both slots have been
+   * given their most, no step allocates anything. */
   virtual std::span<uint8_t> reserve(int slot, size_t sizeBytes) = 0;
   /** Enqueues a step and returns. */
   virtual void step(int slot, const PictureStep& step, const Adam& adam) = 0;
@@ -80,7 +81,7 @@ class Program {
   virtual void update(const Adam& adam) = 0;
   /** Null where steps take finished views, forward(). */
   virtual PictureSteps* pictureSteps() { return nullptr; }
-  /** Bytes of all buffers and parameters. */
+  /** Bytes of all buffers and parameters, of steps on pictures as far as they are reserved. */
   virtual size_t sizeBytes() const = 0;
   /** One line about how it will run: library, instruction set, threads. */
   virtual std::string describe() const = 0;

@@ -184,6 +184,24 @@ void Engine::discardPrefetch() {
   pendingSource_.reset();  // a prefetch that could not be posted left it
 }
 
+size_t Engine::reserve(const Source& source) {
+  discardPrefetch();
+  PictureSteps* steps = program_->pictureSteps();
+  if (!steps) return program_->sizeBytes();
+  const size_t pairs = graph_.batch() / graph_.parts, bytes = 2 * pairs * source.pictureBytes();
+  const size_t before = program_->sizeBytes();
+  try {
+    for (int slot = 0; slot < 2; ++slot) pictures_[slot].memory = steps->reserve(slot, bytes);
+  } catch (const Error& e) {
+    if (e.code != Code::outOfMemory) throw;
+    const auto mebibytes = [](size_t count) { return std::to_string(count >> 20) + " MiB"; };
+    throw Error(e.code, "The pictures of two steps of " + std::to_string(pairs) + " pairs need " +
+                            mebibytes(2 * bytes) + " of device memory beside the network's " + mebibytes(before) +
+                            ", and there is less (" + e.what() + "): ask for fewer pairs or smaller pictures.");
+  }
+  return program_->sizeBytes();
+}
+
 void Engine::load(Source& source, const Plan& plan, int slot) {
   PictureSteps* steps = program_->pictureSteps();
   if (!steps) return source.fill(plan, batches_[slot]);

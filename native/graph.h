@@ -57,6 +57,8 @@ struct Graph {
    * (x~1, x~2, y~), and a chunk takes the same share of each. Batch statistics are of a chunk.
    */
   int chunks = 1, parts = 1;
+  /** The same bits each time; else a device may add up in any order where that is faster. */
+  bool deterministic = true;
   /** Program::choices() of an earlier run, to be taken again; empty: choose. */
   std::string choices;
 

@@ -87,6 +87,7 @@ Graph graphFrom(const Record& record, int& batch) {
   graph.threads = checkInteger(record.number("threads"), "threads", 1, 1024);
   if (record.has("chunks")) graph.chunks = checkInteger(record.number("chunks"), "chunks", 1, 1 << 20);
   if (record.has("parts")) graph.parts = checkInteger(record.number("parts"), "parts", 1, 1 << 20);
+  if (record.has("deterministic")) graph.deterministic = record.truth("deterministic");
   if (record.has("choices")) graph.choices = record.string("choices");
   return graph;
 }

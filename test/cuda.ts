@@ -33,6 +33,9 @@ export function kernelPrograms(): string[] {
   return ['images', 'losses', 'augment'].map((name) => join(folder, prefix + name));
 }
 
+/** Has a mistake for each tool of compute-sanitizer; on a GPU only. */
+export const plantedProgram = (): string => join(native().folder, 'gpu/gpu-planted');
+
 /** Of the device. */
 export const deviceBytes = (): number => (isOnGpu ? native().module.cuda().devices[0]!.memoryBytes : kEmulatedBytes);
 

@@ -1,6 +1,7 @@
 // The native surface: what every method answers in every state, hostile arguments, worker threads that are terminated, processes that exit mid-step.
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { ComFaceError } from '../lib/errors.ts';
@@ -8,6 +9,7 @@ import type { LayerRecord } from '../lib/models/layers.ts';
 import { backbone } from '../lib/models/resnet.ts';
 import { chooseDevice, type NativeEngine, type NativeGraphOptions, type NativeSource, native } from '../lib/native.ts';
 import { plainAugment, planOf, sharedFolder, writePicture } from './faces.ts';
+import { faultyLibrary } from './figures/programs.ts';
 import { adamAt, engineFor, numbers } from './support.ts';
 
 const folder = sharedFolder();
@@ -48,6 +50,7 @@ function openSource(): NativeSource {
 /** Every method with arguments that are right. */
 const calls = (source: NativeSource): Record<string, (engine: NativeEngine) => Promise<unknown>> => ({
   initialize: (engine) => engine.initialize(1n),
+  reserve: (engine) => engine.reserve(source),
   step: (engine) => engine.step(source, plan, null, plainAugment, adamAt(1)),
   embed: (engine) => engine.embed(source, Uint32Array.of(0, 1), 'avgpool', plainAugment),
   forward: (engine) => engine.forward(images, targets),
@@ -99,6 +102,18 @@ describe('states', () => {
     for (const result of results.slice(1)) expect(result).toMatchObject({ status: 'rejected', reason: { code: 'DISPOSED' } });
     expect(() => engine.parameters).toThrow(expect.objectContaining({ code: 'DISPOSED' }));
     expect([engine.sizeBytes, engine.description.length > 0]).toEqual([sizeBytes, true]);
+  });
+
+  test('a new engine waits for the memory of one that is disposed of and still computes', async () => {
+    const named = (fault: string): LayerRecord[] => [...layers, { op: 'relu', name: `fault ${fault}`, input: 'avgpool' }];
+    const make = (fault: string) => module.createEngine(faultyLibrary(), { ...graph, layers: named(fault) });
+    const first = await make('read 1 sleep300');
+    await expect(make('compile 1 crowded')).rejects.toMatchObject({ code: 'OUT_OF_MEMORY' });
+    const reading = first.read('parameter', 'conv.weight');
+    await setTimeout(100); // it reads now
+    first.dispose();
+    await make('compile 1 crowded');
+    await reading;
   });
 
   test('an error of a call leaves the engine usable', async () => {

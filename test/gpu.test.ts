@@ -5,13 +5,65 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
 import type { Report } from '../bench/gpu.mjs';
+import { keepEarlier, markdown } from '../bench/gpureport.mjs';
 import { cudaBackend, isOnGpu, noCuda } from './cuda.ts';
 import { machine } from './native/cuda/machine.ts';
 import { temporaryFolder } from './support.ts';
 
 const library = cudaBackend();
 const script = fileURLToPath(new URL('../bench/gpu.mjs', import.meta.url));
+const device = {
+  ...{ name: 'NVIDIA H200', capability: 9, memoryBytes: 150e9, driver: '580.1', clocks: '' },
+  ...{ cudnn: 92400, cublasLt: 130101, torch: '2.11.0' },
+};
+const reportOf = (change: Partial<Report>): Report => ({
+  ...{ date: '2026-01-02T00:00:00Z', commit: '0123456789ab', isEmulated: false, isQuick: false, device },
+  ...{ stages: [], tests: [], figures: [], bench: [], kernels: [], peers: [] },
+  ...change,
+});
+const done = (name: string) => ({ name, seconds: 1, outcome: 'done' });
 const run = (env: NodeJS.ProcessEnv, ...args: string[]) => spawnSync(process.execPath, [script, ...args], { env, encoding: 'utf8' });
+
+describe('the report', () => {
+  const kernel = { precision: 'fp32', bytes: 1e9, flop: 0, memoryBytes: 2 ** 28 };
+  const earlier = reportOf({
+    stages: [done('tests'), done('kernels'), done('peers')],
+    tests: [{ stage: 'tests', passed: 7, failed: [] }],
+    kernels: [
+      { ...kernel, case: 'copy', size: 1e9, medianMs: 0.25 },
+      { ...kernel, case: 'infonce', size: 2048, medianMs: 1 },
+      { ...kernel, case: 'infonce', size: 8192, medianMs: 1 },
+      { ...kernel, case: 'augment', size: 256, medianMs: 1 },
+    ],
+    peers: [
+      { case: 'infonce', batch: 2048, precision: 'bf16', way: 'eager', seconds: 0.02 },
+      { case: 'infonce', batch: 2048, precision: 'bf16', way: 'graph', seconds: 0.011 },
+      { case: 'infonce', batch: 8192, precision: 'bf16', way: 'graph', seconds: 0.002 },
+      { case: 'augment', batch: 64, precision: 'bf16', way: 'eager', seconds: 1, per_second: 1000 },
+    ],
+  });
+
+  test('has floors and aims beside the fastest way of PyTorch', () => {
+    const text = markdown(earlier);
+    expect(text).toMatch(/\| infonce 2,048 fp32 .* 11.000 ms, graph, 0.00 GiB: 11.0x, aim 10 reached \|/);
+    expect(text).toMatch(/\| infonce 8,192 fp32 .*: 2.00x, \*\*floor 3 missed\*\* \|/);
+    expect(text).toMatch(/\| augment 256 fp32 .* 25 % of the copy, aim 50 missed .* 1,000 views\/s: 768.0x, floor 10 reached \|/);
+  });
+
+  test('keeps stages of an earlier call of the same code on the same device, and of no other', () => {
+    const again = reportOf({});
+    keepEarlier(again, earlier, ['kernels', 'bench']);
+    expect(again).toEqual({ ...earlier, stages: [done('tests'), done('peers')], kernels: [] });
+    for (const change of [{ commit: '9876543210ab' }, { device: { ...device, driver: '590.2' } }, { isQuick: true }]) {
+      const other = reportOf(change);
+      keepEarlier(other, earlier, ['kernels']);
+      expect(other).toEqual(reportOf(change));
+    }
+    const changed = reportOf({ commit: '0123456789ab and changes' });
+    keepEarlier(changed, { ...earlier, commit: changed.commit }, ['kernels']);
+    expect(changed.tests).toEqual([]);
+  });
+});
 
 describe.skipIf(library === undefined || isOnGpu)(library ? 'npm run gpu' : `npm run gpu: ${noCuda}`, () => {
   test('without a GPU it says why and what to do', () => {
@@ -44,7 +96,10 @@ describe.skipIf(library === undefined || isOnGpu)(library ? 'npm run gpu' : `npm
     expect(report.stages.map(({ name, outcome }) => [name, outcome.replace(/^left out: .*/, 'done')])).toEqual(
       ['tests', 'bench', 'kernels', 'peers', 'sanitizer'].map((name) => [name, 'done']),
     );
-    expect(report.tests).toMatchObject({ passed: 1, failed: [] });
+    expect(report.tests).toEqual([
+      { stage: 'tests', passed: 1, failed: [] },
+      { stage: 'sanitizer', passed: 0, failed: [] },
+    ]);
     expect(report.figures.map(({ id, state }) => [id, state])).toEqual([
       ['N4', 'passed'],
       ['N5', 'skipped'],
@@ -55,6 +110,6 @@ describe.skipIf(library === undefined || isOnGpu)(library ? 'npm run gpu' : `npm
     expect(text).toMatch(/^# emulated H200\n/);
     expect(text).toContain('The CPU plays this GPU: no time here means anything.');
     expect(text).toContain('| `train/resnet18-32-narrow` |');
-    expect(text).toContain('| infonce 256 bf16 |');
+    expect(text).toContain('| infonce 256 fp32 |');
   });
 });

@@ -1,9 +1,12 @@
 """What PyTorch does on the same device: the rivals of bench/gpu.mjs, each at its best of eager, torch.compile and CUDA graphs.
 
-python3 bench/peers/peers.py CASE [--batch N] [--ways eager,compile,graph,compile+graph] [--precision bf16|fp16|fp32] [--seconds S] [--device cuda|cpu]
-CASE: resnet (a training step), comface (the whole step), infonce, augment. Prints one JSON line for each way that worked.
+python3 bench/peers/peers.py CASE [--batch N] [--chunks K] [--ways eager,compile,graph,compile+graph] [--precision bf16|fp16|fp32] [--seconds S]
+    [--device cuda|cpu]
+CASE: resnet (a training step), comface (the whole step), infonce, augment. Prints one JSON line for each way, with its error if it has one.
+--chunks: the comface step over K equal parts of the batch with gradients of the whole, as GradCache has it (Gao et al., 2021, arXiv 2101.06983).
 """
 import argparse
+import gc
 import json
 import statistics
 import sys
@@ -60,8 +63,10 @@ class ComFace(nn.Module):
         self.change = nn.Linear(2048, 1)
 
     def forward(self, x, target):
-        n = len(target)
-        h = self.backbone(x).float()
+        return self.loss(self.backbone(x), target)
+
+    def loss(self, h, target):
+        n, h = len(target), h.float()
         inter = info_nce(F.normalize(self.projection(h[: 2 * n])), 0.1)
         d = self.change(F.relu(h[2 * n :] - h[:n])).squeeze(1)
         return inter + F.mse_loss(d, target)
@@ -99,31 +104,65 @@ class Timer:
         if self.device == "cuda":
             torch.cuda.synchronize()
 
+    def sample(self, run, runs):
+        """Seconds of one of so many runs that follow each other: a GPU's by its own clock."""
+        if self.device != "cuda":
+            begin = time.perf_counter()
+            for _ in range(runs):
+                run()
+            return (time.perf_counter() - begin) / runs
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begin.record()
+        for _ in range(runs):
+            run()
+        end.record()
+        end.synchronize()
+        return begin.elapsed_time(end) / 1000 / runs
+
     def median(self, run):
-        """Seconds of one run: the median of batches that fill the time."""
+        """Seconds of one run: the median of samples of at least 5 ms that fill the time."""
         for _ in range(3):
             run()
         self.wait()
+        runs = max(1, min(1000, round(0.005 / self.sample(run, 1))))
         samples, start = [], time.perf_counter()
         while time.perf_counter() - start < self.seconds or len(samples) < 5:
-            begin = time.perf_counter()
-            run()
-            self.wait()
-            samples.append(time.perf_counter() - begin)
+            samples.append(self.sample(run, runs))
         return statistics.median(samples)
 
 
-def training_step(model, loss_of, precision, device):
+def chunked(model, backbone, images, target, chunks, autocast, backward):
+    """Gradients of the loss of the whole batch with the activations of one chunk: embeddings first, then each chunk again."""
+    parts = images.chunk(chunks)
+    with torch.no_grad(), autocast():
+        h = torch.cat([backbone(part) for part in parts])
+    h.requires_grad_()
+    with autocast():
+        loss = model.loss(h, target)
+    backward(loss)
+    for part, gradient in zip(parts, h.grad.chunk(chunks)):
+        with autocast():
+            again = backbone(part)
+        again.backward(gradient)
+
+
+def training_step(model, loss_of, precision, device, in_chunks=None):
     """One step with Adam; autocast and, in fp16, a GradScaler as PyTorch's documentation has them."""
     optimizer = torch.optim.Adam(model.parameters(), 4e-4, fused=device == "cuda", capturable=device == "cuda")
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
     scaler = torch.amp.GradScaler(device, enabled=precision == "fp16")
 
+    def autocast():
+        return torch.autocast(device, dtype=dtype, enabled=dtype is not None)
+
     def step():
         optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(device, dtype=dtype, enabled=dtype is not None):
-            loss = loss_of(model)
-        scaler.scale(loss).backward()
+        if in_chunks:
+            in_chunks(autocast, lambda loss: scaler.scale(loss).backward())
+        else:
+            with autocast():
+                loss = loss_of(model)
+            scaler.scale(loss).backward()
         scaler.step(optimizer)
         scaler.update()
 
@@ -145,7 +184,7 @@ def captured(step):
 
 
 def ways(make, precision, device, wanted):
-    has_graphs = device == "cuda" and precision != "fp16"
+    has_graphs = device == "cuda" and precision != "fp16"  # a GradScaler looks at the host
     if "eager" in wanted:
         yield "eager", lambda: make(False)
     if "graph" in wanted and has_graphs:
@@ -160,6 +199,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("case", choices=["resnet", "comface", "infonce", "augment"])
     parser.add_argument("--batch", type=int, default=256, help="images, pairs, rows or pictures")
+    parser.add_argument("--chunks", type=int, default=1)
     parser.add_argument("--precision", default="bf16", choices=["bf16", "fp16", "fp32"])
     parser.add_argument("--seconds", type=float, default=3)
     parser.add_argument("--size", type=int, default=224)
@@ -182,6 +222,10 @@ def main():
         if args.case == "comface":
             model, x = ComFace().to(device, memory_format=torch.channels_last), images(3 * n)
             target = torch.rand(n, device=device)
+            if args.chunks > 1:
+                backbone = torch.compile(model.backbone) if compiled else model.backbone
+                run = lambda autocast, backward: chunked(model, backbone, x, target, args.chunks, autocast, backward)
+                return training_step(model, None, args.precision, device, run)
             forward = torch.compile(model) if compiled else model
             return training_step(model, lambda _: forward(x, target), args.precision, device)
         if args.case == "infonce":
@@ -200,7 +244,7 @@ def main():
 
     per_run = {"resnet": n, "comface": 3 * n, "infonce": n, "augment": 3 * n}[args.case]
     for way, build in ways(make, args.precision, device, args.ways) if args.case != "augment" else [("eager", lambda: make(False))]:
-        line = {"case": args.case, "batch": n, "precision": args.precision, "way": way}
+        line = {"case": args.case, "batch": n, "precision": args.precision, "way": way if args.chunks == 1 else f"{way}, {args.chunks} chunks"}
         try:
             if device == "cuda":
                 torch.cuda.reset_peak_memory_stats()
@@ -211,6 +255,9 @@ def main():
         except Exception as error:  # a way that a version of PyTorch does not have is not a rival
             line["error"] = f"{type(error).__name__}: {error}".splitlines()[0][:300]
         print(json.dumps(line), flush=True)
+        # Nothing of one way for the next: neither compiled code nor memory.
+        torch._dynamo.reset()
+        gc.collect()
         if device == "cuda":
             torch.cuda.empty_cache()
 

@@ -41,6 +41,8 @@ export interface Run {
   logFailure: unknown;
   /** Events of steps whose losses are not known yet. */
   untold: Omit<StepEvent, 'loss' | 'inter' | 'intra'>[];
+  /** The engine's description that was told last. */
+  described: string;
   /** The last step that was told. */
   last: StepEvent | undefined;
 }
@@ -80,6 +82,7 @@ export async function begin(
   const { engine, device, precision, fallback, info: environment } = await makeEngine(config, found?.info.choices);
   open.engine = engine;
   open.source = native().module.openFiles(manifest.files, config.size, config.loaderThreads, manifest.size);
+  await engine.reserve(open.source);
   const info = { ...environment, config, dataHash: manifest.hash, seed: config.seed, pictures: sampler.pictures };
   if (found) {
     checkSame(found, info, warnings);
@@ -134,6 +137,7 @@ export async function begin(
       saving: undefined,
       logFailure: undefined,
       untold: [],
+      described: engine.description,
       last: undefined,
     },
     events: [...warnings.map((message): TrainEvent => ({ type: 'warning', message })), start],
@@ -151,6 +155,8 @@ const setsBits = ['version', 'engine', 'cpu'] as const;
 const kRepeatable =
   'The same seed gives the same bits, stopped or not and with any number of loader threads, where version, engine (library, instruction sets, ' +
   'precision, compute threads) and cpu are the same. Elsewhere the run goes on with a warning, and the last bits may differ.';
+
+const kInAnyOrder = '`deterministic` is off: the last bits may differ each time, stopped or not.';
 
 /** @param choices Of the run that is gone on with. */
 async function makeEngine(config: TrainConfig, choices: unknown) {
@@ -179,6 +185,7 @@ async function makeEngine(config: TrainConfig, choices: unknown) {
     precision,
     threads,
     chunks: config.gradientCache,
+    deterministic: config.deterministic,
     parts: 3,
     choices: typeof choices === 'string' ? choices : '',
   });
@@ -199,7 +206,7 @@ async function makeEngine(config: TrainConfig, choices: unknown) {
       choices: engine.choices,
       cpu,
       machine,
-      repeatable: kRepeatable,
+      repeatable: config.deterministic || device !== 'cuda' ? kRepeatable : kInAnyOrder,
     },
   };
 }
@@ -268,6 +275,7 @@ const free = new Set([
   'data',
   'resume',
   'epochs',
+  'deterministic',
   'threads',
   'loaderThreads',
   'checkpointEverySteps',

@@ -164,7 +164,12 @@ function* tell(run: Run, { losses, steps }: NativeCollected): Generator<TrainEve
 
 /** Waits for the losses of the steps that a device still computes: what comes next in the log comes after them. */
 async function* told(run: Run): AsyncGenerator<TrainEvent> {
-  if (run.untold.length > 0) yield* tell(run, await run.engine.collect());
+  if (run.untold.length === 0) return;
+  yield* tell(run, await run.engine.collect());
+  const { description } = run.engine;
+  if (description === run.described) return;
+  run.described = description;
+  yield emit(run, { type: 'warning', message: `The engine runs otherwise than it began, with the same results: ${description}` });
 }
 
 /** After an epoch's last step, once: a run that was stopped there does it when it goes on. */

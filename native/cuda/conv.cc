@@ -1,6 +1,7 @@
 // Convolution by cuDNN: each way as one plan, with what follows fused into it where cuDNN has a plan of the device's
 // own kernels for that, else alone. In 16 bits the fused plans exist on Hopper only when the convolution's result is a
-// virtual fp32 tensor from which the stored one and the sums are both taken.
+// virtual fp32 tensor from which the stored one and the sums are both taken. Its kernels add sums in any order, so a
+// deterministic network there has none of them: normalizations gather their own.
 #include "cuda/tensor.h"
 
 namespace comface::cuda {
@@ -10,8 +11,11 @@ namespace {
 struct Bound {
   std::shared_ptr<const Plan> plan;
   std::vector<Plan::Binding> bindings;
+  float* sums = nullptr;  // that it adds to
+  size_t sumCount = 0;
   void run(const Context& context) const {
-    plan->run(context.planner.target(), bindings, context.buffers.at(context.workspace));
+    if (sums) check(cudaMemsetAsync(sums, 0, sumCount * sizeof(float), context.stream), "clearing sums");
+    plan->run(bindings, context.buffers.at(context.workspace));
   }
 };
 
@@ -34,7 +38,7 @@ class ConvStep : public Step {
     out.buffer = create(context.imageBytes(out.shape), time);
     touch(in_, time);
     if (planStatistics()) {
-      out.sum = create(outChannels_ * sizeof(float), time), out.squares = create(outChannels_ * sizeof(float), time);
+      out.sums = create(2 * outChannels_ * sizeof(float), time);
       return;
     }
     Operations o;
@@ -67,8 +71,9 @@ class ConvStep : public Step {
       for (void* p : pointers) (to++)->second = p;
     };
     const Tensor& out = tensor(layer_);
-    if (out.sum >= 0) {
-      fill(forward_, {data(in_), weights, data(layer_), at(out.sum), at(out.squares)});
+    if (out.sums >= 0) {
+      forward_.sums = static_cast<float*>(at(out.sums)), forward_.sumCount = 2 * outChannels_;
+      fill(forward_, {data(in_), weights, data(layer_), forward_.sums, forward_.sums + outChannels_});
     } else {
       fill(forward_, {data(in_), weights, data(layer_)});
     }
@@ -77,9 +82,10 @@ class ConvStep : public Step {
     fill(filterGradient_, {data(in_), at(grad_), narrow_ >= 0 ? at(narrow_) : dw});
     if (inGrad_ < 0) return;
     const Tensor& in = tensor(in_);
-    if (in.maskedSum >= 0) {
+    if (in.maskedSums >= 0) {
+      data_.sums = static_cast<float*>(at(in.maskedSums)), data_.sumCount = 2 * inChannels_;
       fill(data_,
-           {at(grad_), weights, data(in_), data(normalized_), at(inGrad_), at(in.maskedSum), at(in.maskedProduct)});
+           {at(grad_), weights, data(in_), data(normalized_), at(inGrad_), data_.sums, data_.sums + inChannels_});
     } else {
       fill(data_, {at(grad_), weights, at(inGrad_)});
     }
@@ -129,7 +135,7 @@ class ConvStep : public Step {
     const bool isNormalized = users.size() == 1 && context.graph.layers[users[0]].op == Op::batchNorm;
     if (!isNormalized || !context.graph.training || !context.isFusing || bias_ >= 0 || context.number == Number::fp32)
       return false;
-    Operations o;
+    Operations o(context.graph.deterministic);
     const TensorId x = input(o), w = filter(o), y = output(o);
     const TensorId exact = image(o, tensor(layer_).shape, outChannels_, Number::fp32, true);
     const TensorId sum = o.channels(outChannels_), squares = o.channels(outChannels_);
@@ -150,7 +156,7 @@ class ConvStep : public Step {
     normalized_ = layerAt(group.norm).inputs[0];
     const Shape& shape = tensor(in_).shape;
     const auto exact = [&](Operations& o) { return image(o, shape, inChannels_, Number::fp32, true); };
-    Operations o;
+    Operations o(context.graph.deterministic);
     const TensorId dy = output(o), w = filter(o), x = input(o), before = input(o), d = input(o);
     const TensorId sum = o.channels(inChannels_), product = o.channels(inChannels_);
     const TensorId dx = exact(o), masked = exact(o), products = exact(o);
@@ -164,8 +170,7 @@ class ConvStep : public Step {
     if (!data_.plan) return false;
     for (const TensorId id : {dy, w, x, before, d, sum, product}) data_.bindings.push_back({id, nullptr});
     Tensor& in = tensor(in_);
-    in.maskedSum = create(inChannels_ * sizeof(float), time);
-    in.maskedProduct = create(inChannels_ * sizeof(float), time);
+    in.maskedSums = create(2 * inChannels_ * sizeof(float), time);
     touch(normalized_, time);
     return true;
   }

@@ -210,13 +210,18 @@ void Operations::sum(TensorId x, TensorId sums) {
   Descriptor r(CUDNN_BACKEND_REDUCTION_DESCRIPTOR);
   r.set(CUDNN_ATTR_REDUCTION_OPERATOR, CUDNN_TYPE_REDUCTION_OPERATOR_TYPE, 1, &op);
   r.set(CUDNN_ATTR_REDUCTION_COMP_TYPE, CUDNN_TYPE_DATA_TYPE, 1, &type);
+#if CUDNN_VERSION >= 91100
+  if (isRepeatable_ && libraries().cudnnGetVersion() >= 91100)
+    r.set(CUDNN_ATTR_REDUCTION_IS_DETERMINISTIC, CUDNN_TYPE_BOOLEAN, 1, &isRepeatable_);
+#endif
   r.finalize("a reduction");
   Descriptor o(CUDNN_BACKEND_OPERATION_REDUCTION_DESCRIPTOR);
   o.set(CUDNN_ATTR_OPERATION_REDUCTION_DESC, keep(std::move(r)));
   o.set(CUDNN_ATTR_OPERATION_REDUCTION_XDESC, at(x)), o.set(CUDNN_ATTR_OPERATION_REDUCTION_YDESC, at(sums));
   o.finalize("a reduction's operation");
   operations_.push_back(std::move(o));
-  note("sum", {x, sums});
+  hasSums_ = true;
+  note(isRepeatable_ ? "sum" : "sum*", {x, sums});
 }
 
 void Operations::sumAndSquares(TensorId x, TensorId sums, TensorId squares) {
@@ -229,7 +234,8 @@ void Operations::sumAndSquares(TensorId x, TensorId sums, TensorId squares) {
   o.set(CUDNN_ATTR_OPERATION_GENSTATS_SUMDESC, at(sums)), o.set(CUDNN_ATTR_OPERATION_GENSTATS_SQSUMDESC, at(squares));
   o.finalize("statistics");
   operations_.push_back(std::move(o));
-  note("statistics", {x, sums, squares});
+  hasSums_ = true;
+  note(isRepeatable_ ? "statistics" : "statistics*", {x, sums, squares});
 }
 
 }  // namespace comface::cuda

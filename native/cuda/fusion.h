@@ -60,6 +60,9 @@ using TensorId = int;
 /** Operations under construction. Ids are cuDNN's unique ids too, from 1. */
 class Operations {
  public:
+  /** isRepeatable: sums are the same each time, bit for bit; else in any order, which more kernels can. */
+  explicit Operations(bool isRepeatable = true) : isRepeatable_(isRepeatable) {}
+
   /** N x H x W x C in memory. A virtual tensor lives only inside the plan. */
   TensorId image(Number number, int n, int c, int h, int w, bool isVirtual = false);
   /** K x R x S x C in memory. */
@@ -75,13 +78,14 @@ class Operations {
   void add(TensorId a, TensorId b, TensorId y);
   /** dx = y > 0 ? dy : 0. */
   void reluBackward(TensorId dy, TensorId y, TensorId dx);
-  /** Sums over all but the channels. */
+  /** Sums over all but the channels. Kernels may add them to what is there: it has to be 0. */
   void sum(TensorId x, TensorId sums);
   void sumAndSquares(TensorId x, TensorId sums, TensorId squares);
 
   /** One line that says all, equal for equal graphs: a cache's key. */
   const std::string& key() const { return key_; }
   const std::vector<Descriptor>& operations() const { return operations_; }
+  bool wantsOrderedSums() const { return isRepeatable_ && hasSums_; }
 
  private:
   Descriptor& keep(Descriptor descriptor);
@@ -91,6 +95,7 @@ class Operations {
   void note(const std::string& operation, std::initializer_list<TensorId> tensors);
   const Descriptor& at(TensorId id) const { return tensors_[id - 1]; }
 
+  bool isRepeatable_, hasSums_ = false;
   std::vector<Descriptor> tensors_, parts_, operations_;
   std::string key_;
 };
@@ -103,19 +108,24 @@ class Plan {
  public:
   /** A stand-in that cannot run. */
   Plan() = default;
-  Plan(Descriptor plan, std::string choice);
+  Plan(Descriptor plan, std::string choice, cudnnHandle_t handle);
   size_t workspaceBytes() const { return workspaceBytes_; }
   /** Engine and knobs, as planOf takes them: "57 2=1 5=0". */
   const std::string& choice() const { return choice_; }
-  /** The newest kernel generation that the plan names, such as 90; 0 if none. */
+  /** The newest kernel generation that the plan names, such as 90; 0 if it names none; -1 if cuDNN describes nothing.
+   */
   int generation() const;
+  /** Whether its kernels are of those known to add sums in a fixed order. */
+  bool addsInOrder() const;
   /** cuDNN's own JSON of it, kernels included. */
   std::string description() const;
   using Binding = std::pair<TensorId, void*>;
-  void run(const Target& target, const std::vector<Binding>& bindings, void* workspace) const;
+  /** On the stream of the target that it was made for. */
+  void run(const std::vector<Binding>& bindings, void* workspace) const;
 
  private:
   Descriptor plan_;
+  cudnnHandle_t handle_ = nullptr;
   size_t workspaceBytes_ = 0;
   std::string choice_;
 };

@@ -8,7 +8,7 @@ namespace {
 /** fp32 N C H W as the caller gave it into the network's layout and number type. */
 class InputStep : public Step {
  public:
-  InputStep(Context& context, int staged) : Step(context), staged_(staged) {}
+  explicit InputStep(Context& context) : Step(context) {}
   int result() const override { return 0; }
   void planForward(int time) override {
     Tensor& t = tensor(0);
@@ -17,7 +17,7 @@ class InputStep : public Step {
   void forward() override {
     if (context.isOnPictures) return makeViews();
     const Tensor& t = tensor(0);
-    const float* from = context.buffers.at<float>(staged_);
+    const float* from = context.input;
     if (t.image) {
       const size_t plain = static_cast<size_t>(t.shape.c) * t.shape.h * t.shape.w;
       const size_t bytes = context.imageBytes(t.shape) / t.shape.n;
@@ -41,8 +41,6 @@ class InputStep : public Step {
       augment(context.number, args, context.graph.chunks == 1 ? context.graph.parts : 1, context.stream);
     }
   }
-
-  int staged_;
 };
 
 /** Without a loss the caller gives the gradient of the last layer. */
@@ -148,7 +146,7 @@ class AverageStep : public Step {
 
 }  // namespace
 
-StepPtr inputStep(Context& context, int staged) { return std::make_unique<InputStep>(context, staged); }
+StepPtr inputStep(Context& context) { return std::make_unique<InputStep>(context); }
 StepPtr seedStep(Context& context, int layer, int seed) { return std::make_unique<SeedStep>(context, layer, seed); }
 StepPtr maxPoolStep(Context& context, int layer) { return std::make_unique<MaxPoolStep>(context, layer); }
 StepPtr averageStep(Context& context, int layer) { return std::make_unique<AverageStep>(context, layer); }

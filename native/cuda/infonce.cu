@@ -19,6 +19,7 @@ constexpr float kSmallestTemperature = 0.023f;             // exp(-2 / temperatu
 // Halves of z * 2^12 keep small numbers' low bits above fp16's smallest; weights, at most 2, go up to 2^14.
 constexpr float kScale = 4096, kWeightScale = 8192;
 constexpr int kMostSplits = 16;    // bounds the scratch
+constexpr int kWorthIt = 32;       // a gain of less than one part in so many is not worth memory
 constexpr int kLongestStrip = 16;  // tiles of a forward block: sums of that many floats stay exact enough
 constexpr int kShortestFlush = 8;  // tiles that a backward block adds up in registers
 constexpr int kFinishRows = 32;
@@ -174,9 +175,15 @@ struct Sums {
   Halves halves;
   int rows, padded, tiles, strip;  // a block has `strip` tiles of its rows, counted from the diagonal on
   Exponent exponent;
-  float *rowSums, *columnSums;  // strips x padded; blocks of rows x padded
+  float *rowSums, *columnSums;  // strips x padded; columnPart()
   float* positives;             // similarity of row j < rows / 2 to its positive
 };
+
+/** Where a block of rows keeps its sum of a column. It has only those to its right, so the planes get shorter. */
+__host__ __device__ inline size_t columnPart(int block, int padded, int column) {
+  const size_t b = block;
+  return b * padded - kRows * b * (b + 1) / 2 + column - (b + 1) * kRows;
+}
 
 /** Keeps the similarities of positive pairs that lie in the tile. */
 __device__ __forceinline__ void keepPositives(const Sums& a, const Position& at, int block, int tile,
@@ -257,7 +264,7 @@ __global__ void __launch_bounds__(kThreads, 1) sumsKernel(Sums a) {
     if (threadIdx.x >= kColumns) continue;
     float sum = 0;
     for (int w = 0; w < kThreads / 32; ++w) sum += warpSums[w * kColumns + threadIdx.x];
-    a.columnSums[static_cast<size_t>(block) * a.padded + tile * kColumns + threadIdx.x] = sum;
+    a.columnSums[columnPart(block, a.padded, tile * kColumns + threadIdx.x)] = sum;
   }
   for (int step = 1; step < 4; step *= 2) {
     upper += __shfl_xor_sync(0xffffffffu, upper, step);
@@ -277,7 +284,7 @@ __global__ void __launch_bounds__(kThreads) finishKernel(Sums a, float temperatu
   if (row < a.rows) {
     const int strips = (a.tiles - block * (kRows / kColumns) + a.strip - 1) / a.strip;
     for (int i = threadIdx.y; i < strips; i += 8) sum += a.rowSums[static_cast<size_t>(i) * a.padded + row];
-    for (int i = threadIdx.y; i < block; i += 8) sum += a.columnSums[static_cast<size_t>(i) * a.padded + row];
+    for (int i = threadIdx.y; i < block; i += 8) sum += a.columnSums[columnPart(i, a.padded, row)];
   }
   sums[threadIdx.y][threadIdx.x] = sum;
   __syncthreads();
@@ -463,7 +470,7 @@ struct ForwardPieces {
   ForwardPieces(const Layout& layout, int rows, Pieces& pieces)
       : strip(stripOf(layout.rowBlocks, layout.tiles)), halves(layout.halves(pieces)) {
     rowSums = pieces.next<float>(static_cast<size_t>(blocksOf(layout.tiles, strip)) * layout.padded);
-    columnSums = pieces.next<float>(static_cast<size_t>(layout.rowBlocks) * layout.padded);
+    columnSums = pieces.next<float>(columnPart(layout.rowBlocks - 1, layout.padded, layout.padded));
     parts = pieces.next<double>(blocksOf(rows, kFinishRows));
   }
 };
@@ -534,15 +541,20 @@ void backward(const InfoNce& args, const float* factor, float* dz, cudaStream_t 
 }  // namespace
 
 Splits splitsOf(int rowBlocks, int tiles) {
-  Splits best{};
+  const int most = std::min(tiles, kMostSplits);
+  const auto splits = [&](int count) {
+    const int perSplit = blocksOf(tiles, count);
+    return Splits{blocksOf(tiles, perSplit), perSplit};
+  };
+  const auto cost = [&](const Splits& s) {  // in tiles' times, with one to begin and to end
+    return static_cast<int64_t>(blocksOf(static_cast<size_t>(rowBlocks) * s.count, kProcessors)) * (s.perSplit + 1);
+  };
   int64_t least = INT64_MAX;
-  for (int count = 1; count <= std::min(tiles, kMostSplits); ++count) {
-    const int perSplit = blocksOf(tiles, count), used = blocksOf(tiles, perSplit);
-    const int64_t cost = static_cast<int64_t>(blocksOf(static_cast<size_t>(rowBlocks) * used, kProcessors)) *
-                         (perSplit + 1);  // with a tile's time to begin and to end
-    if (cost < least) least = cost, best = {used, perSplit};
-  }
-  return best;
+  for (int count = 1; count <= most; ++count) least = std::min(least, cost(splits(count)));
+  // Each split wants a plane of memory: no more of them than gain something.
+  int count = 1;
+  while (kWorthIt * cost(splits(count)) > (kWorthIt + 1) * least) ++count;
+  return splits(count);
 }
 
 void finishLoss(const double* parts, int count, int rows, double* loss, cudaStream_t stream) {

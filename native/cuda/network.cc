@@ -65,11 +65,10 @@ Network::Network(const Graph& graph, Planner& planner, bool isFusing)
 
 void Network::makeSteps() {
   Buffers& buffers = context_.buffers;
-  staged_ = buffers.keep(graph_.layers[0].shape.count() * sizeof(float));
   for (const int i : lowered_.steps) {
     const Op op = graph_.layers[i].op;
     const bool image = context_.tensors[i].image;
-    steps_.push_back(op == Op::input                ? inputStep(context_, staged_)
+    steps_.push_back(op == Op::input                ? inputStep(context_)
                      : lowered_.groups[i].norm >= 0 ? normStep(context_, lowered_.groups[i])
                      : op == Op::conv               ? convStep(context_, i)
                      : op == Op::maxPool            ? maxPoolStep(context_, i)

@@ -18,8 +18,7 @@ class Network {
   size_t fixedBytes() const;
   Context& context() { return context_; }
   const Context& context() const { return context_; }
-  /** Where the caller's input, fp32 N C H W, and the seed of a graph without losses are put. */
-  int staged() const { return staged_; }
+  /** Where the gradient is put that a graph without losses begins with. */
   int seed() const { return seed_; }
 
   void bind(char* arena, cudaStream_t stream, cublasLtHandle_t blas);
@@ -43,7 +42,7 @@ class Network {
   std::vector<StepPtr> steps_;
   std::vector<Step*> backwardSteps_;
   PartSum inputSum_;
-  int staged_ = -1, seed_ = -1;
+  int seed_ = -1;
   int chunkSums_ = -1;
   size_t imageGradients_ = 0;  // floats of the flat gradients that every chunk writes
   size_t arenaBytes_ = 0;

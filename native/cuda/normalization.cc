@@ -29,8 +29,7 @@ class NormStep : public Step {
     if (group_.residual >= 0) touch(group_.residual, time);
     own_ = context.buffers.keep((kind_ == Residual::normalized ? 8 : 4) * channels_ * sizeof(float));
     for (const int read : {in_, kind_ == Residual::normalized ? group_.residual : -1}) {
-      if (read >= 0 && tensor(read).sum >= 0)
-        context.buffers.touch(tensor(read).sum, time), context.buffers.touch(tensor(read).squares, time);
+      if (read >= 0 && tensor(read).sums >= 0) context.buffers.touch(tensor(read).sums, time);
     }
     if (context.graph.training) context.reserveScratch(normScratch(pixels_, channels_) * sizeof(float));
   }
@@ -44,7 +43,7 @@ class NormStep : public Step {
     touch(in_, time);
     // Only there is the result read for the relu's sign; elsewhere it is computed again from what is read anyway.
     if (group_.relu >= 0 && kind_ == Residual::tensor) touch(result(), time);
-    if (out.maskedSum >= 0) context.buffers.touch(out.maskedSum, time), context.buffers.touch(out.maskedProduct, time);
+    if (out.maskedSums >= 0) context.buffers.touch(out.maskedSums, time);
     const size_t bytes = context.imageBytes(out.shape);
     if (kind_ == Residual::none) {
       dx_ = gradA_;  // in place
@@ -67,7 +66,7 @@ class NormStep : public Step {
               data(result()), norm_.scale, norm_.shift,     norm2_.scale,
               norm2_.shift,   kind_,       group_.relu >= 0};
     if (gradA_ < 0) return;
-    const Tensor& out = tensor(result());
+    const auto* masked = static_cast<const float*>(at(tensor(result()).maskedSums));
     backward_ = {pixels_,
                  channels_,
                  data(in_),
@@ -80,9 +79,9 @@ class NormStep : public Step {
                  norm_,
                  norm2_,
                  kind_,
-                 group_.relu >= 0 && out.maskedSum < 0,
-                 static_cast<const float*>(at(out.maskedSum)),
-                 static_cast<const float*>(at(out.maskedProduct))};
+                 group_.relu >= 0 && !masked,
+                 masked,
+                 masked ? masked + channels_ : nullptr};
   }
 
   void forward() override {
@@ -102,9 +101,9 @@ class NormStep : public Step {
     if (context.isRecomputing) norm.momentum = 0;  // the running statistics have moved on already
     if (!context.graph.training) {
       normInference(channels_, norm, context.stream);
-    } else if (x.sum >= 0) {
-      normFinish(static_cast<float*>(at(x.sum)), static_cast<float*>(at(x.squares)), pixels_, channels_, norm,
-                 context.stream);
+    } else if (x.sums >= 0) {
+      const auto* sums = static_cast<const float*>(at(x.sums));
+      normFinish(sums, sums + channels_, pixels_, channels_, norm, context.stream);
     } else {
       normStatistics(context.number, data(layer), pixels_, channels_, norm, context.buffers.at<float>(context.scratch),
                      context.stream);

@@ -4,6 +4,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "cuda/fusion.h"
 
@@ -21,7 +22,8 @@ class Planner {
   /** Null where cuDNN has no plan; `native`: none of the device's own generation. */
   std::shared_ptr<const Plan> plan(Operations operations, bool native);
 
-  /** Runs `rehearsal`, which asks for plans and gets stand-ins, then makes what it asked for on `threads` threads. */
+  /** Runs `rehearsal`, which asks for plans and gets stand-ins, then makes what it asked for on `threads` threads, each
+   * with a handle of its own: cuDNN allows no handle on two threads at once. */
   template <class F>
   void prepare(int threads, const F& rehearsal) {
     isRehearsing_ = true;
@@ -31,6 +33,8 @@ class Planner {
   }
 
   const Target& target() const { return target_; }
+  /** Plans run there from now on. */
+  void setStream(cudaStream_t stream) const;
   Exactness exactness() const { return exactness_; }
   /** What was chosen for every plan asked for. */
   Choices choices() const;
@@ -45,7 +49,7 @@ class Planner {
   using PlanPointer = std::shared_ptr<const Plan>;
 
   void makeWanted(int threads);
-  PlanPointer make(const Operations& operations, bool native, const std::string& key) const;
+  PlanPointer make(const Target& target, const Wanted& wanted, const std::string& key) const;
   void remember(const std::string& key, const PlanPointer& plan);
 
   const Target& target_;
@@ -53,6 +57,7 @@ class Planner {
   const Choices earlier_;
   bool isRehearsing_ = false;
   std::map<std::string, Wanted> wanted_;
+  std::vector<std::unique_ptr<const Target>> helpers_;  // what some of the plans were made for and run on
   std::map<std::string, PlanPointer> plans_;
   size_t workspaceBytes_ = 0;
 };

@@ -132,8 +132,9 @@ Descriptor configurationOf(const Target& target, const Descriptor& graph, const 
   return configuration;
 }
 
-/** Plans of an older generation that are made before a native one is given up: each may cost a second. */
-constexpr int kMostForeign = 3;
+/** Plans that are made and cannot be used before a graph is given up: each may cost a second. The ways to add up in
+ * order come first where there are any. */
+constexpr int kMostUseless = 3, kMostUnordered = 1;
 
 /** The plan of a configuration, or null where cuDNN has none after all. */
 std::unique_ptr<Plan> finish(const Target& target, const Descriptor& configuration, std::string choice) {
@@ -146,10 +147,10 @@ std::unique_ptr<Plan> finish(const Target& target, const Descriptor& configurati
     plan.set(CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP, target.properties());
   }
   if (!finalized(plan)) return nullptr;
-  return std::make_unique<Plan>(std::move(plan), std::move(choice));
+  return std::make_unique<Plan>(std::move(plan), std::move(choice), handle);
 }
 
-/** A precompiled plan names no kernels: it is cuDNN's own for the device. */
+/** A precompiled plan names no kernels: it is cuDNN's own for the device. One that cuDNN does not describe is none. */
 bool isNative(const Plan& plan, const Target& target) {
   constexpr int kHopper = 90;
   const int generation = plan.generation();
@@ -158,7 +159,8 @@ bool isNative(const Plan& plan, const Target& target) {
 
 }  // namespace
 
-Plan::Plan(Descriptor plan, std::string choice) : plan_(std::move(plan)), choice_(std::move(choice)) {
+Plan::Plan(Descriptor plan, std::string choice, cudnnHandle_t handle)
+    : plan_(std::move(plan)), handle_(handle), choice_(std::move(choice)) {
   workspaceBytes_ =
       static_cast<size_t>(std::max<int64_t>(numberOf(plan_, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE), 0));
 }
@@ -170,6 +172,7 @@ std::string Plan::description() const {
 
 int Plan::generation() const {
   const std::string text = description();
+  if (text.empty()) return -1;
   int generation = 0;
   for (size_t at = text.find("sm"); at != std::string::npos; at = text.find("sm", at + 2)) {
     const size_t digits = at + 2 + (text[at + 2] == '_' ? 1 : 0);
@@ -180,7 +183,12 @@ int Plan::generation() const {
   return generation;
 }
 
-void Plan::run(const Target& target, const std::vector<Binding>& bindings, void* workspace) const {
+/** In cuDNN 9.24's machine code, kernels named fort_native add fp32 sums to memory by atomic operations (RED.ADD.F32),
+ * in the order in which blocks happen to end; those named cutlass count blocks (integer RED) and add them up in order.
+ * Of kernels that were compiled beforehand nothing is known. */
+bool Plan::addsInOrder() const { return description().find("cutlass_sm") != std::string::npos; }
+
+void Plan::run(const std::vector<Binding>& bindings, void* workspace) const {
   std::vector<int64_t> ids;
   std::vector<void*> pointers;
   for (const auto& [id, pointer] : bindings) ids.push_back(id), pointers.push_back(pointer);
@@ -190,7 +198,7 @@ void Plan::run(const Target& target, const std::vector<Binding>& bindings, void*
            pointers.data());
   pack.set(CUDNN_ATTR_VARIANT_PACK_WORKSPACE, CUDNN_TYPE_VOID_PTR, 1, &workspace);
   pack.finalize("a plan's pointers");
-  expect(libraries().cudnnBackendExecute(target.handle(), plan_.get(), pack.get()), "running a plan");
+  expect(libraries().cudnnBackendExecute(handle_, plan_.get(), pack.get()), "running a plan");
 }
 
 std::unique_ptr<Plan> planOf(const Target& target, const Operations& operations, const std::string& choice) {
@@ -207,13 +215,14 @@ std::unique_ptr<Plan> planOf(const Target& target, const Operations& operations,
 
 std::unique_ptr<Plan> makePlan(const Target& target, const Operations& operations, Exactness exactness, bool native) {
   const Descriptor graph = graphOf(target, operations);
-  int left = kMostForeign;
+  int left = operations.wantsOrderedSums() ? kMostUnordered : kMostUseless;
   for (const auto mode : {CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_FALLBACK}) {
     for (const Descriptor& configuration : configurations(target, graph, mode)) {
       auto engines = parts(configuration, CUDNN_ATTR_ENGINECFG_ENGINE, CUDNN_BACKEND_ENGINE_DESCRIPTOR, 1);
       if (engines.empty() || !isAllowed(engines[0], exactness)) continue;
       auto plan = finish(target, configuration, choiceOf(configuration, engines[0]));
-      if (plan && (!native || isNative(*plan, target))) return plan;
+      if (plan && (!native || isNative(*plan, target)) && (!operations.wantsOrderedSums() || plan->addsInOrder()))
+        return plan;
       if (plan && --left == 0) return nullptr;
     }
   }

@@ -38,10 +38,16 @@ Choices known(const Graph& graph, const Target& target) {
   return choices;
 }
 
+/** COMFACE_PLAN_THREADS, else as many as there are cores, at most 8: each has a handle, which takes device memory. */
+int planningThreads() {
+  const char* wanted = std::getenv("COMFACE_PLAN_THREADS");
+  const int threads = wanted ? std::atoi(wanted) : static_cast<int>(std::thread::hardware_concurrency());
+  return std::clamp(threads, 1, 8);
+}
+
 /** The planner with every plan that a network of this graph asks for. */
 Planner& prepared(Planner& planner, const Graph& graph) {
-  const int threads = static_cast<int>(std::thread::hardware_concurrency());
-  planner.prepare(std::clamp(threads, 1, 16), [&] { Network(graph, planner, isFusingWanted()); });
+  planner.prepare(planningThreads(), [&] { Network(graph, planner, isFusingWanted()); });
   return planner;
 }
 
@@ -53,13 +59,15 @@ class CudaProgram : public Program {
         network_(graph_, prepared(planner_, graph_), isFusingWanted()) {
     saveChoices(handles_.target.name(), planner_.choices());
     reserve();
-    expect(libraries().cudnnSetStream(handles_.target.handle(), stream_), "the stream");
+    planner_.setStream(stream_);
     network_.bind(arena_->data(), stream_, handles_.blas);
     start();
     const bool hasViews = network_.context().tensors[0].image && graph_.layers[0].shape.c == 3 &&
                           graph_.layers[0].shape.h == graph_.layers[0].shape.w;
     if (graph_.training && !graph_.losses.empty() && hasViews) {
       training_ = std::make_unique<Training>(network_, graph_, stream_);
+    } else {
+      stage();
     }
   }
   ~CudaProgram() override { cudaStreamSynchronize(stream_); }
@@ -67,7 +75,7 @@ class CudaProgram : public Program {
   void forward(std::span<const float> input, std::span<const float> targets, std::span<double> losses) override {
     checkInput(graph_, input, targets, losses);
     Context& c = network_.context();
-    upload(c.buffers.at(network_.staged()), input.data(), input.size_bytes());
+    upload(stage(), input.data(), input.size_bytes());
     if (!targets.empty()) upload(c.buffers.at(c.targets), targets.data(), targets.size_bytes());
     network_.forward();
     if (!losses.empty()) download(losses.data(), c.buffers.at(c.losses), losses.size_bytes());
@@ -118,14 +126,17 @@ class CudaProgram : public Program {
     stream_.synchronize();
   }
 
-  size_t sizeBytes() const override { return arena_->sizeBytes(); }
+  size_t sizeBytes() const override {
+    return arena_->sizeBytes() + (input_ ? input_->sizeBytes() : 0) + (training_ ? training_->sizeBytes() : 0);
+  }
 
   std::string choices() const override { return textOf(planner_.choices()); }
 
   std::string describe() const override {
     const char* const names[] = {"fp32", "bf16", "fp16"};
     return handles_.target.name() + ", cuBLASLt " + std::to_string(libraries().cublasLtGetVersion()) + ", " +
-           names[static_cast<int>(network_.context().number)];
+           names[static_cast<int>(network_.context().number)] +
+           (training_ && !training_->isCapturing() ? ", steps not captured" : "");
   }
 
  private:
@@ -146,6 +157,15 @@ class CudaProgram : public Program {
                                          std::to_string(graph_.parts) + " would fit.");
     }
     arena_ = std::make_unique<DeviceMemory>(wanted);
+  }
+
+  /** Memory for the caller's input; who trains on pictures gives none. */
+  char* stage() {
+    if (!input_) {
+      input_ = std::make_unique<DeviceMemory>(graph_.layers[0].shape.count() * sizeof(float));
+      network_.context().input = reinterpret_cast<const float*>(input_->data());
+    }
+    return input_->data();
   }
 
   /** PyTorch's start for what nobody writes, and the factors of the losses. */
@@ -252,7 +272,7 @@ class CudaProgram : public Program {
   Stream stream_;
   Planner planner_;
   Network network_;
-  std::unique_ptr<DeviceMemory> arena_;
+  std::unique_ptr<DeviceMemory> arena_, input_;
   std::unique_ptr<Training> training_;  // of a network of images with losses
   std::vector<float> host_;
 };

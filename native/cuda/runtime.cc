@@ -15,11 +15,14 @@ void check(cudaError_t status, const char* what) {
 
 DeviceMemory::DeviceMemory(size_t sizeBytes) : sizeBytes_(sizeBytes > 0 ? sizeBytes : 1) {
   check(cudaMalloc(reinterpret_cast<void**>(&data_), sizeBytes_), "device memory");
-  cudaError_t status = cudaMemset(data_, 0, sizeBytes_);
-  if (status == cudaSuccess) status = cudaDeviceSynchronize();  // our streams do not wait for the default one
-  if (status == cudaSuccess) return;
-  cudaFree(data_);
-  check(status, "clearing device memory");
+  try {  // on a stream of its own: waiting for the whole device would break what another engine is capturing
+    const Stream stream;
+    check(cudaMemsetAsync(data_, 0, sizeBytes_, stream), "clearing device memory");
+    stream.synchronize();
+  } catch (...) {
+    cudaFree(data_);
+    throw;
+  }
 }
 DeviceMemory::~DeviceMemory() { cudaFree(data_); }
 

@@ -16,11 +16,12 @@ namespace comface::cuda {
 inline constexpr size_t kAlignBytes = 256;
 
 struct Tensor : StepTensor {
-  // Left by the convolution that wrote the result: sums of it and of its squares, for the normalization that reads it.
-  int sum = -1, squares = -1;
-  // Left by the convolution that wrote the gradient: it is masked by result > 0 already, and these are sum(d), sum(d x)
-  // with x what the normalization read.
-  int maskedSum = -1, maskedProduct = -1;
+  // Left by the convolution that wrote the result, for the normalization that reads it: the sum of each channel, then
+  // that of its squares.
+  int sums = -1;
+  // Left by the convolution that wrote the gradient: it is masked by result > 0 already, and these are sum(d) of each
+  // channel, then sum(d x) with x what the normalization read.
+  int maskedSums = -1;
 };
 
 /** Where a parameter, its gradient and moments lie in the flat arrays. A convolution's weights are K x R x S x C with K
@@ -62,7 +63,8 @@ struct Context {
   // Of a batch in several chunks (Graph::chunks): images are computed one chunk after the other.
   int chunk = 0;
   bool isRecomputing = false;
-  // The input: fp32 images as the caller gave them, or pictures whose views are made here.
+  // The input: fp32 N C H W as the caller gave it, or pictures whose views are made here.
+  const float* input = nullptr;
   bool isOnPictures = false;
   AugmentArgs pictures{};
 
@@ -97,7 +99,7 @@ using PartSum = PartSumOf<Context>;
 // conv.cc, normalization.cc, image.cc, dense.cc, loss.cc
 StepPtr convStep(Context& context, int layer);
 StepPtr normStep(Context& context, const NormGroup& group);
-StepPtr inputStep(Context& context, int staged);                // staged: the input as the caller gave it, fp32 N C H W
+StepPtr inputStep(Context& context);
 StepPtr seedStep(Context& context, int layer, int seedBuffer);  // writes the last layer's gradient before backward
 StepPtr maxPoolStep(Context& context, int layer);
 StepPtr averageStep(Context& context, int layer);

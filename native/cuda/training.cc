@@ -20,6 +20,7 @@ Training::Training(Network& network, const Graph& graph, cudaStream_t stream)
         l.views = aligned(sizeof(StepNumbers));
         l.targets = l.views + aligned(graph.batch() * sizeof(View));
         l.places = l.targets + aligned(graph.targetCount * sizeof(float));
+        l.end = l.places + aligned(graph.batch() * sizeof(PackedPicture));
         return l;
       }()),
       stream_(stream),
@@ -29,11 +30,21 @@ Training::Training(Network& network, const Graph& graph, cudaStream_t stream)
 std::span<uint8_t> Training::reserve(int index, size_t sizeBytes) {
   Slot& slot = slots_[index & 1];
   slot.copied.synchronize();
-  if (!slot.pictures || slot.pictures->sizeBytes() < sizeBytes) {
-    slot.pictures.reset();
+  if (!slot.devicePictures || slot.devicePictures->sizeBytes() < sizeBytes) {
+    slot.done.synchronize();
+    slot.captured.reset();  // it has the old address
+    slot.pictures.reset(), slot.devicePictures.reset();
     slot.pictures = std::make_unique<PinnedMemory>(sizeBytes);
+    slot.devicePictures = std::make_unique<DeviceMemory>(sizeBytes);
   }
   return {reinterpret_cast<uint8_t*>(slot.pictures->data()), slot.pictures->sizeBytes()};
+}
+
+size_t Training::sizeBytes() const {
+  size_t bytes = losses_.sizeBytes() + flags_.sizeBytes();
+  for (const Slot& slot : slots_)
+    bytes += slot.deviceSmall.sizeBytes() + (slot.devicePictures ? slot.devicePictures->sizeBytes() : 0);
+  return bytes;
 }
 
 void Training::check(const PictureStep& step) const {
@@ -44,22 +55,10 @@ void Training::check(const PictureStep& step) const {
   };
   expect("views", graph_.batch(), step.views.size());
   expect("targets", graph_.targetCount, step.targets.size());
-}
-
-/** Device memory as large as the host's. What was captured has the old addresses. */
-void Training::makeRoom(Slot& slot, size_t smallBytes) const {
-  if (!slot.small || slot.small->sizeBytes() < smallBytes) {
-    slot.small.reset();
-    slot.small = std::make_unique<PinnedMemory>(smallBytes + smallBytes / 4);
+  if (step.pictures.size() > static_cast<size_t>(graph_.batch())) {
+    throw Error(Code::invalidInput, "Expected at most " + std::to_string(graph_.batch()) + " `pictures` but received " +
+                                        std::to_string(step.pictures.size()) + ".");
   }
-  const auto follow = [&](std::unique_ptr<DeviceMemory>& device, const std::unique_ptr<PinnedMemory>& host) {
-    if (!host || (device && device->sizeBytes() >= host->sizeBytes())) return;
-    slot.done.synchronize();
-    slot.captured.reset();
-    device.reset();
-    device = std::make_unique<DeviceMemory>(host->sizeBytes());
-  };
-  follow(slot.deviceSmall, slot.small), follow(slot.devicePictures, slot.pictures);
 }
 
 void Training::step(int index, const PictureStep& step, const Adam& adam) {
@@ -79,9 +78,7 @@ void Training::step(int index, const PictureStep& step, const Adam& adam) {
 
 void Training::upload(Slot& slot, const PictureStep& step, const Adam& adam) {
   slot.copied.synchronize();
-  const size_t smallBytes = layout_.places + aligned(step.pictures.size_bytes());
-  makeRoom(slot, smallBytes);
-  char* small = slot.small->data();
+  char* small = slot.small.data();
   const StepNumbers numbers = numbersOf(adam);
   std::memcpy(small, &numbers, sizeof numbers);
   const auto put = [&](size_t at, const auto& list) {
@@ -95,13 +92,13 @@ void Training::upload(Slot& slot, const PictureStep& step, const Adam& adam) {
   size_t used = 0;
   for (const PackedPicture& p : step.pictures) used = std::max(used, p.offset + packedBytes(p.width, p.height));
   if (used > 0) copy(*slot.devicePictures, *slot.pictures, used);
-  copy(*slot.deviceSmall, *slot.small, smallBytes);
+  copy(slot.deviceSmall, slot.small, layout_.places + step.pictures.size_bytes());
   slot.copied.record(copies_);
 }
 
 void Training::run(Slot& slot, const PictureStep& step) {
   Context& c = network_.context();
-  const char* small = slot.deviceSmall->data();
+  const char* small = slot.deviceSmall.data();
   c.pictures = {reinterpret_cast<const uint8_t*>(slot.devicePictures ? slot.devicePictures->data() : nullptr),
                 reinterpret_cast<const PackedPicture*>(small + layout_.places),
                 reinterpret_cast<const View*>(small + layout_.views),
@@ -109,32 +106,46 @@ void Training::run(Slot& slot, const PictureStep& step) {
                 graph_.batch(),
                 graph_.layers[0].shape.h,
                 step.normalization};
-  c.isOnPictures = true;
-  const auto body = [&] {
-    const auto copy = [&](int to, size_t at, size_t bytes) {
-      if (bytes == 0) return;
-      cuda::check(cudaMemcpyAsync(c.buffers.at(to), small + at, bytes, cudaMemcpyDeviceToDevice, stream_),
-                  "copying a step's numbers");
-    };
-    copy(c.numbers, 0, sizeof(StepNumbers));
-    copy(c.targets, layout_.targets, graph_.targetCount * sizeof(float));
-    network_.forward();
-    network_.backward();
-    network_.update();
-  };
-  const bool isSame = std::memcmp(&slot.normalization, &step.normalization, sizeof(Normalization)) == 0;
-  if (!isWarm_) {
-    body();
-    isWarm_ = true;
-  } else {
-    if (!slot.captured || !isSame) {
-      slot.captured.reset();
-      slot.captured.capture(stream_, body);
-      slot.normalization = step.normalization;
-    }
+  const struct OnPictures {
+    explicit OnPictures(Context& context) : context(context) { context.isOnPictures = true; }
+    ~OnPictures() { context.isOnPictures = false; }
+    Context& context;
+  } onPictures(c);
+  if (isWarm_ && isCapturing_) capture(slot, step.normalization);
+  if (isWarm_ && isCapturing_) {
     slot.captured.launch(stream_);
+  } else {
+    body(small);
+    isWarm_ = true;
   }
-  c.isOnPictures = false;
+}
+
+/** Records the slot's step, if that is not done. A plan or library that cannot be recorded still runs. */
+void Training::capture(Slot& slot, const Normalization& normalization) {
+  const bool isSame = std::memcmp(&slot.normalization, &normalization, sizeof normalization) == 0;
+  if (slot.captured && isSame) return;
+  slot.captured.reset();
+  try {
+    slot.captured.capture(stream_, [&] { body(slot.deviceSmall.data()); });
+  } catch (const Error&) {
+    isCapturing_ = false;  // what is wrong with the step itself will be told by running it
+  }
+  slot.normalization = normalization;
+}
+
+/** Enqueues the step whose numbers are at `small` on the device. */
+void Training::body(const char* small) {
+  Context& c = network_.context();
+  const auto copy = [&](int to, size_t at, size_t bytes) {
+    if (bytes == 0) return;
+    cuda::check(cudaMemcpyAsync(c.buffers.at(to), small + at, bytes, cudaMemcpyDeviceToDevice, stream_),
+                "copying a step's numbers");
+  };
+  copy(c.numbers, 0, sizeof(StepNumbers));
+  copy(c.targets, layout_.targets, graph_.targetCount * sizeof(float));
+  network_.forward();
+  network_.backward();
+  network_.update();
 }
 
 /** Losses and flags are overwritten by the next step, so each step's are put aside. */

@@ -33,10 +33,10 @@ function layersOf(name: BackboneName): LayerRecord[] {
 }
 
 /** Plans in a process of its own: cuDNN wants to find a driver when it is opened. */
-async function planned(name: BackboneName, precision: string, device: string) {
-  const graph = join(folder, `${name}-${precision}-${device}.json`);
+async function planned(name: BackboneName, precision: string, device: string, deterministic: boolean) {
+  const graph = join(folder, `${name}-${precision}-${device}-${deterministic}.json`);
   const batch = 66;
-  writeFileSync(graph, JSON.stringify({ layers: layersOf(name), batch, training: true, precision, threads: 1, parts: 3 }));
+  writeFileSync(graph, JSON.stringify({ layers: layersOf(name), batch, training: true, precision, threads: 1, parts: 3, deterministic }));
   const code = `
     const { readFileSync } = require('node:fs');
     const [addon, library, graph, device] = process.argv.slice(1);
@@ -76,12 +76,24 @@ describe.skipIf(driver === undefined)(driver ? 'cuDNN plans, for a GPU that is n
     ),
   );
   test.each(cases)('every graph of a %s in %s on an %s', { timeout: kMinutes * 60_000 }, async (name, precision, device) => {
-    const { gibibytes, count, without } = await planned(name, precision, device);
+    const { gibibytes, count, without } = await planned(name, precision, device, false);
     // In 16 bits each fused graph too, by kernels of the device's own generation: those are asked for as `native`, and have no other plan.
     expect(without).toEqual([]);
     expect(count).toBeGreaterThan(name === 'resnet50' ? 60 : 30);
     expect(gibibytes).toBeGreaterThan(0.5);
   });
+
+  test.each(['h200', 'a100'])(
+    'only sums have no plan on an %s where they have to be in order',
+    { timeout: kMinutes * 60_000 },
+    async (device) => {
+      const { count, without } = await planned('resnet50', 'bf16', device, true);
+      expect(without.filter((key) => !/ (sum|statistics),/.test(key))).toEqual([]);
+      // An A100 has kernels that add up in order, at least in backward.
+      if (device === 'a100') expect(without.filter((key) => / sum,/.test(key))).toEqual([]);
+      expect(count - without.length).toBeGreaterThan(45);
+    },
+  );
 
   test('a ResNet-101 has the shapes of a ResNet-50, and a ResNet-34 those of a ResNet-18', () => {
     expect(shapes('resnet101')).toEqual(shapes('resnet50'));

@@ -68,7 +68,7 @@ class Cells {
 
 // ---- the engine ----
 
-type Method = 'initialize' | 'step' | 'collect' | 'embed' | 'forward' | 'backward' | 'update' | 'read' | 'write' | 'dispose';
+type Method = 'initialize' | 'reserve' | 'step' | 'collect' | 'embed' | 'forward' | 'backward' | 'update' | 'read' | 'write' | 'dispose';
 type Accessor = 'parameters' | 'statistics' | 'sizeBytes' | 'description' | 'choices' | 'state';
 const states = ['ready', 'busy', 'failing', 'failed', 'disposed', 'failed and disposed'] as const;
 type State = (typeof states)[number];
@@ -86,7 +86,7 @@ const always: Row = { ready: 'works', busy: 'works', failing: 'works', failed: '
 const untilDisposed: Row = { ...always, disposed: 'DISPOSED', 'failed and disposed': 'DISPOSED' };
 const engineTable: Record<Method | Accessor, Row> = {
   ...{ initialize: command, step: command, embed: command, forward: command, backward: command, update: command, read: command },
-  ...{ collect: command, choices: always },
+  ...{ reserve: command, collect: command, choices: always },
   ...{ write: command, dispose: always, parameters: untilDisposed, statistics: untilDisposed, sizeBytes: always, description: always },
   state: always,
 };
@@ -98,6 +98,7 @@ const stateNames: Row = {
 
 const calls = (source: NativeSource): Record<Method | Accessor, (engine: NativeEngine) => unknown> => ({
   initialize: (engine) => engine.initialize(1n),
+  reserve: (engine) => engine.reserve(source),
   step: (engine) => engine.step(source, plan, null, plainAugment, adamAt(1)),
   collect: (engine) => engine.collect(),
   embed: (engine) => engine.embed(source, Uint32Array.of(0, 1), 'pool', plainAugment),
@@ -252,6 +253,7 @@ async function checkThrown(cells: Cells): Promise<void> {
 async function checkSource(cells: Cells): Promise<void> {
   const table = {
     fill: { open: 'works', filling: 'works', disposed: 'DISPOSED' },
+    reserve: { open: 'works', filling: 'works', disposed: 'DISPOSED' },
     step: { open: 'works', filling: 'works', disposed: 'DISPOSED' },
     embed: { open: 'works', filling: 'works', disposed: 'DISPOSED' },
     dispose: { open: 'works', filling: 'works', disposed: 'works' },

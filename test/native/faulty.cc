@@ -1,8 +1,10 @@
 // A backend that fails on demand: the plain loops, and before each call the faults that the graph's layer names ask
 // for. A layer named `fault <call> <n> <what>` makes the n-th such call (counted from 1; `n+`: that and every later
 // one) do `what`. Calls: compile read write forward backward update describe sizeBytes; `any` counts all but the last
-// two. What: the name of a comface::Code, or exception, badAlloc, int (throws an int), sleep<ms> (waits, then goes on).
+// two. What: the name of a comface::Code, or exception, badAlloc, int (throws an int), sleep<ms> (waits, then goes
+// on), crowded (outOfMemory if another program of this backend is there).
 //   { op: 'relu', name: 'fault forward 2 deviceFailed', input: 'features' }
+#include <atomic>
 #include <chrono>
 #include <map>
 #include <new>
@@ -47,6 +49,8 @@ std::vector<Fault> faultsOf(const Graph& graph) {
   return faults;
 }
 
+std::atomic<int> programs = 0;
+
 void act(const Fault& fault) {
   if (const auto code = kCodes.find(fault.what); code != kCodes.end()) {
     throw Error(code->second, "A fault on demand in " + fault.call + ".");
@@ -56,6 +60,10 @@ void act(const Fault& fault) {
   if (fault.what == "int") throw 42;
   if (fault.what.starts_with("sleep")) {
     std::this_thread::sleep_for(std::chrono::milliseconds(std::atoll(fault.what.c_str() + 5)));
+    return;
+  }
+  if (fault.what == "crowded") {
+    if (programs > 1) throw Error(Code::outOfMemory, "There is another program.");
     return;
   }
   throw Error(Code::invalidConfig, "Expected a known fault but received `" + fault.what + "`.");
@@ -105,6 +113,10 @@ class Faulty final : public Program {
     }
   }
 
+  const struct Here {
+    Here() { ++programs; }
+    ~Here() { --programs; }
+  } here_;
   std::vector<Fault> faults_;
   mutable std::map<std::string, int64_t> calls_;
   std::unique_ptr<Program> program_;

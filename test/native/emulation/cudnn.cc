@@ -1,13 +1,14 @@
 // A cuDNN 9 for tests where there is no GPU: the backend (graph) API with the real ABI and the real library's refusals,
 // computing by plain loops on the CPU (doubles/). COMFACE_EMULATION_REFUSE makes it refuse more: `fused` graphs of
-// several operations, `all` graphs, and of each graph the plan of the `first` configuration that the heuristics offer;
-// several words with commas between them.
+// several operations, `all` graphs, of each graph the plan of the `first` configuration that the heuristics offer, and
+// to be recorded in a `capture`; several words with commas between them. A handle plans on one thread only.
 #include <cudnn.h>
 
 #include <algorithm>
 #include <cstring>
 #include <functional>
 #include <string>
+#include <thread>
 
 #include "doubles/descriptor.h"
 #include "doubles/engines.h"
@@ -18,6 +19,7 @@
 
 struct cudnnContext {
   cudaStream_t stream = nullptr;
+  std::thread::id planner;  // the thread that finalizes for it; none yet
 };
 
 namespace comface::cuda::emulation {
@@ -196,9 +198,21 @@ void finalizePack(const Body& body) {
   if (ids.size() != pointers.size()) throw Refusal{CUDNN_STATUS_BAD_PARAM, "ids and pointers differ in number"};
 }
 
+/** The real library allows a handle on one thread at a time and does not notice when it is on two. */
+void checkThread(const Body& body) {
+  for (const auto name : {CUDNN_ATTR_OPERATIONGRAPH_HANDLE, CUDNN_ATTR_EXECUTION_PLAN_HANDLE}) {
+    if (!body.has(name)) continue;
+    std::thread::id& planner = given(body.one<cudnnHandle_t>(name), "the handle").planner;
+    if (planner == std::thread::id()) planner = std::this_thread::get_id();
+    if (planner != std::this_thread::get_id())
+      throw Refusal{CUDNN_STATUS_INTERNAL_ERROR, "two threads plan with one handle"};
+  }
+}
+
 void finalize(Body& body) {
   if (body.isFinalized) throw Refusal{CUDNN_STATUS_BAD_PARAM, "the descriptor is finalized already"};
   checkComplete(body);
+  checkThread(body);
   switch (body.type) {
     case CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR:
       finalizeDevice(body);
@@ -280,6 +294,10 @@ void execute(const cudnnContext& handle, const Body& plan, const Body& pack) {
     throw Refusal{CUDNN_STATUS_BAD_PARAM, "not an execution plan and a variant pack"};
   if (!plan.isFinalized || !pack.isFinalized)
     throw Refusal{CUDNN_STATUS_BAD_PARAM_NOT_FINALIZED, "plan or variant pack not finalized"};
+  cudaStreamCaptureStatus capturing{};
+  cudaStreamIsCapturing(handle.stream, &capturing);
+  if (isToRefuse("capture") && capturing != cudaStreamCaptureStatusNone)
+    throw Refusal{CUDNN_STATUS_EXECUTION_FAILED, "COMFACE_EMULATION_REFUSE has `capture`"};
   const int capability = capabilityOfPlan(plan);
   if (capability != currentCapability())
     throw Refusal{CUDNN_STATUS_NOT_SUPPORTED_ARCH_MISMATCH, "the plan is for another device"};
@@ -299,7 +317,7 @@ void execute(const cudnnContext& handle, const Body& plan, const Body& pack) {
     if (!isThere(*graph, pointers) || !requireDevice(workspace, workspaceSize, "cuDNN's workspace")) return;
     for (auto& [id, bytes] : byValue) pointers[id] = bytes.data();
     std::memset(workspace, 0xff, workspaceSize);  // NaN, before and after: whoever shares it, shows
-    evaluate(*graph, engine.tensorCores, pointers);
+    evaluate(*graph, engine.tensorCores, engine.addsInAnyOrder(), pointers);
     std::memset(workspace, 0xff, workspaceSize);
   });
   if (status != cudaSuccess) throw Refusal{CUDNN_STATUS_EXECUTION_FAILED, "the stream takes no work"};

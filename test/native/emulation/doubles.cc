@@ -208,6 +208,13 @@ class Bench {
     return id;
   }
   Numbers& at(Id id) { return *memory_.at(id); }
+  /** For sums, which are added to it. */
+  Id startingAt(float value, int64_t channels) {
+    const Id id = real(CUDNN_DATA_FLOAT, {1, channels, 1, 1}, false);
+    for (int64_t i = 0; i < channels; ++i) at(id).set(i, value);
+    at(id).upload();
+    return id;
+  }
   /** N C H W of a tensor whose channels lie side by side. */
   double at(Id id, Dims dims, int64_t n, int64_t c, int64_t h, int64_t w) {
     return at(id).at(((n * dims[2] + h) * dims[3] + w) * dims[1] + c);
@@ -308,14 +315,13 @@ void testStatistics() {
     Bench bench;
     const Id x = bench.real(type, kFused.x, true), w = bench.real(type, kFused.w, true),
              inside = bench.g.virtualTensor(CUDNN_DATA_FLOAT, kFused.y);
-    const Id y = bench.real(type, kFused.y, false), sum = bench.real(CUDNN_DATA_FLOAT, {1, 24, 1, 1}, false),
-             squares = bench.real(CUDNN_DATA_FLOAT, {1, 24, 1, 1}, false);
+    const Id y = bench.real(type, kFused.y, false), sum = bench.startingAt(0, 24), squares = bench.startingAt(3, 24);
     bench.g.statistics(inside, sum, squares);
     bench.g.pointwise(CUDNN_POINTWISE_IDENTITY, inside, 0, y);
     bench.g.forward(x, w, inside, 1, 1);
     if (!bench.run("statistics", false)) return;
     const auto wanted = convolve(0, kFused, bench.at(x), bench.at(w));
-    std::vector<double> sums(24), squared(24);
+    std::vector<double> sums(24), squared(24, 3);
     for (size_t i = 0; i < wanted.size(); ++i) sums[i % 24] += wanted[i], squared[i % 24] += wanted[i] * wanted[i];
     expectNear("statistics' output", bench.at(y), wanted, halfStep(type) * 1.001, 1e-12);
     expectNear("sums", bench.at(sum), sums, 1e-6, 2e-5);
@@ -332,8 +338,7 @@ void testBackwardSums() {
            other = bench.real(type, kFused.x, true);
   const Id y = bench.real(type, kFused.x, true), x = bench.real(type, kFused.x, true),
            out = bench.real(type, kFused.x, false);
-  const Id sum = bench.real(CUDNN_DATA_FLOAT, {1, 16, 1, 1}, false),
-           product = bench.real(CUDNN_DATA_FLOAT, {1, 16, 1, 1}, false);
+  const Id sum = bench.startingAt(5, 16), product = bench.startingAt(0, 16);
   const auto inside = [&] { return g.virtualTensor(CUDNN_DATA_FLOAT, kFused.x); };
   const Id dx = inside(), added = inside(), d = inside(), multiplied = inside();
   g.backwardData(dy, w, dx, 1, 1);
@@ -345,7 +350,7 @@ void testBackwardSums() {
   g.sum(multiplied, product);
   if (!bench.run("backward sums", false)) return;
   auto wanted = convolve(1, kFused, bench.at(dy), bench.at(w));
-  std::vector<double> sums(16), products(16);
+  std::vector<double> sums(16, 5), products(16);
   for (size_t i = 0; i < wanted.size(); ++i) {
     wanted[i] = bench.at(y).at(i) > 0 ? wanted[i] + bench.at(other).at(i) : 0;
     sums[i % 16] += wanted[i];

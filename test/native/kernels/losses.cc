@@ -356,7 +356,7 @@ struct AdamRun {
     Values<LossScale> scale(1);
     scale.write({{lossScale, 0}});
     Values<double> losses(2);
-    Floats weights({0.5, 2}), factors(2);
+    Floats weights({0.5, 2}), factors({0, 0});
     const Values<char> scratch(adamScratch(count));
     std::vector<char> all;
     const AdamArgs args = {values, first, second, gradients, count,   nullptr, numbers,

@@ -189,9 +189,12 @@ std::vector<Engine> fused(const Graph& graph, int capability) {
   checkPrologue(pattern);
   checkEpilogue(pattern);
   if (capability >= 90 && isConvolutionWithStatistics(pattern)) return {{22, "", true, false}};
-  const Engine own{4, kernelName("sm90", pattern.convolution), true, true},
-      older{7, kernelName("sm80", pattern.convolution), true, true};
-  if (capability < 90 || !isOwnGeneration(pattern)) return {older, {8, older.kernel + "_scalar", true, true}};
+  const Engine own{4, kernelName("fort_native_sm90", pattern.convolution), true, true},
+      older{7, kernelName("fort_native_sm80", pattern.convolution), true, true},
+      oldest{1, kernelName("cutlass_sm80", pattern.convolution), true, true};
+  const auto isOrdered = [](const Operation* each) { return each->kind == Kind::reduction && each->isOrdered; };
+  if (std::any_of(pattern.after.begin(), pattern.after.end(), isOrdered)) return {oldest};
+  if (capability < 90 || !isOwnGeneration(pattern)) return {older, oldest};
   const bool isSmall = pattern.convolution.kind == Kind::forward && pattern.output().dims[1] <= 16;
   return isSmall ? std::vector{older, own} : std::vector{own, older};
 }

@@ -11,6 +11,8 @@ struct Engine {
   std::string kernel;
   bool tensorCores = true;  // fp32 operands then lose 13 bits (TF32)
   bool compiles = false;    // at run time
+  /** Adds sums to what is in memory, in any order: what the names of cuDNN 9.24's kernels tell. */
+  bool addsInAnyOrder() const { return kernel.find("cutlass_sm") == std::string::npos; }
 };
 
 /** The heuristics' answer, best first. `capability`: compute capability times ten. Throws a Refusal where cuDNN has

@@ -180,6 +180,9 @@ std::shared_ptr<const Graph> reduction(const Body& body) {
   const Tensor y = single.write(body, CUDNN_ATTR_OPERATION_REDUCTION_YDESC);
   for (size_t i = 0; i < 4; ++i)
     require(y.dims[i] == x.dims[i] || y.dims[i] == 1, CUDNN_STATUS_BAD_PARAM, "a reduction's output does not fit");
+  const Body& how = body.part(CUDNN_ATTR_OPERATION_REDUCTION_DESC);
+  single.operation.isOrdered =
+      how.has(CUDNN_ATTR_REDUCTION_IS_DETERMINISTIC) && how.one<bool>(CUDNN_ATTR_REDUCTION_IS_DETERMINISTIC);
   return single.done();
 }
 

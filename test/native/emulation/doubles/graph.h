@@ -46,6 +46,7 @@ struct Operation {
   std::array<int64_t, 2> pad{}, stride{}, dilation{};
   /** Convolutions: y = alpha conv + beta y. Pointwise: of x and of b. */
   double alpha = 1, beta = 0;
+  bool isOrdered = false;  // a reduction that has to be the same each time
 
   bool isConvolution() const {
     return kind == Kind::forward || kind == Kind::backwardData || kind == Kind::backwardFilter;
