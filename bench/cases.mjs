@@ -1,6 +1,7 @@
 // @ts-check
 // The table of cases. `prepare` makes one ready and checks that it computes the right thing; only then `run` is timed, again and again.
 import { strict as assert } from 'node:assert';
+import { sparesOf } from '../dist/data/pairs.js';
 import { Model } from '../dist/model.js';
 import { comfaceGraph } from '../dist/models/heads.js';
 import { backbone, embeddingWidth } from '../dist/models/resnet.js';
@@ -50,7 +51,9 @@ async function trainer(config, wanted, { threads, device }, { chunks = 1, determ
   const graph = { layers, batch: 3 * config.pairs, parts: 3, chunks, deterministic, training: true, precision, threads };
   const engine = await native().module.createEngine(library, graph);
   await engine.initialize(1n);
-  return { engine, precision, facts: { precision, engine: engine.description, sizeBytes: engine.sizeBytes } };
+  // Asked at the end: only steps show how they run.
+  const facts = () => ({ precision, engine: engine.description, sizeBytes: engine.sizeBytes });
+  return { engine, precision, facts };
 }
 
 /** @param {readonly number[]} actual @param {readonly number[]} expected @param {number} tolerance relative */
@@ -78,6 +81,7 @@ function training(name, size, pairs, wanted, { width = 64, ...how } = {}) {
     const source = native().module.openFiles(manifest.files, size, config.loaderThreads, size);
     /** @param {import('../dist/native.js').NativeEngine} engine */
     const lossesOf = async (engine) => {
+      await engine.reserve(source, config.pairs + sparesOf(config));
       const { losses, broken } = await engine.step(source, planAt(1), null, config.augment, adamOf(config, 1));
       losses.push(...(await engine.collect()).losses);
       assert(broken.length === 0 && losses.length === 2 && losses.every(Number.isFinite), `finite losses, no broken picture: ${losses}`);
@@ -102,7 +106,7 @@ function training(name, size, pairs, wanted, { width = 64, ...how } = {}) {
     };
     // Memory is planned before the first step, so the process must not grow while it trains.
     const growth = () => (settled > 0 && step > 2 * kSettleSteps ? process.memoryUsage().rss - settled : null);
-    const more = () => ({ ...facts, loaderThreads: config.loaderThreads, rssGrowthBytes: growth(), stepsPerRun: steps });
+    const more = () => ({ ...facts(), loaderThreads: config.loaderThreads, rssGrowthBytes: growth(), stepsPerRun: steps });
     return { run, items: steps * 3 * pairs, checked: `losses of step 1 ${nearness(tolerance)} a second engine in fp32`, facts: more };
   };
 }
@@ -127,7 +131,7 @@ async function engineStep(setting) {
     await engine.backward();
     await engine.update(adamOf(config, step));
   };
-  return { run, items: 96, checked: `losses ${nearness(tolerance)} a second engine in fp32`, facts: () => facts };
+  return { run, items: 96, checked: `losses ${nearness(tolerance)} a second engine in fp32`, facts };
 }
 
 /** The end of the projection head with the loss: the linear layer is there for its gradient, which can be read. Buffers grow with the rows, not

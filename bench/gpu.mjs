@@ -2,8 +2,9 @@
 // Everything that only a GPU can show, in one run: does it compute what the CPU computes, are the kernels clean, how fast is it beside PyTorch.
 // Writes <device>.json and <device>.md after each stage, so that what was measured stays when a later stage is cut off. Stages of an earlier call
 // that this one leaves alone are kept, where commit and device are the same: a GPU that is lent for minutes can be used in several calls.
-//   npm run gpu -- [--out FOLDER] [--only STAGE,...] [--minutes N] [--quick]     in a bare place: node bench/gpu.mjs ...
-// Stages: build, tests, bench, kernels, peers, sanitizer. It needs no network and no npm; without the tools to build it takes what is built.
+//   npm run gpu -- [--out FOLDER] [--only STAGE,...] [--built] [--minutes N] [--quick]     in a bare place: node bench/gpu.mjs --built ...
+// Stages: build, tests, bench, kernels, peers, sanitizer. It needs no network and no npm.
+// --built: what is built is of this commit, so that the place needs nothing to build with.
 // --quick: a case or two of each stage, to see whether it runs.
 import { spawn } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -11,7 +12,7 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { keepEarlier, markdown } from './gpureport.mjs';
+import { dropStage, keepEarlier, markdown, put } from './gpureport.mjs';
 
 /**
  * @typedef {{ name: string, seconds: number, outcome: string, tail?: string }} Stage outcome: done, failed, cut off, or why it was left out.
@@ -33,7 +34,8 @@ const root = fileURLToPath(new URL('..', import.meta.url));
 const { values: options } = parseArgs({
   options: {
     out: { type: 'string', default: join(root, 'docs/gpu') },
-    only: { type: 'string', default: 'build,tests,bench,kernels,peers,sanitizer' },
+    only: { type: 'string' },
+    built: { type: 'boolean', default: false },
     minutes: { type: 'string', default: '8.5' },
     quick: { type: 'boolean', default: false },
   },
@@ -75,6 +77,19 @@ function run(program, args, { seconds = secondsLeft(), env = {}, isShown = false
       done({ status: isLate ? 'cut off' : (signal ?? status), out, text });
     });
   });
+}
+
+/** What an earlier call did not come to goes first. @param {readonly string[]} cases @param {(name: string) => boolean} isThere */
+const newFirst = (cases, isThere) => [...cases].sort((a, b) => Number(isThere(a)) - Number(isThere(b)));
+
+/** @param {Report} report @param {string} words */
+function isMeasured(report, words) {
+  const batch = Number(/--batch (\d+)/.exec(words)?.[1]);
+  const precision = /--precision (\S+)/.exec(words)?.[1] ?? 'bf16';
+  const ways = /--ways (\S+)/.exec(words)?.[1]?.split(',') ?? ['eager'];
+  const isRow = (/** @type {string} */ way) => (/** @type {PeerTime} */ row) =>
+    words.startsWith(`${row.case} `) && row.batch === batch && row.precision === precision && row.way.split(',')[0] === way;
+  return ways.every((way) => report.peers.some(isRow(way)));
 }
 
 const jsonLines = (/** @type {string} */ text) =>
@@ -157,6 +172,20 @@ const kernelCases = isQuick
       ...[802816, 3211264].map((rows) => `norm ${rows}`),
     ];
 
+/** One at a time, so that what ended stays when time does; what shows most first. @type {[file: string, names: string][]} */
+const testCalls = isQuick
+  ? [['figures/cuda.test', '^N4 each op in fp16']]
+  : [
+      ['figures/kernels.test', ''],
+      ['test/cuda.test', ''],
+      ['figures/cuda.test', '^N4 whole'],
+      ['figures/cuda.test', '^N4 each op in bf16'],
+      ['cudatrain.test', ''],
+      ['figures/golden.test', ''],
+      ['figures/cuda.test', '^N4 each op in fp32'],
+      ['figures/cuda.test', '^N4 each op in fp16'],
+    ];
+
 const benchCases = isQuick
   ? ['train/resnet18-32-narrow']
   : [
@@ -188,21 +217,20 @@ const peerCases = isQuick
 
 /** @type {Record<string, (report: Report) => Promise<{ status: number | string | null, text: string }>>} */
 const stages = {
-  async build() {
-    const built = await run(process.execPath, ['native/build.mjs', '--gpu']);
-    if (built.status === 0) return built;
-    const wanted = ['libcomface_cuda.so', 'gpu/gpu-kernels'].map((file) => join(root, 'build/Release', file));
-    if (!wanted.every(existsSync)) return built;
-    return { status: 'left out: it does not build here, so what was built before is used', text: built.text };
+  build: () => run(process.execPath, ['native/build.mjs', '--gpu']),
+  async tests(report) {
+    let failed = '';
+    for (const [file, names] of testCalls) {
+      if (secondsLeft() < 10) return { status: 'cut off', text: `${failed}not begun: ${file} ${names}` };
+      const { status, text } = await test(report, 'tests', [file], names);
+      if (status !== 0) failed += `${file} ${names}: ${status}\n${text.slice(-1500)}\n`;
+    }
+    return { status: failed === '' ? 0 : 1, text: failed };
   },
-  tests: (report) =>
-    isQuick
-      ? test(report, 'tests', ['figures/cuda.test'], '^N4 each op in fp16')
-      : test(report, 'tests', ['cuda.test', 'cudatrain.test', 'figures/kernels.test', 'figures/golden.test'], '^(?!N5)'),
   async bench(report) {
     const file = join(work, 'bench.jsonl');
     const failed = [];
-    for (const name of benchCases) {
+    for (const name of newFirst(benchCases, (each) => report.bench.some((row) => row.name === each))) {
       if (secondsLeft() < 20) return { status: 'cut off', text: failed.join('\n') };
       const { status, text } = await run(process.execPath, [
         'bench/run.mjs',
@@ -214,7 +242,7 @@ const stages = {
         ...(isQuick ? ['--quick'] : []),
       ]);
       console.log(text.trim().split('\n').at(-1));
-      if (status === 0) report.bench.push(...jsonLines(readFileSync(file, 'utf8')));
+      if (status === 0) put(report.bench, jsonLines(readFileSync(file, 'utf8')), (row) => row.name);
       else failed.push(`${name}: ${status}\n${text.slice(-1500)}`);
     }
     return { status: failed.length === 0 ? 0 : 1, text: failed.join('\n') };
@@ -223,9 +251,11 @@ const stages = {
     const program = `${process.env.COMFACE_GPU_PROGRAMS ?? join(root, 'build/Release/gpu/gpu-')}kernels`;
     const failed = [];
     for (const words of kernelCases) {
-      const { status, out, text } = await run(program, [...words.split(' '), '--seconds', isQuick ? '0.01' : '0.5'], { seconds: 60 });
+      if (secondsLeft() < 3) return { status: 'cut off', text: failed.join('\n') };
+      const seconds = Math.min(60, secondsLeft());
+      const { status, out, text } = await run(program, [...words.split(' '), '--seconds', isQuick ? '0.01' : '0.5'], { seconds });
       console.log(text.trim());
-      if (status === 0) report.kernels.push(...jsonLines(out));
+      if (status === 0) put(report.kernels, jsonLines(out), (row) => `${row.case} ${row.size} ${row.precision}`);
       else failed.push(`${words}: ${status}\n${text.slice(-500)}`);
     }
     return { status: failed.length === 0 ? 0 : 1, text: failed.join('\n') };
@@ -234,11 +264,11 @@ const stages = {
     if (report.device.torch === 'not there') return { status: 'left out: python3 has no torch', text: '' };
     const device = report.isEmulated ? ['--device', 'cpu'] : [];
     let text = '';
-    for (const words of peerCases) {
+    for (const words of newFirst(peerCases, (each) => isMeasured(report, each))) {
       if (secondsLeft() < 15) return { status: 'cut off', text };
       const peer = await run('python3', ['bench/peers/peers.py', ...words.split(' '), ...device]);
       console.log(peer.out.trim());
-      report.peers.push(...jsonLines(peer.out));
+      put(report.peers, jsonLines(peer.out), (row) => `${row.case} ${row.batch} ${row.precision} ${row.way}`);
       if (peer.status !== 0) text += `${words}: ${peer.status}\n${peer.text.slice(-1500)}\n`;
     }
     return { status: text === '' ? 0 : 1, text };
@@ -250,7 +280,7 @@ const stages = {
 const most = { build: 240, tests: 150, bench: 130, kernels: 45, peers: 110, sanitizer: 70 };
 
 const kNoTime = 'left out: no time';
-const wanted = options.only.split(',');
+const wanted = (options.only ?? Object.keys(stages).join(',')).split(',').filter((name) => !(options.built && name === 'build'));
 const unknown = wanted.filter((name) => !Object.hasOwn(stages, name));
 if (unknown.length > 0 || !(Number(options.minutes) > 0)) {
   console.error(
@@ -261,7 +291,7 @@ if (unknown.length > 0 || !(Number(options.minutes) > 0)) {
 const report = await begin();
 mkdirSync(resolve(options.out), { recursive: true });
 const place = join(resolve(options.out), report.device.name.replace(/[^\w.-]+/g, '-').toLowerCase());
-keepEarlier(report, readJson(`${place}.json`), wanted);
+keepEarlier(report, readJson(`${place}.json`));
 const order = Object.keys(stages);
 const write = () => {
   report.stages.sort((a, b) => order.indexOf(a.name) - order.indexOf(b.name));
@@ -270,9 +300,11 @@ const write = () => {
 };
 for (const name of wanted) {
   if (secondsUntil(end) < 10) {
+    dropStage(report, name);
     report.stages.push({ name, seconds: 0, outcome: kNoTime });
     continue;
   }
+  dropStage(report, name);
   const from = Date.now();
   const share = wanted.length > 1 ? from + 1000 * most[/** @type {keyof typeof most} */ (name)] : end;
   stageEnd = Math.min(share, end - 5000);

@@ -89,20 +89,29 @@ function kernels(report) {
   });
 }
 
-/**
- * Takes over what an earlier call of the same code on the same device measured in stages that this one leaves alone.
- * @param {Report} report @param {Report | undefined} earlier @param {readonly string[]} wanted
- */
-export function keepEarlier(report, earlier, wanted) {
+/** Takes over what earlier calls of the same code on the same device measured. @param {Report} report @param {Report | undefined} earlier */
+export function keepEarlier(report, earlier) {
   const isKnown = /^[0-9a-f]+$/.test(report.commit) && earlier?.commit === report.commit;
   if (!isKnown || !isDeepStrictEqual(earlier.device, report.device) || earlier.isQuick !== report.isQuick) return;
-  const isKept = (/** @type {{ stage: string }} */ { stage }) => !wanted.includes(stage);
-  report.stages = earlier.stages.filter(({ name }) => isKept({ stage: name }));
-  report.tests = earlier.tests.filter(isKept);
-  report.figures = earlier.figures.filter(isKept);
-  if (!wanted.includes('bench')) report.bench = earlier.bench;
-  if (!wanted.includes('kernels')) report.kernels = earlier.kernels;
-  if (!wanted.includes('peers')) report.peers = earlier.peers;
+  const { stages, tests, figures, bench, kernels, peers } = earlier;
+  Object.assign(report, { stages, tests, figures, bench, kernels, peers });
+}
+
+/** Forgets what a stage said that begins again; times stay until there are newer ones. @param {Report} report @param {string} name */
+export function dropStage(report, name) {
+  const isOther = (/** @type {{ stage: string }} */ { stage }) => stage !== name;
+  report.stages = report.stages.filter((stage) => stage.name !== name);
+  report.tests = report.tests.filter(isOther);
+  report.figures = report.figures.filter(isOther);
+}
+
+/** Adds rows; one of the same key is replaced. @template T @param {T[]} list @param {readonly T[]} rows @param {(row: T) => string} keyOf */
+export function put(list, rows, keyOf) {
+  for (const row of rows) {
+    const at = list.findIndex((each) => keyOf(each) === keyOf(row));
+    if (at >= 0) list[at] = row;
+    else list.push(row);
+  }
 }
 
 /** @param {Report} report */

@@ -87,8 +87,9 @@ export interface NativeEngine {
   readonly choices: string;
   readonly state: 'ready' | 'busy' | 'failed' | 'disposed';
   initialize(seed: bigint): Promise<void>;
-  /** Plans the memory of whole steps on the source's pictures, where the device makes the views. Without it the first steps do. Rejects with OUT_OF_MEMORY. */
-  reserve(source: NativeSource): Promise<void>;
+  /** Plans the memory of whole steps on the source's pictures, where the device makes the views, for plans of so many rows. Without it the first steps do.
+   * Rejects with OUT_OF_MEMORY. */
+  reserve(source: NativeSource, rows: number): Promise<void>;
   step(source: NativeSource, plan: NativePlan, next: NativePlan | null, augment: NativeAugment, adam: NativeAdam): Promise<NativeStep>;
   /**
    * Waits for the steps whose losses step() did not tell, if any: at most 1,024, then step() waits itself.

@@ -174,15 +174,15 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
          InstanceMethod<&E::dispose>("dispose")});
   }
   /** Whoever disposes of an engine and asks for another has its memory. */
-  static std::unique_ptr<Engine> made(const std::string& library, const Graph& graph,
-                                      const std::atomic<bool>& stopping) {
+  template <class F>
+  static auto withRoom(const std::atomic<bool>& stopping, const F& take) {
     const int64_t before = Leaving::gone();
     try {
-      return std::make_unique<Engine>(library, graph);
+      return take();
     } catch (const Error& e) {
       if (e.code != Code::outOfMemory || !Leaving::wait(before, stopping)) throw;
     }
-    return std::make_unique<Engine>(library, graph);
+    return take();
   }
   /** Compiles on the engine's own thread; resolves with the object. */
   static Napi::Value create(const Napi::CallbackInfo& info) {
@@ -194,7 +194,7 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
       auto host = std::make_shared<EngineHost>(environment.reaper());
       environment.add(host->worker);
       const auto make = [at = std::weak_ptr(host), raw = host.get(), library, graph]() -> Convert {
-        raw->engine = made(library, graph, raw->worker->stopping());
+        raw->engine = withRoom(raw->worker->stopping(), [&] { return std::make_unique<Engine>(library, graph); });
         raw->description = raw->engine->program().describe();
         raw->choices = raw->engine->program().choices();
         raw->sizeBytes = raw->engine->program().sizeBytes();
@@ -276,8 +276,10 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
   Napi::Value reserve(const Napi::CallbackInfo& info) {
     return guarded(info.Env(), [&] {
       auto source = SourceObject::from(info[0]).get();
-      return enqueue(info, [source, host = std::weak_ptr(host_)](Engine& engine) {
-        return [host, bytes = engine.reserve(*source)](Napi::Env env) -> Napi::Value {
+      const int rows = integerOf(info[1], "rows", 1, 1 << 24);
+      return enqueue(info, [source, rows, host = std::weak_ptr(host_), raw = host_.get()](Engine& engine) {
+        const size_t bytes = withRoom(raw->worker->stopping(), [&] { return engine.reserve(*source, rows); });
+        return [host, bytes](Napi::Env env) -> Napi::Value {
           if (const auto at = host.lock(); at && !at->disposed) {
             const auto more = static_cast<int64_t>(bytes) - static_cast<int64_t>(at->sizeBytes);
             Napi::MemoryManagement::AdjustExternalMemory(env, more);

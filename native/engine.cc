@@ -184,11 +184,12 @@ void Engine::discardPrefetch() {
   pendingSource_.reset();  // a prefetch that could not be posted left it
 }
 
-size_t Engine::reserve(const Source& source) {
+size_t Engine::reserve(const Source& source, size_t rows) {
   discardPrefetch();
   PictureSteps* steps = program_->pictureSteps();
   if (!steps) return program_->sizeBytes();
-  const size_t pairs = graph_.batch() / graph_.parts, bytes = 2 * pairs * source.pictureBytes();
+  const int pairs = graph_.batch() / graph_.parts;
+  const size_t bytes = mostPictures(pairs, rows) * source.pictureBytes();
   const size_t before = program_->sizeBytes();
   try {
     for (int slot = 0; slot < 2; ++slot) pictures_[slot].memory = steps->reserve(slot, bytes);
@@ -197,7 +198,8 @@ size_t Engine::reserve(const Source& source) {
     const auto mebibytes = [](size_t count) { return std::to_string(count >> 20) + " MiB"; };
     throw Error(e.code, "The pictures of two steps of " + std::to_string(pairs) + " pairs need " +
                             mebibytes(2 * bytes) + " of device memory beside the network's " + mebibytes(before) +
-                            ", and there is less (" + e.what() + "): ask for fewer pairs or smaller pictures.");
+                            ", and as much pinned memory; there is less (" + e.what() +
+                            "): ask for fewer pairs or smaller pictures.");
   }
   return program_->sizeBytes();
 }

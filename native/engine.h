@@ -59,9 +59,9 @@ class Engine : public Counted<Engine> {
    * running statistic is not finite. Where the backend need not be waited for, the losses and that error are left to
    * collect(). */
   StepResult step(const std::shared_ptr<Source>& source, const Plan& plan, const Plan* next, const Adam& adam);
-  /** Makes room for any batch of `source`'s pictures, where the backend makes the views itself, so that no step has to;
-   * returns the bytes of everything then. Throws outOfMemory. */
-  size_t reserve(const Source& source);
+  /** Makes room for the pictures of any plan of so many rows, spares included, where the backend makes the views
+   * itself, so that no step has to; returns the bytes of everything then. Throws outOfMemory. */
+  size_t reserve(const Source& source, size_t rows);
   /** Waits for the steps whose losses step() did not tell, if any. */
   CollectedSteps collect();
   /** Value of `layer` for each sample, in chunks of the graph's batch. Throws disposed between two when `stopping`. */

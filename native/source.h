@@ -49,7 +49,10 @@ struct PictureBatch {
 };
 
 /** Most pictures that a batch of this plan can have. A broken pair leaves at most one good picture behind. */
-inline size_t mostPictures(const Plan& plan) { return plan.augment ? plan.pairs + plan.x.size() : plan.pairs; }
+inline size_t mostPictures(int pairs, size_t rows) { return pairs + rows; }
+inline size_t mostPictures(const Plan& plan) {
+  return plan.augment ? mostPictures(plan.pairs, plan.x.size()) : plan.pairs;
+}
 
 /** The draws of view `view` (0: x~_i, 1: x~_N+i, 2: y~_i) of the pair in `slot`. */
 inline ViewKey keyOf(const Plan& plan, int slot, uint32_t view) {

@@ -50,7 +50,7 @@ function openSource(): NativeSource {
 /** Every method with arguments that are right. */
 const calls = (source: NativeSource): Record<string, (engine: NativeEngine) => Promise<unknown>> => ({
   initialize: (engine) => engine.initialize(1n),
-  reserve: (engine) => engine.reserve(source),
+  reserve: (engine) => engine.reserve(source, 4),
   step: (engine) => engine.step(source, plan, null, plainAugment, adamAt(1)),
   embed: (engine) => engine.embed(source, Uint32Array.of(0, 1), 'avgpool', plainAugment),
   forward: (engine) => engine.forward(images, targets),

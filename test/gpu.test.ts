@@ -5,7 +5,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
 import type { Report } from '../bench/gpu.mjs';
-import { keepEarlier, markdown } from '../bench/gpureport.mjs';
+import { dropStage, keepEarlier, markdown, put } from '../bench/gpureport.mjs';
 import { cudaBackend, isOnGpu, noCuda } from './cuda.ts';
 import { machine } from './native/cuda/machine.ts';
 import { temporaryFolder } from './support.ts';
@@ -50,18 +50,35 @@ describe('the report', () => {
     expect(text).toMatch(/\| augment 256 fp32 .* 25 % of the copy, aim 50 missed .* 1,000 views\/s: 768.0x, floor 10 reached \|/);
   });
 
-  test('keeps stages of an earlier call of the same code on the same device, and of no other', () => {
+  test('keeps what earlier calls of the same code on the same device measured, and of no other', () => {
     const again = reportOf({});
-    keepEarlier(again, earlier, ['kernels', 'bench']);
-    expect(again).toEqual({ ...earlier, stages: [done('tests'), done('peers')], kernels: [] });
+    keepEarlier(again, earlier);
+    expect(again).toEqual(earlier);
     for (const change of [{ commit: '9876543210ab' }, { device: { ...device, driver: '590.2' } }, { isQuick: true }]) {
       const other = reportOf(change);
-      keepEarlier(other, earlier, ['kernels']);
+      keepEarlier(other, earlier);
       expect(other).toEqual(reportOf(change));
     }
     const changed = reportOf({ commit: '0123456789ab and changes' });
-    keepEarlier(changed, { ...earlier, commit: changed.commit }, ['kernels']);
+    keepEarlier(changed, { ...earlier, commit: changed.commit });
     expect(changed.tests).toEqual([]);
+  });
+
+  test('a stage that begins again forgets its outcome and tests, and its times one by one', () => {
+    const again = reportOf({});
+    keepEarlier(again, structuredClone(earlier));
+    dropStage(again, 'tests');
+    dropStage(again, 'kernels');
+    expect([again.stages, again.tests]).toEqual([[done('peers')], []]);
+    const faster = { ...kernel, case: 'infonce', size: 2048, medianMs: 0.5 };
+    put(again.kernels, [faster, { ...faster, size: 65536 }], (row) => `${row.case} ${row.size}`);
+    expect(again.kernels.map(({ size, medianMs }) => [size, medianMs])).toEqual([
+      [1e9, 0.25],
+      [2048, 0.5],
+      [8192, 1],
+      [256, 1],
+      [65536, 0.5],
+    ]);
   });
 });
 

@@ -4,7 +4,7 @@ import { arch, availableParallelism, cpus, platform } from 'node:os';
 import { join } from 'node:path';
 import { designOf, type TrainConfig } from '../config.js';
 import type { Manifest } from '../data/manifest.js';
-import { PairSampler, splitSubjects } from '../data/pairs.js';
+import { PairSampler, sparesOf, splitSubjects } from '../data/pairs.js';
 import { ComFaceError, show } from '../errors.js';
 import { comfaceGraph } from '../models/heads.js';
 import { backbone, embeddingWidth } from '../models/resnet.js';
@@ -82,9 +82,11 @@ export async function begin(
   const { engine, device, precision, fallback, info: environment } = await makeEngine(config, found?.info.choices);
   open.engine = engine;
   open.source = native().module.openFiles(manifest.files, config.size, config.loaderThreads, manifest.size);
-  await engine.reserve(open.source);
+  await engine.reserve(open.source, config.pairs + sparesOf(config));
   const info = { ...environment, config, dataHash: manifest.hash, seed: config.seed, pictures: sampler.pictures };
   if (found) {
+    // What was not repeatable once is not by going on otherwise.
+    if (found.info.repeatable === kInAnyOrder) info.repeatable = kInAnyOrder;
     checkSame(found, info, warnings);
     await writeState(engine, found.weights, found.optimizer, precision === 'fp16');
   } else {

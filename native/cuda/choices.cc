@@ -62,10 +62,7 @@ void saveChoices(const std::string& target, const Choices& choices) noexcept {
     if (folder().empty()) return;
     Choices all = loadChoices(target);
     const size_t before = all.size();
-    // That there is no plan may have been a moment's trouble, such as a lack of memory: it is asked again.
-    for (const auto& [key, choice] : choices) {
-      if (choice != kNoPlan) all.emplace(key, choice);
-    }
+    all.insert(choices.begin(), choices.end());
     if (all.size() == before) return;
     std::filesystem::create_directories(folder());
     const auto file = fileOf(target);

@@ -31,7 +31,7 @@ int64_t numberIn(const std::string& json, const char* name) {
 
 std::string nameIn(const std::string& json) {
   const size_t at = json.find("\"deviceName\":\"");
-  if (at == std::string::npos) return "an unnamed device";
+  if (at == std::string::npos) return "a device of version " + std::to_string(numberIn(json, "deviceVer"));
   const size_t start = at + std::strlen("\"deviceName\":\"");
   return json.substr(start, json.find('"', start) - start);
 }

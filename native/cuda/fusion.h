@@ -130,13 +130,20 @@ class Plan {
   std::string choice_;
 };
 
+/** What is planned. `native`: only by kernels of the device's own generation (an H200 also runs those of an A100,
+ * slower). */
+struct Wanted {
+  Operations operations;
+  bool native;
+};
+
 /**
- * The first plan that the heuristics' list offers and that finalizes, or null. `native`: only one whose kernels are of
- * the device's own generation (an H200 also runs those of an A100, slower).
+ * The first plan that the heuristics' list offers, that finalizes and that is what is wanted, or null. `isDefinite`
+ * then: there were plans, and none was that; else it may have been a moment's trouble.
  */
-std::unique_ptr<Plan> makePlan(const Target& target, const Operations& operations, Exactness exactness, bool native);
-/** The plan that a choice names, or null if cuDNN does not take it. */
-std::unique_ptr<Plan> planOf(const Target& target, const Operations& operations, const std::string& choice);
+std::unique_ptr<Plan> makePlan(const Target& target, const Wanted& wanted, Exactness exactness, bool* isDefinite);
+/** The plan that a choice names, or null if cuDNN does not take it or it is not what is wanted. */
+std::unique_ptr<Plan> planOf(const Target& target, const Wanted& wanted, const std::string& choice);
 
 /** Throws deviceFailed, or outOfMemory, with cuDNN's own words. */
 void expect(cudnnStatus_t status, const std::string& what);

@@ -23,13 +23,15 @@ class Planner {
   std::shared_ptr<const Plan> plan(Operations operations, bool native);
 
   /** Runs `rehearsal`, which asks for plans and gets stand-ins, then makes what it asked for on `threads` threads, each
-   * with a handle of its own: cuDNN allows no handle on two threads at once. */
+   * with a handle of its own: cuDNN allows no handle on two threads at once. Again for what is asked for instead of
+   * plans that there are not. */
   template <class F>
   void prepare(int threads, const F& rehearsal) {
-    isRehearsing_ = true;
-    rehearsal();
-    isRehearsing_ = false;
-    makeWanted(threads);
+    do {
+      isRehearsing_ = true;
+      rehearsal();
+      isRehearsing_ = false;
+    } while (makeWanted(threads));
   }
 
   const Target& target() const { return target_; }
@@ -38,19 +40,21 @@ class Planner {
   Exactness exactness() const { return exactness_; }
   /** What was chosen for every plan asked for. */
   Choices choices() const;
+  /** Of these, what will be chosen again: that there is no plan may have been a moment's trouble. */
+  Choices lasting() const;
   /** The most that any plan wants. */
   size_t workspaceBytes() const { return workspaceBytes_; }
 
  private:
-  struct Wanted {
-    Operations operations;
-    bool native;
+  /** Null: there is none, now or (`isDefinite`) ever. */
+  struct Made {
+    std::shared_ptr<const Plan> plan;
+    bool isDefinite = true;
   };
-  using PlanPointer = std::shared_ptr<const Plan>;
 
-  void makeWanted(int threads);
-  PlanPointer make(const Target& target, const Wanted& wanted, const std::string& key) const;
-  void remember(const std::string& key, const PlanPointer& plan);
+  bool makeWanted(int threads);
+  Made make(const Target& target, const Wanted& wanted, const std::string& key) const;
+  void remember(const std::string& key, const Made& made);
 
   const Target& target_;
   Exactness exactness_;
@@ -58,7 +62,7 @@ class Planner {
   bool isRehearsing_ = false;
   std::map<std::string, Wanted> wanted_;
   std::vector<std::unique_ptr<const Target>> helpers_;  // what some of the plans were made for and run on
-  std::map<std::string, PlanPointer> plans_;
+  std::map<std::string, Made> plans_;
   size_t workspaceBytes_ = 0;
 };
 

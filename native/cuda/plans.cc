@@ -157,6 +157,10 @@ bool isNative(const Plan& plan, const Target& target) {
   return generation == 0 || generation >= std::min(target.capability(), kHopper);
 }
 
+bool isGood(const Plan& plan, const Wanted& wanted, const Target& target) {
+  return (!wanted.native || isNative(plan, target)) && (!wanted.operations.wantsOrderedSums() || plan.addsInOrder());
+}
+
 }  // namespace
 
 Plan::Plan(Descriptor plan, std::string choice, cudnnHandle_t handle)
@@ -201,29 +205,32 @@ void Plan::run(const std::vector<Binding>& bindings, void* workspace) const {
   expect(libraries().cudnnBackendExecute(handle_, plan_.get(), pack.get()), "running a plan");
 }
 
-std::unique_ptr<Plan> planOf(const Target& target, const Operations& operations, const std::string& choice) {
+std::unique_ptr<Plan> planOf(const Target& target, const Wanted& wanted, const std::string& choice) {
   const std::vector<int64_t> numbers = parsed(choice);
   if (numbers.empty()) return nullptr;
   try {
-    const Descriptor graph = graphOf(target, operations);
-    return finish(target, configurationOf(target, graph, numbers), choice);
+    const Descriptor graph = graphOf(target, wanted.operations);
+    auto plan = finish(target, configurationOf(target, graph, numbers), choice);
+    return plan && isGood(*plan, wanted, target) ? std::move(plan) : nullptr;
   } catch (const Error& e) {
     if (e.code == Code::outOfMemory) throw;
     return nullptr;
   }
 }
 
-std::unique_ptr<Plan> makePlan(const Target& target, const Operations& operations, Exactness exactness, bool native) {
-  const Descriptor graph = graphOf(target, operations);
-  int left = operations.wantsOrderedSums() ? kMostUnordered : kMostUseless;
+std::unique_ptr<Plan> makePlan(const Target& target, const Wanted& wanted, Exactness exactness, bool* isDefinite) {
+  const Descriptor graph = graphOf(target, wanted.operations);
+  int left = wanted.operations.wantsOrderedSums() ? kMostUnordered : kMostUseless;
+  *isDefinite = false;
   for (const auto mode : {CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_FALLBACK}) {
     for (const Descriptor& configuration : configurations(target, graph, mode)) {
       auto engines = parts(configuration, CUDNN_ATTR_ENGINECFG_ENGINE, CUDNN_BACKEND_ENGINE_DESCRIPTOR, 1);
       if (engines.empty() || !isAllowed(engines[0], exactness)) continue;
       auto plan = finish(target, configuration, choiceOf(configuration, engines[0]));
-      if (plan && (!native || isNative(*plan, target)) && (!operations.wantsOrderedSums() || plan->addsInOrder()))
-        return plan;
-      if (plan && --left == 0) return nullptr;
+      if (!plan) continue;
+      if (isGood(*plan, wanted, target)) return plan;
+      *isDefinite = true;
+      if (--left == 0) return nullptr;
     }
   }
   return nullptr;

@@ -57,7 +57,7 @@ class CudaProgram : public Program {
       : graph_(graph),
         planner_(handles_.target, exactnessOf(graph.precision), known(graph, handles_.target)),
         network_(graph_, prepared(planner_, graph_), isFusingWanted()) {
-    saveChoices(handles_.target.name(), planner_.choices());
+    saveChoices(handles_.target.name(), planner_.lasting());
     reserve();
     planner_.setStream(stream_);
     network_.bind(arena_->data(), stream_, handles_.blas);
@@ -284,7 +284,7 @@ PlannedProgram planFor(const Graph& graph, const std::string& device) {
   const Target target(device);
   Planner planner(target, exactnessOf(graph.precision), known(graph, target));
   const Network network(graph, prepared(planner, graph), isFusingWanted());
-  saveChoices(target.name(), planner.choices());
+  saveChoices(target.name(), planner.lasting());
   return {network.arenaBytes(), textOf(planner.choices())};
 }
 

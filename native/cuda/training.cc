@@ -8,6 +8,7 @@ namespace comface::cuda {
 namespace {
 
 constexpr size_t kAlign = 16;
+constexpr size_t kMostPlaces = 2;  // of pictures, for each view: all that a plan has with spares for every pair, twice
 size_t aligned(size_t bytes) { return (bytes + kAlign - 1) / kAlign * kAlign; }
 
 }  // namespace
@@ -20,7 +21,6 @@ Training::Training(Network& network, const Graph& graph, cudaStream_t stream)
         l.views = aligned(sizeof(StepNumbers));
         l.targets = l.views + aligned(graph.batch() * sizeof(View));
         l.places = l.targets + aligned(graph.targetCount * sizeof(float));
-        l.end = l.places + aligned(graph.batch() * sizeof(PackedPicture));
         return l;
       }()),
       stream_(stream),
@@ -36,14 +36,16 @@ std::span<uint8_t> Training::reserve(int index, size_t sizeBytes) {
     slot.pictures.reset(), slot.devicePictures.reset();
     slot.pictures = std::make_unique<PinnedMemory>(sizeBytes);
     slot.devicePictures = std::make_unique<DeviceMemory>(sizeBytes);
+    makeRoom(slot, layout_.places + kMostPlaces * graph_.batch() * sizeof(PackedPicture));
   }
   return {reinterpret_cast<uint8_t*>(slot.pictures->data()), slot.pictures->sizeBytes()};
 }
 
 size_t Training::sizeBytes() const {
   size_t bytes = losses_.sizeBytes() + flags_.sizeBytes();
-  for (const Slot& slot : slots_)
-    bytes += slot.deviceSmall.sizeBytes() + (slot.devicePictures ? slot.devicePictures->sizeBytes() : 0);
+  for (const Slot& slot : slots_) {
+    for (const auto* memory : {&slot.deviceSmall, &slot.devicePictures}) bytes += *memory ? (*memory)->sizeBytes() : 0;
+  }
   return bytes;
 }
 
@@ -55,10 +57,16 @@ void Training::check(const PictureStep& step) const {
   };
   expect("views", graph_.batch(), step.views.size());
   expect("targets", graph_.targetCount, step.targets.size());
-  if (step.pictures.size() > static_cast<size_t>(graph_.batch())) {
-    throw Error(Code::invalidInput, "Expected at most " + std::to_string(graph_.batch()) + " `pictures` but received " +
-                                        std::to_string(step.pictures.size()) + ".");
-  }
+}
+
+/** For the numbers of a step, on both sides. What was captured has the old address. */
+void Training::makeRoom(Slot& slot, size_t smallBytes) const {
+  if (slot.deviceSmall && slot.deviceSmall->sizeBytes() >= smallBytes) return;
+  slot.copied.synchronize(), slot.done.synchronize();
+  slot.captured.reset();
+  slot.small.reset(), slot.deviceSmall.reset();
+  slot.small = std::make_unique<PinnedMemory>(smallBytes);
+  slot.deviceSmall = std::make_unique<DeviceMemory>(smallBytes);
 }
 
 void Training::step(int index, const PictureStep& step, const Adam& adam) {
@@ -78,7 +86,9 @@ void Training::step(int index, const PictureStep& step, const Adam& adam) {
 
 void Training::upload(Slot& slot, const PictureStep& step, const Adam& adam) {
   slot.copied.synchronize();
-  char* small = slot.small.data();
+  const size_t smallBytes = layout_.places + step.pictures.size_bytes();
+  makeRoom(slot, smallBytes);
+  char* small = slot.small->data();
   const StepNumbers numbers = numbersOf(adam);
   std::memcpy(small, &numbers, sizeof numbers);
   const auto put = [&](size_t at, const auto& list) {
@@ -92,13 +102,13 @@ void Training::upload(Slot& slot, const PictureStep& step, const Adam& adam) {
   size_t used = 0;
   for (const PackedPicture& p : step.pictures) used = std::max(used, p.offset + packedBytes(p.width, p.height));
   if (used > 0) copy(*slot.devicePictures, *slot.pictures, used);
-  copy(slot.deviceSmall, slot.small, layout_.places + step.pictures.size_bytes());
+  copy(*slot.deviceSmall, *slot.small, smallBytes);
   slot.copied.record(copies_);
 }
 
 void Training::run(Slot& slot, const PictureStep& step) {
   Context& c = network_.context();
-  const char* small = slot.deviceSmall.data();
+  const char* small = slot.deviceSmall->data();
   c.pictures = {reinterpret_cast<const uint8_t*>(slot.devicePictures ? slot.devicePictures->data() : nullptr),
                 reinterpret_cast<const PackedPicture*>(small + layout_.places),
                 reinterpret_cast<const View*>(small + layout_.views),
@@ -111,8 +121,7 @@ void Training::run(Slot& slot, const PictureStep& step) {
     ~OnPictures() { context.isOnPictures = false; }
     Context& context;
   } onPictures(c);
-  if (isWarm_ && isCapturing_) capture(slot, step.normalization);
-  if (isWarm_ && isCapturing_) {
+  if (isWarm_ && capture(slot, step.normalization)) {
     slot.captured.launch(stream_);
   } else {
     body(small);
@@ -120,17 +129,20 @@ void Training::run(Slot& slot, const PictureStep& step) {
   }
 }
 
-/** Records the slot's step, if that is not done. A plan or library that cannot be recorded still runs. */
-void Training::capture(Slot& slot, const Normalization& normalization) {
+/** Records the slot's step, if that is not done; false where it cannot be: what cannot be recorded still runs. */
+bool Training::capture(Slot& slot, const Normalization& normalization) {
   const bool isSame = std::memcmp(&slot.normalization, &normalization, sizeof normalization) == 0;
-  if (slot.captured && isSame) return;
+  if (slot.captured && isSame) return true;
   slot.captured.reset();
+  if (!isCapturing()) return false;
   try {
-    slot.captured.capture(stream_, [&] { body(slot.deviceSmall.data()); });
+    slot.captured.capture(stream_, [&] { body(slot.deviceSmall->data()); });
   } catch (const Error&) {
-    isCapturing_ = false;  // what is wrong with the step itself will be told by running it
+    ++refusals_;  // what is wrong with the step itself will be told by running it
+    return false;
   }
   slot.normalization = normalization;
+  return true;
 }
 
 /** Enqueues the step whose numbers are at `small` on the device. */

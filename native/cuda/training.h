@@ -17,31 +17,29 @@ class Training : public PictureSteps {
   CollectedSteps collect() override;
   /** On the device. */
   size_t sizeBytes() const;
-  /** Off once the runtime refused to record a step: each is enqueued kernel by kernel then. */
-  bool isCapturing() const { return isCapturing_; }
+  /** Off once the runtime has refused to record steps: each is enqueued kernel by kernel then. */
+  bool isCapturing() const { return refusals_ < kMostRefusals; }
 
  private:
   /** What one of two steps under way reads. */
   struct Slot {
-    explicit Slot(size_t smallBytes) : small(smallBytes), deviceSmall(smallBytes) {}
-    std::unique_ptr<PinnedMemory> pictures;
-    std::unique_ptr<DeviceMemory> devicePictures;
-    PinnedMemory small;
-    DeviceMemory deviceSmall;
+    std::unique_ptr<PinnedMemory> pictures, small;
+    std::unique_ptr<DeviceMemory> devicePictures, deviceSmall;
     Event copied, done;  // the copies; the whole step
     CapturedGraph captured;
     Normalization normalization{};  // of the captured graph
   };
   /** Where views, targets and places of pictures lie in Slot::small; StepNumbers come first. The places are last: how
-   * many there are, at most one for each view, depends on how many pictures were broken. */
+   * many there are depends on how many pictures were broken. */
   struct Layout {
-    size_t views, targets, places, end;
+    size_t views, targets, places;
   };
 
   void check(const PictureStep& step) const;
+  void makeRoom(Slot& slot, size_t smallBytes) const;
   void upload(Slot& slot, const PictureStep& step, const Adam& adam);
   void run(Slot& slot, const PictureStep& step);
-  void capture(Slot& slot, const Normalization& normalization);
+  bool capture(Slot& slot, const Normalization& normalization);
   void body(const char* small);
   void keepLosses();
 
@@ -50,11 +48,12 @@ class Training : public PictureSteps {
   const Layout layout_;
   cudaStream_t stream_;
   Stream copies_;
-  Slot slots_[2] = {Slot(layout_.end), Slot(layout_.end)};
-  DeviceMemory losses_, flags_;       // of the steps not collected yet
-  std::vector<int64_t> uncollected_;  // Adam::step of each
-  bool isWarm_ = false;               // the first step is not captured: libraries choose their algorithms in it
-  bool isCapturing_ = true;
+  Slot slots_[2];
+  DeviceMemory losses_, flags_;            // of the steps not collected yet
+  std::vector<int64_t> uncollected_;       // Adam::step of each
+  bool isWarm_ = false;                    // the first step is not captured: libraries choose their algorithms in it
+  static constexpr int kMostRefusals = 3;  // what another engine does meanwhile may break one
+  int refusals_ = 0;
 };
 
 }  // namespace comface::cuda

@@ -170,6 +170,8 @@ figure('N4 whole networks on CUDA compute what the CPU does', { ci: 2, long: 2, 
   for (const judge of judged) judge();
 });
 
+/** What hangs is ended and counts as an error. */
+const kCommandMs = 200_000;
 const kTools = ['memcheck', 'racecheck', 'initcheck', 'synccheck'] as const;
 
 /** Where it is: on the path, in the toolkit, or beside cuDNN as NVIDIA packs it for Python. */
@@ -198,7 +200,8 @@ async function checked(program: string, tool: string, commands: readonly (readon
     '86',
   ];
   for (const command of commands) {
-    const { text, status } = await ended(program, ['--tool', tool, ...options, ...command], { ...process.env, COMFACE_FIGURES: '' });
+    const env = { ...process.env, COMFACE_FIGURES: '' };
+    const { text, status } = await ended(program, ['--tool', tool, ...options, ...command], env, kCommandMs);
     const counts = [...text.matchAll(/(?:ERROR SUMMARY|RACECHECK SUMMARY): (\d+)/g)].map(([, count]) => Number(count));
     outcome.errors += counts.reduce((sum, count) => sum + count, 0);
     if (status !== 0 || counts.length === 0 || outcome.errors > 0)
@@ -221,6 +224,8 @@ figure(
       'test/cuda.test',
       '-t',
       'steps on pictures',
+      '--testTimeout',
+      '400000',
     ];
     const commands = [...kernelPrograms().map((path) => [path]), [process.execPath, ...steps]];
     const runs = await Promise.all(

@@ -42,7 +42,7 @@ async function planned(name: BackboneName, precision: string, device: string, de
     const [addon, library, graph, device] = process.argv.slice(1);
     const text = (file) => readFileSync(file, 'utf8').trim();
     require(addon).planFor(library, JSON.parse(text(graph)), text(device)).then((plan) => process.stdout.write(JSON.stringify(plan)));`;
-  const env = { ...process.env, LD_LIBRARY_PATH: driver!, COMFACE_CACHE: join(folder, 'cache') };
+  const env = { ...process.env, LD_LIBRARY_PATH: driver!, COMFACE_CACHE: join(folder, `cache-${device}`) };
   const args = ['-e', code, join(native().folder, 'comface.node'), builtBackend()!, graph, join(devices, `${device}.json`)];
   const { stdout } = await promisify(execFile)(process.execPath, args, { env, maxBuffer: 1 << 26 });
   const { sizeBytes, choices } = JSON.parse(stdout) as { sizeBytes: number; choices: string };

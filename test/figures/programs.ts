@@ -36,9 +36,9 @@ export interface Outcome {
 }
 
 /** Runs a program to its end without blocking this process. */
-export function outcomeOf(program: string, args: string[], env: NodeJS.ProcessEnv = process.env): Promise<Outcome> {
+export function outcomeOf(program: string, args: string[], env: NodeJS.ProcessEnv = process.env, timeoutMs = 0): Promise<Outcome> {
   return new Promise((resolve, reject) => {
-    const child = spawn(program, args, { env, stdio: ['ignore', 'pipe', 'pipe'] });
+    const child = spawn(program, args, { env, stdio: ['ignore', 'pipe', 'pipe'], timeout: timeoutMs, killSignal: 'SIGKILL' });
     let text = '';
     for (const stream of [child.stdout, child.stderr]) {
       stream.setEncoding('utf8').on('data', (chunk: string) => {

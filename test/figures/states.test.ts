@@ -98,7 +98,7 @@ const stateNames: Row = {
 
 const calls = (source: NativeSource): Record<Method | Accessor, (engine: NativeEngine) => unknown> => ({
   initialize: (engine) => engine.initialize(1n),
-  reserve: (engine) => engine.reserve(source),
+  reserve: (engine) => engine.reserve(source, 4),
   step: (engine) => engine.step(source, plan, null, plainAugment, adamAt(1)),
   collect: (engine) => engine.collect(),
   embed: (engine) => engine.embed(source, Uint32Array.of(0, 1), 'pool', plainAugment),

@@ -116,6 +116,7 @@ function ofEngine(name: 'engine' | 'inference', cast: Cast): Target[] {
   const methods: Record<string, () => unknown[]> = {
     initialize: () => [1n],
     step: () => [cast.source, plan(), plan(2), augment, adam],
+    reserve: () => [cast.source, 4],
     collect: () => [],
     embed: () => [cast.source, Uint32Array.of(0, 1), 'pool', augment],
     forward: () => [images(), new Float32Array(name === 'engine' ? batch / 3 : 0)],
