@@ -7,6 +7,7 @@ import { comfaceGraph } from '../dist/models/heads.js';
 import { backbone, embeddingWidth } from '../dist/models/resnet.js';
 import { chooseDevice, native } from '../dist/native.js';
 import { readState } from '../dist/train/state.js';
+import { openIndex, samplePairs } from './data.mjs';
 import { drawSet, numbers, planner, shots } from './pictures.mjs';
 
 /**
@@ -279,6 +280,8 @@ export const cases = {
   'infonce/4096': { unit: 'rows/s', prepare: infoNce(4096) },
   'augment/64': { unit: 'views/s', prepare: augmentation(64) },
   'augment/224': { unit: 'views/s', prepare: augmentation(224) },
+  'data/index': { unit: 'opens/s', line: 1, prepare: openIndex },
+  'data/pairs': { unit: 'pairs/s', line: 1_000_000, prepare: samplePairs },
   'faces/64': { unit: 'images/s', prepare: faces(64) },
   'faces/224': { unit: 'images/s', prepare: faces(224) },
   'embed/resnet18-64': { unit: 'images/s', prepare: embed },

@@ -3,6 +3,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { checkTrainOptions } from '../dist/config.js';
+import { filesOf } from '../dist/data/dataset.js';
 import { PairSampler } from '../dist/data/pairs.js';
 import { generate } from '../dist/data/procedural.js';
 import { philox, unit } from '../dist/data/random.js';
@@ -11,7 +12,7 @@ import { philox, unit } from '../dist/data/random.js';
 export function drawSet(folder, size, subjects = 8) {
   const out = join(folder, `faces-${size}`);
   if (existsSync(out)) throw new Error(`${out} exists`);
-  return generate({ out, subjects, attributes: ['smile'], alphas: 11, size });
+  return generate({ out, format: 'files', subjects, attributes: ['smile'], alphas: 11, size });
 }
 
 /**
@@ -20,7 +21,7 @@ export function drawSet(folder, size, subjects = 8) {
  */
 export function planner(manifest, options) {
   const config = checkTrainOptions({ data: manifest.folder, out: '-', size: manifest.size, validation: 0, ...options });
-  const sampler = new PairSampler(manifest, Uint32Array.from(new Set(manifest.subject)), { ...config, rangeAt: () => 10 });
+  const sampler = new PairSampler(filesOf(manifest), Uint32Array.from(new Set(manifest.subject)), { ...config, rangeAt: () => 10 });
   return { config, planAt: (/** @type {number} */ step) => sampler.plan(step) };
 }
 

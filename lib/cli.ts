@@ -107,7 +107,7 @@ program
 
 program
   .command('generate')
-  .description('Draw a data set of faces: JPEG files and a manifest.jsonl with subject, attribute and alpha of each.')
+  .description('Draw a data set of faces: pictures of each subject, attribute and alpha.')
   .requiredOption('--out <folder>', 'Folder for the data set, new or empty; an unfinished set is finished')
   .option('--subjects <integer>', 'Number of people', number, 100)
   .option('--attributes <list>', 'Attributes to change one at a time, separated by commas', list, ['weight', 'age', 'smile'])
@@ -115,7 +115,13 @@ program
   .option('--size <integer>', 'Edge of a picture in pixels, 32 to 512', number, 224)
   .option('--seed <integer>', 'Decides who the people are, and every picture', number, 1)
   .option('--domain <integer>', 'Family of camera, light and backdrop: 0 or 1', number, 0)
-  .option('--quality <integer>', 'Quality of the JPEG files, 1 to 100', number, 90)
+  .option('--quality <integer>', 'Quality of the JPEG pictures, 1 to 100; 0, in shards: pixels as they are', number, 90)
+  .option(
+    '--composition <name>',
+    'Who has which attributes: full (each person each) or paper (one in five the first three, the others one of the rest)',
+    'full',
+  )
+  .option('--format <name>', 'How pictures lie there: shards (thousands a file) or files (a JPEG each and a manifest.jsonl)', 'shards')
   .option('--threads <integer>', 'Threads that draw, at most 64; 0: one for each core', number, 0)
   .addHelpText(
     'after',
@@ -130,7 +136,7 @@ program
         showCount(done, total, 'faces', secondsLeft);
       },
     });
-    print(`${set.files.length} pictures in ${path(set.folder)}`);
+    print(`${set.count} pictures in ${path(set.folder)}`);
   });
 
 program
@@ -192,7 +198,9 @@ training.action(async (flags: Record<string, unknown>) => {
         `Epoch ${event.epoch}, subjects kept out: mean error ${event.mae.toFixed(3)}, correlation ${event.correlation.toFixed(3)}.`,
       );
     else if (event.type === 'broken')
-      progress.note(`Skipped a broken picture (${event.count} so far), manifest line ${event.line}: ${event.reason}`);
+      progress.note(
+        `Skipped a broken picture (${event.count} so far)${event.line === undefined ? '' : `, manifest line ${event.line}`}: ${event.reason}`,
+      );
     else if (event.type === 'warning') progress.note(`Warning: ${event.message}`);
     else if (event.type === 'end') print(path(event.path));
   }

@@ -1,10 +1,11 @@
 // The demo: draw faces, pre-train a ResNet-18 on them, then compare faces of people it has never seen, beside three rivals.
 // Every rival gets the same pairs, folds and solver; what is printed is what was measured.
-import { readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { cpus } from 'node:os';
 import { join, resolve } from 'node:path';
 import type { TrainOptions } from './config.js';
-import { kManifestName, type Manifest } from './data/manifest.js';
+import { type DataSet, isFinished } from './data/dataset.js';
+import type { Manifest } from './data/manifest.js';
 import { type GenerateOptions, type GenerateProgress, generate } from './data/procedural.js';
 import { ComFaceError, invalid } from './errors.js';
 import { Model } from './model.js';
@@ -126,15 +127,15 @@ async function work(out: string, { onEvent = () => undefined, signal, scale = 'f
     clock[phase] += (performance.now() - begun) / 1000;
     return result;
   };
-  const draw = (name: string, set: FaceSet) => faces(join(out, name), set, signal, (progress) => onEvent({ type: 'generate', progress }));
+  const tellDrawn = (progress: GenerateProgress) => onEvent({ type: 'generate', progress });
   const count = (set: FaceSet) => set.subjects * set.attributes.length * set.alphas;
   const data = await timed('generate', `Drawing ${count(training)} faces of ${training.subjects} people to learn from`, () =>
-    draw('faces', training),
+    faces(join(out, 'faces'), training, signal, tellDrawn),
   );
   const test = await timed(
     'generate',
     `Drawing ${count(testing)} faces of ${testing.subjects} other people, another camera, other light`,
-    () => draw('test', testing),
+    () => faces(join(out, 'test'), { ...testing, format: 'files' }, signal, tellDrawn),
   );
   const run = join(out, 'run');
   await rm(run, { recursive: true, force: true });
@@ -167,19 +168,20 @@ async function work(out: string, { onEvent = () => undefined, signal, scale = 'f
   return result;
 }
 
+type Signal = AbortSignal | undefined;
+type OnProgress = (progress: GenerateProgress) => void;
+
 /** Draws a set, or takes the one that is there; what an interrupted demo left unfinished is drawn anew. */
 async function faces(
   folder: string,
-  set: FaceSet,
-  signal: AbortSignal | undefined,
-  onProgress: (progress: GenerateProgress) => void,
-): Promise<Manifest> {
-  const finished = await stat(join(folder, kManifestName)).then(
-    () => true,
-    () => false,
-  );
+  set: FaceSet & { format: 'files' },
+  signal: Signal,
+  onProgress: OnProgress,
+): Promise<DataSet & Manifest>;
+async function faces(folder: string, set: FaceSet, signal: Signal, onProgress: OnProgress): Promise<DataSet>;
+async function faces(folder: string, set: FaceSet, signal: Signal, onProgress: OnProgress): Promise<DataSet> {
   const draw = () => generate({ ...set, out: folder, onProgress, ...(signal && { signal }) });
-  if (finished) {
+  if (isFinished(folder)) {
     try {
       return await draw(); // the same set is only read
     } catch (error) {

@@ -37,6 +37,9 @@ export function printable(text: string): string {
   return text.replace(unprintable, (c) => escapes[c] ?? `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`);
 }
 
+/** What an error says, whatever was thrown. */
+export const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
+
 /** Expected <rule> for `<name>` but received <value>. */
 export function invalid(name: string, rule: string, value: unknown, hint?: string): ComFaceError {
   return new ComFaceError(

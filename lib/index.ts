@@ -1,6 +1,7 @@
 // The public names, re-exported; nothing else.
 export { checkTrainOptions, readConfigFile, type TrainConfig, type TrainOptions, trainSchema } from './config.js';
 export { attributes } from './data/attributes.js';
+export { type DataSet, readData } from './data/dataset.js';
 export { type Manifest, readManifest } from './data/manifest.js';
 export { type GenerateOptions, type GenerateProgress, generate } from './data/procedural.js';
 export { contactSheet, type SheetOptions } from './data/sheet.js';

@@ -11,6 +11,7 @@ import {
   devices,
   type NativeAugment,
   type NativeEngine,
+  type NativeSource,
   native,
   type PrecisionChoice,
   precisions,
@@ -102,8 +103,15 @@ const dropped = new FinalizationRegistry<string>((name) => {
 });
 let hasWarned = false;
 
+/** Embeddings, as {@link Model.embed} has them, of pictures of an open source with views of the model's size. */
+export let embedSamples: (model: Model, source: NativeSource, samples: readonly number[], signal?: AbortSignal) => Promise<Float32Array>;
+
 /** A network for inference. Dispose of it, or hold it with `await using`. */
 export class Model {
+  static {
+    embedSamples = (model, source, samples, signal) => model.#embedSamples(source, samples, signal);
+  }
+
   /** Width of an embedding. */
   readonly width: number;
   readonly design: ModelDesign;
@@ -198,23 +206,30 @@ export class Model {
     checkInteger('threads', threads, 1, 64);
     checkSignal(signal);
     signal?.throwIfAborted();
-    const batch = paths.length <= kSmallBatch ? kSmallBatch : this.#options.batch;
-    const engine = await this.#engineFor(batch);
-    if (paths.length === 0) return new Float32Array();
+    if (paths.length === 0) {
+      await this.#engineFor(kSmallBatch);
+      return new Float32Array();
+    }
     const source = native().module.openFiles(paths, this.design.size, threads, 0);
     try {
-      const embeddings = new Float32Array(paths.length * this.width);
-      // A batch at a time: so an abort has not long to wait, and no large copy holds up the event loop.
-      for (let first = 0; first < paths.length; first += batch) {
-        signal?.throwIfAborted();
-        const samples = Uint32Array.from({ length: Math.min(batch, paths.length - first) }, (_, i) => first + i);
-        embeddings.set(await engine.embed(source, samples, 'avgpool', this.design.augment as NativeAugment), first * this.width);
-      }
-      signal?.throwIfAborted();
-      return embeddings;
+      return await this.#embedSamples(source, [...paths.keys()], signal);
     } finally {
       source.dispose();
     }
+  }
+
+  async #embedSamples(source: NativeSource, samples: readonly number[], signal?: AbortSignal): Promise<Float32Array> {
+    const batch = samples.length <= kSmallBatch ? kSmallBatch : this.#options.batch;
+    const engine = await this.#engineFor(batch);
+    const embeddings = new Float32Array(samples.length * this.width);
+    // A batch at a time: so an abort has not long to wait, and no large copy holds up the event loop.
+    for (let first = 0; first < samples.length; first += batch) {
+      signal?.throwIfAborted();
+      const some = Uint32Array.from(samples.slice(first, first + batch));
+      embeddings.set(await engine.embed(source, some, 'avgpool', this.design.augment as NativeAugment), first * this.width);
+    }
+    signal?.throwIfAborted();
+    return embeddings;
   }
 
   /**

@@ -136,6 +136,19 @@ export interface NativeShots {
   size: number;
 }
 
+/** What a set of shards has in common; docs/data.md. */
+export interface NativeShardSet {
+  folder: string;
+  /** Pictures of each shard. */
+  counts: Uint32Array;
+  /** Edge of the pictures in pixels. */
+  size: number;
+  /** Whether they are RGB as it is; else JPEG. */
+  raw: boolean;
+  /** 16 hexadecimal digits that each shard of the set has. */
+  id: string;
+}
+
 /** Stages of the search for CUDA, in order; each needs the ones before. native/probe.h states each. */
 export const cudaStages = ['driver', 'initialize', 'version', 'gpu', 'backend', 'libraries', 'devices', 'ready'] as const;
 export type CudaStage = (typeof cudaStages)[number];
@@ -166,10 +179,15 @@ export interface NativeModule {
   planFor(library: string, graph: NativeGraphOptions, device: string): Promise<{ sizeBytes: number; choices: string }>;
   /** pictureSize: edge that every picture must have, 0 for any. */
   openFiles(paths: readonly string[], size: number, threads: number, pictureSize: number): NativeSource;
+  openShards(set: NativeShardSet, size: number, threads: number): NativeSource;
   attributeNames: readonly string[];
   /** Draws faces with `threads` threads: packed RGB, count x size x size x 3. */
   drawFaces(shots: NativeShots, threads: number): Promise<Uint8Array>;
   /** Draws faces and writes each as a baseline JPEG (4:2:0). Rejects with IO naming the file. */
+  /** Pictures one after the other as they lie in a shard: JPEG, or with quality 0 their pixels. */
+  encodeFaces(shots: NativeShots, quality: number, threads: number): Promise<{ bytes: Uint8Array; sizes: number[]; crcs: number[] }>;
+  /** CRC-32C. */
+  crc32c(bytes: Uint8Array): number;
   writeFaces(shots: NativeShots, paths: readonly string[], quality: number, threads: number): Promise<void>;
   decodeJpeg(file: Uint8Array): Promise<{ width: number; height: number; rgb: Uint8Array }>;
   encodeJpeg(rgb: Uint8Array, width: number, height: number, quality: number): Promise<Uint8Array>;

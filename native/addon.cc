@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "abi.h"
+#include "crc.h"
 #include "environment.h"
 #include "jpeg.h"
 #include "pool.h"
@@ -40,8 +41,11 @@ class SourceObject : public Napi::ObjectWrap<SourceObject> {
   explicit SourceObject(const Napi::CallbackInfo& info) : ObjectWrap(info) {
     info.This().As<Napi::Object>().TypeTag(&kSourceTag);
     guarded(info.Env(), [&] {
-      source_ = openFiles(stringsOf(info[0], "paths"), integerOf(info[1], "size", 8, 4096),
-                          integerOf(info[2], "threads", 1, 64), integerOf(info[3], "pictureSize", 0, 65535));
+      std::unique_ptr<Pictures> pictures =
+          info.Length() > 3 ? picturesInFiles(stringsOf(info[0], "paths"), integerOf(info[3], "pictureSize", 0, 65535))
+                            : picturesInShards(shardSetOf(info[0]));
+      source_ =
+          openPictures(std::move(pictures), integerOf(info[1], "size", 8, 4096), integerOf(info[2], "threads", 1, 64));
     });
   }
   void Finalize(Napi::BasicEnv) override { release(); }
@@ -438,6 +442,13 @@ Napi::Value drawFaces(const Napi::CallbackInfo& info) {
   });
 }
 
+/** Draws and encodes picture i: JPEG, or with quality 0 its pixels. */
+std::vector<uint8_t> encoded(const Shots& shots, int i, int quality) {
+  Picture picture{shots.size, shots.size, std::vector<uint8_t>(static_cast<size_t>(shots.size) * shots.size * 3)};
+  faces::render(shots.list[i], shots.size, picture.rgb.data());
+  return quality > 0 ? encodeJpeg(picture, quality) : std::move(picture.rgb);
+}
+
 Napi::Value writeFaces(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&] {
     Environment& environment = Environment::of(info.Env());
@@ -447,15 +458,41 @@ Napi::Value writeFaces(const Napi::CallbackInfo& info) {
     const int quality = integerOf(info[2], "quality", 1, 100), threads = integerOf(info[3], "threads", 1, 64);
     return environment.run(info.Env(), environment.utility(), info.Env().Undefined(),
                            [shots, paths, quality, threads, &stopping = environment.utility().stopping()]() -> Convert {
-                             forEach(paths.size(), threads, stopping, [&](int i) {
-                               Picture picture{shots.size, shots.size,
-                                               std::vector<uint8_t>(static_cast<size_t>(shots.size) * shots.size * 3)};
-                               faces::render(shots.list[i], shots.size, picture.rgb.data());
-                               writeFile(paths[i], encodeJpeg(picture, quality));
-                             });
+                             forEach(paths.size(), threads, stopping,
+                                     [&](int i) { writeFile(paths[i], encoded(shots, i, quality)); });
                              return [](Napi::Env env) { return env.Undefined(); };
                            });
   });
+}
+
+/** Pictures one after the other, as they lie in a shard, with the size and the CRC-32C of each. */
+Napi::Value encodeFaces(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] {
+    Environment& environment = Environment::of(info.Env());
+    const int quality = integerOf(info[1], "quality", 0, 100), threads = integerOf(info[2], "threads", 1, 64);
+    const auto work = [shots = shotsOf(info[0]), quality, threads, &stopping = environment.utility().stopping()] {
+      std::vector<std::vector<uint8_t>> pictures(shots.list.size());
+      forEach(pictures.size(), threads, stopping, [&](int i) { pictures[i] = encoded(shots, i, quality); });
+      std::vector<uint8_t> bytes;
+      std::vector<uint32_t> sizes, crcs;
+      for (const auto& picture : pictures) {
+        sizes.push_back(static_cast<uint32_t>(picture.size())), crcs.push_back(crc32c(picture));
+        bytes.insert(bytes.end(), picture.begin(), picture.end());
+      }
+      return [bytes = std::make_shared<std::vector<uint8_t>>(std::move(bytes)), sizes,
+              crcs](Napi::Env env) -> Napi::Value {
+        auto o = Napi::Object::New(env);
+        o.Set("bytes", toBytes(env, *bytes)), o.Set("sizes", toNumbers(env, sizes)),
+            o.Set("crcs", toNumbers(env, crcs));
+        return o;
+      };
+    };
+    return environment.run(info.Env(), environment.utility(), info.Env().Undefined(), work);
+  });
+}
+
+Napi::Value crc(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] { return Napi::Number::New(info.Env(), crc32c(bytesOf(info[0], "bytes"))); });
 }
 
 Napi::Value decode(const Napi::CallbackInfo& info) {
@@ -528,8 +565,11 @@ Napi::Value cuda(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&] { return toProbe(info.Env(), probeCuda()); });
 }
 
-Napi::Value openSource(const Napi::CallbackInfo& info) {
+Napi::Value openFiles(const Napi::CallbackInfo& info) {
   return Environment::of(info.Env()).sourceClass.New({info[0], info[1], info[2], info[3]});
+}
+Napi::Value openShards(const Napi::CallbackInfo& info) {
+  return Environment::of(info.Env()).sourceClass.New({info[0], info[1], info[2]});
 }
 
 /** Node says so when it is about to end, however that came about. */
@@ -553,9 +593,9 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   const auto method = [&](const char* name, Napi::Value (*function)(const Napi::CallbackInfo&)) {
     exports.Set(name, Napi::Function::New(env, function, name));
   };
-  method("createEngine", EngineObject::create), method("openFiles", openSource);
-  method("drawFaces", drawFaces), method("writeFaces", writeFaces), method("decodeJpeg", decode),
-      method("encodeJpeg", encode);
+  method("createEngine", EngineObject::create), method("openFiles", openFiles), method("openShards", openShards);
+  method("drawFaces", drawFaces), method("writeFaces", writeFaces), method("encodeFaces", encodeFaces),
+      method("decodeJpeg", decode), method("encodeJpeg", encode), method("crc32c", crc);
   method("philox", philox), method("liveObjects", liveObjects), method("cuda", cuda), method("planFor", planFor);
   exports.Set("setErrorClass", Napi::Function::New(env, [](const Napi::CallbackInfo& info) {
                 guarded(info.Env(), [&] {

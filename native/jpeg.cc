@@ -4,15 +4,14 @@
 #include "jpeg.h"
 
 #include <fcntl.h>
-#include <sys/stat.h>
 #include <turbojpeg.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
-#include <system_error>
 
 #include "core.h"
+#include "file.h"
 
 namespace comface {
 namespace {
@@ -21,7 +20,7 @@ constexpr int64_t kMaxPixels = 64'000'000;
 // Huffman codes take 2 bits or more for a block of 64 pixels, and subsampled color adds blocks: a file of no more bytes
 // than this cannot be whole, and is not worth the memory that its header claims.
 constexpr int64_t kMaxPixelsPerByte = 1024;
-constexpr int64_t kMaxFileBytes = 256'000'000;  // more than a sane file of 64 megapixels; a wrong path costs no memory
+constexpr uint64_t kMaxFileBytes = 256'000'000;  // more than a sane file of 64 megapixels; a wrong path costs no memory
 
 /** A new one for every picture, 0.15 us against 30 us for decoding 64 x 64: a used decoder keeps the tables of its last
  * file and the half-read state of a broken header, so that one broken file makes the next good one fail. */
@@ -53,39 +52,6 @@ std::string reason(tjhandle handle) {
     throw Error(Code::outOfMemory, "Not enough memory to decode " + name);
   }
   throw Error(Code::corruptFile, name + ": " + why);
-}
-
-[[noreturn]] void unreadable(const std::string& path, const std::string& why) {
-  throw Error(Code::io, "Cannot read " + path + ": " + why);
-}
-
-/** Closes on every way out. */
-struct Descriptor {
-  int fd;
-  ~Descriptor() {
-    if (fd >= 0) close(fd);
-  }
-};
-
-void readFile(const std::string& path, std::vector<uint8_t>& bytes) {
-  // O_NONBLOCK: opening a named pipe would wait for a writer before fstat could refuse it; regular files ignore it.
-  const Descriptor file{open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
-  const auto lastError = [] { return std::generic_category().message(errno); };
-  if (file.fd < 0) unreadable(path, lastError());
-  struct stat info;
-  if (fstat(file.fd, &info) != 0) unreadable(path, lastError());
-  if (!S_ISREG(info.st_mode)) unreadable(path, "not a regular file");
-  if (info.st_size > kMaxFileBytes) corrupt(path, "expected at most 256 MB but found " + std::to_string(info.st_size));
-  bytes.resize(static_cast<size_t>(info.st_size));
-  size_t got = 0;
-  while (got < bytes.size()) {
-    const ssize_t n = read(file.fd, bytes.data() + got, bytes.size() - got);
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) unreadable(path, lastError());
-    if (n == 0) break;  // it shrank meanwhile; the decoder will find it truncated
-    got += static_cast<size_t>(n);
-  }
-  bytes.resize(got);
 }
 
 JpegSize readSize(tjhandle decoder, std::span<const uint8_t> file, const std::string& name) {
@@ -158,7 +124,11 @@ std::vector<uint8_t> encodeJpeg(const Picture& picture, int quality) {
 }
 
 void readJpeg(const std::string& path, std::vector<uint8_t>& bytes, Picture& picture, int edge) {
-  readFile(path, bytes);
+  const File file(path);
+  if (file.sizeBytes() > kMaxFileBytes)
+    corrupt(path, "expected at most 256 MB but found " + std::to_string(file.sizeBytes()));
+  bytes.resize(file.sizeBytes());
+  file.read(0, bytes);
   decodeJpeg(bytes, path, picture, edge);
 }
 

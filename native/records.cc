@@ -1,6 +1,7 @@
 // The absolute checks of the native door; see records.h. Every range stands here, and only here.
 #include "records.h"
 
+#include <charconv>
 #include <cmath>
 
 namespace comface {
@@ -75,6 +76,18 @@ Adam adamFrom(const Record& record) {
   a.epsilon = number("epsilon", 1e300), a.weightDecay = number("weightDecay", 1e300);
   a.step = static_cast<int64_t>(checkNumber(record.number("step"), "step", 1, 9e15));
   return a;
+}
+
+ShardSet shardSetFrom(const Record& record) {
+  ShardSet set;
+  set.folder = record.string("folder");
+  set.counts = record.words("counts");
+  set.edge = checkInteger(record.number("size"), "size", 8, 65535);
+  set.isRaw = record.truth("raw");
+  const std::string id = record.string("id");
+  const auto [end, error] = std::from_chars(id.data(), id.data() + id.size(), set.id, 16);
+  if (id.size() != 16 || error != std::errc() || end != id.data() + id.size()) refuse("id", "16 hexadecimal digits");
+  return set;
 }
 
 Slot slotFrom(const std::string& name) { return static_cast<Slot>(indexOf(name, "slot", kSlotNames)); }

@@ -40,6 +40,8 @@ int checkInteger(double number, const std::string& name, int low, int high);
 AugmentSettings settingsFrom(const Record& record);
 Plan planFrom(const Record& record, const AugmentSettings& settings);
 Adam adamFrom(const Record& record);
+/** Of docs/data.md. */
+ShardSet shardSetFrom(const Record& record);
 Slot slotFrom(const std::string& name);
 /** The graph without its layers. */
 Graph graphFrom(const Record& record, int& batch);

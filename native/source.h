@@ -10,6 +10,7 @@
 
 #include "augment.h"
 #include "core.h"
+#include "pictures.h"
 
 namespace comface {
 
@@ -79,8 +80,8 @@ class Source : public Counted<Source> {
   virtual size_t pictureBytes() const = 0;
 };
 
-/** JPEG files, one a sample, decoded by `threads` threads of its own. Every picture must be pictureSize x pictureSize
- * (0: any size); another is a broken one. Calls from several threads take turns. */
-std::unique_ptr<Source> openFiles(std::vector<std::string> paths, int size, int threads, int pictureSize);
+/** Decodes by `threads` threads of its own. Pictures of another edge than theirs are broken ones. Calls from several
+ * threads take turns. */
+std::unique_ptr<Source> openPictures(std::unique_ptr<const Pictures> pictures, int size, int threads);
 
 }  // namespace comface

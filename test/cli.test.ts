@@ -35,6 +35,8 @@ beforeAll(() => {
     'generate',
     '--out',
     data,
+    '--format',
+    'files',
     '--subjects',
     '6',
     '--attributes',
@@ -160,6 +162,10 @@ describe('a wrong command line ends with code 2, nothing on standard output, and
 describe('the commands', () => {
   test('generate says what it made, and the same again', () => {
     expect([made.status, made.out]).toEqual([0, '60 pictures in faces\n']);
+    const shards = comface('generate', '--out', 'shards', '--subjects', '6', '--alphas', '5', '--size', '32', '--attributes', 'smile');
+    expect([shards.status, shards.out]).toEqual([0, '30 pictures in shards\n']);
+    const trained = comface('train', '--data', 'shards', '--out', 'shards-run', ...small, '--epochs', '1');
+    expect([trained.status, trained.out]).toEqual([0, 'shards-run/checkpoints/step-00000006\n']);
   });
 
   test('train prints the checkpoint alone, from flags over a file, and compare takes the run', async () => {

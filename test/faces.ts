@@ -16,7 +16,7 @@ export function sharedFolder(): string {
 }
 
 /** 12 subjects x smile x 5 alphas, 32 pixels: 60 pictures. */
-export const smallSet = { subjects: 12, attributes: ['smile'], alphas: 5, size: 32, threads: 1 };
+export const smallSet = { subjects: 12, attributes: ['smile'], alphas: 5, size: 32, threads: 1, format: 'files' as const };
 
 /** Draws the small set into `data` of the folder. */
 export async function smallFaces(folder: string): Promise<string> {

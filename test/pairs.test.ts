@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { filesOf } from '../lib/data/dataset.ts';
 import type { Manifest } from '../lib/data/manifest.ts';
 import { type PairOptions, PairSampler, sparesOf, splitSubjects } from '../lib/data/pairs.ts';
 import { ComFaceError } from '../lib/errors.ts';
@@ -33,7 +34,7 @@ describe('the pairs of a step', () => {
     fc.assert(
       fc.property(rows, fc.nat(1000), fc.integer({ min: 1, max: 300 }), (list, seed, step) => {
         const data = manifestOf(list);
-        const sampler = new PairSampler(data, [0, 1, 2, 3, 4, 9], { ...common, seed });
+        const sampler = new PairSampler(filesOf(data), [0, 1, 2, 3, 4, 9], { ...common, seed });
         const plan = sampler.plan(step);
         const range = common.rangeAt(Math.ceil(step / sampler.stepsPerEpoch));
         for (let i = 0; i < 4 + sparesOf({ pairs: 4 }); i++) checkPair(data, plan.x[i]!, plan.y[i]!, plan.target[i]!, range);
@@ -42,28 +43,28 @@ describe('the pairs of a step', () => {
   });
 
   it('have every training picture as x once an epoch', () => {
-    const sampler = new PairSampler(grid, everyone, common);
+    const sampler = new PairSampler(filesOf(grid), everyone, common);
     expect([sampler.pictures, sampler.stepsPerEpoch]).toEqual([252, 63]);
     for (const epoch of [1, 4]) expect(epochOf(sampler, epoch).sort((a, b) => a - b)).toEqual(Array.from({ length: 252 }, (_, i) => i));
     expect(epochOf(sampler, 1)).not.toEqual(epochOf(sampler, 2));
   });
 
   it('leave out the last incomplete batch', () => {
-    const sampler = new PairSampler(grid, everyone, { ...common, pairs: 100 });
+    const sampler = new PairSampler(filesOf(grid), everyone, { ...common, pairs: 100 });
     expect(sampler.stepsPerEpoch).toBe(2);
     expect(new Set(epochOf(sampler, 1)).size).toBe(200);
   });
 
   it('are fewer in an epoch of pairsPerEpoch, and different ones in the next', () => {
-    const sampler = new PairSampler(grid, everyone, { ...common, pairsPerEpoch: 43 });
+    const sampler = new PairSampler(filesOf(grid), everyone, { ...common, pairsPerEpoch: 43 });
     expect(sampler.stepsPerEpoch).toBe(10);
     expect(epochOf(sampler, 1)).not.toEqual(epochOf(sampler, 2));
-    expect(new PairSampler(grid, everyone, { ...common, pairsPerEpoch: 9999 }).stepsPerEpoch).toBe(63);
+    expect(new PairSampler(filesOf(grid), everyone, { ...common, pairsPerEpoch: 9999 }).stepsPerEpoch).toBe(63);
   });
 
   it('are the same whatever was asked before', () => {
-    const one = new PairSampler(grid, everyone, common);
-    const other = new PairSampler(grid, everyone, common);
+    const one = new PairSampler(filesOf(grid), everyone, common);
+    const other = new PairSampler(filesOf(grid), everyone, common);
     for (const step of [1, 64, 200, 2, 130, 1000]) other.plan(step);
     for (const step of [200, 1, 64]) expect(other.plan(step)).toEqual(one.plan(step));
   });
@@ -71,21 +72,21 @@ describe('the pairs of a step', () => {
   it('are the same pictures whatever the order of the manifest', () => {
     const rows = Array.from(grid.files, (_, i): Row => [grid.subject[i]!, grid.attribute[i]!, grid.alpha[i]!]);
     const turned = manifestOf(rows.reverse());
-    const [a, b] = [new PairSampler(grid, everyone, common).plan(5), new PairSampler(turned, everyone, common).plan(5)];
+    const [a, b] = [new PairSampler(filesOf(grid), everyone, common).plan(5), new PairSampler(filesOf(turned), everyone, common).plan(5)];
     expect(Array.from(b.x, (sample) => 251 - sample)).toEqual([...a.x]);
     expect(b.target).toEqual(a.target);
   });
 
   it('depend on seed and step, and carry both', () => {
-    const plan = new PairSampler(grid, everyone, common).plan(3);
+    const plan = new PairSampler(filesOf(grid), everyone, common).plan(3);
     expect([plan.seed, plan.step, plan.pairs, plan.x.length]).toEqual([1n, 3, 4, 4 + sparesOf({ pairs: 4 })]);
-    expect(new PairSampler(grid, everyone, { ...common, seed: 2 }).plan(3).x).not.toEqual(plan.x);
-    expect(new PairSampler(grid, everyone, common).plan(4).x).not.toEqual(plan.x);
+    expect(new PairSampler(filesOf(grid), everyone, { ...common, seed: 2 }).plan(3).x).not.toEqual(plan.x);
+    expect(new PairSampler(filesOf(grid), everyone, common).plan(4).x).not.toEqual(plan.x);
   });
 
   it('draw y evenly over all partners of x', () => {
     const data = manifestOf([-5, -2.5, 0, 2.5, 5].map((alpha): Row => [0, 0, alpha]));
-    const sampler = new PairSampler(data, [0], { ...common, pairs: 5, rangeAt: () => 5 });
+    const sampler = new PairSampler(filesOf(data), [0], { ...common, pairs: 5, rangeAt: () => 5 });
     const counts = [0, 0, 0, 0, 0];
     for (let step = 1; step <= 4000; step++) {
       const { x, y } = sampler.plan(step);
@@ -96,7 +97,7 @@ describe('the pairs of a step', () => {
   });
 
   it('have signed targets on request', () => {
-    const plan = new PairSampler(grid, everyone, { ...common, target: 'signed' }).plan(1);
+    const plan = new PairSampler(filesOf(grid), everyone, { ...common, target: 'signed' }).plan(1);
     for (let i = 0; i < plan.x.length; i++) expect(plan.target[i]).toBeCloseTo(grid.alpha[plan.y[i]!]! - grid.alpha[plan.x[i]!]!, 6);
     expect(plan.target.some((target) => target < 0) && plan.target.some((target) => target > 0)).toBe(true);
   });
@@ -108,12 +109,12 @@ describe('the pairs of a step', () => {
       [0, 0, 1],
       [1, 0, 3],
     ]);
-    const sampler = new PairSampler(data, [0, 1], { ...common, rangeAt: () => 2 });
+    const sampler = new PairSampler(filesOf(data), [0, 1], { ...common, rangeAt: () => 2 });
     expect(epochOf(sampler, 1).sort((a, b) => a - b)).toEqual([1, 1, 1, 2]);
   });
 
   it('never touch pictures of other subjects', () => {
-    const sampler = new PairSampler(grid, [1, 4], { ...common, pairs: 84 });
+    const sampler = new PairSampler(filesOf(grid), [1, 4], { ...common, pairs: 84 });
     const { x, y } = sampler.plan(1);
     expect(new Set([...x, ...y].map((sample) => grid.subject[sample]))).toEqual(new Set([1, 4]));
   });
@@ -128,7 +129,7 @@ describe('a set without pairs', () => {
         [subject, 1, 2],
       ]),
     );
-    expect(errorOf(() => new PairSampler(data, [0, 1, 2, 3], common))).toMatchObject({
+    expect(errorOf(() => new PairSampler(filesOf(data), [0, 1, 2, 3], common))).toMatchObject({
       code: 'INVALID_INPUT',
       message: 'Expected two pictures of one subject and attribute with different alphas in /faces but found none among 12',
       hint: 'Give each picture the alpha that it shows, and each subject several of one attribute.',
@@ -137,7 +138,7 @@ describe('a set without pairs', () => {
 
   it('is refused with the one alpha that all have', () => {
     const data = manifestOf(Array.from({ length: 55 }, (_, i): Row => [i % 5, 0, 2.1]));
-    expect(errorOf(() => new PairSampler(data, [0, 1, 2, 3, 4], common)).message).toBe(
+    expect(errorOf(() => new PairSampler(filesOf(data), [0, 1, 2, 3, 4], common)).message).toBe(
       'Expected two pictures of one subject and attribute with different alphas in /faces but found that alpha is 2.1 in all 55',
     );
   });
@@ -151,7 +152,7 @@ describe('a set without pairs', () => {
     );
 
   it('is refused at the start when only its last stage has none', () => {
-    expect(errorOf(() => new PairSampler(twoAlphas(-2, 2), [0, 1, 2], common))).toMatchObject({
+    expect(errorOf(() => new PairSampler(filesOf(twoAlphas(-2, 2)), [0, 1, 2], common))).toMatchObject({
       code: 'INVALID_INPUT',
       message: 'Expected two pictures of one subject and attribute whose alphas differ by at most 2.5 in /faces but found none among 6',
       hint: expect.stringMatching(/at most 2\.5 apart.*--curriculum none/),
@@ -159,24 +160,24 @@ describe('a set without pairs', () => {
   });
 
   it('is not sent to a curriculum of none when its steps are too large for that as well', () => {
-    const { hint } = errorOf(() => new PairSampler(twoAlphas(-30, 30), [0, 1, 2], { ...common, rangeAt: () => 10 }));
+    const { hint } = errorOf(() => new PairSampler(filesOf(twoAlphas(-30, 30)), [0, 1, 2], { ...common, rangeAt: () => 10 }));
     expect(hint).toMatch(/at most 10 apart; these differ by 60 or more.*`curriculum\.maxRange`/);
     expect(hint).not.toContain('none');
   });
 
   it('is refused when a batch is larger than it', () => {
-    expect(errorOf(() => new PairSampler(grid, [0], { ...common, pairs: 43 })).message).toBe(
+    expect(errorOf(() => new PairSampler(filesOf(grid), [0], { ...common, pairs: 43 })).message).toBe(
       'Expected at most 42, the number of training pictures, for `pairs` but received 43',
     );
   });
 
   it('has no step 0', () => {
-    expect(errorOf(() => new PairSampler(grid, everyone, common).plan(0)).message).toContain('`step`');
+    expect(errorOf(() => new PairSampler(filesOf(grid), everyone, common).plan(0)).message).toContain('`step`');
   });
 });
 
 describe('the split of subjects', () => {
-  const hundred = { subject: Uint32Array.from({ length: 1000 }, (_, i) => Math.floor(i / 10) * 3) };
+  const hundred = { subjects: Uint32Array.from({ length: 100 }, (_, i) => i * 3) };
 
   it('keeps a tenth of them out, and no subject on both sides', () => {
     const { training, validation } = splitSubjects(hundred, 0.1, 1);
@@ -191,7 +192,7 @@ describe('the split of subjects', () => {
 
   it('leaves one to train and takes one to validate', () => {
     const sizes = (subjects: number[], share: number) => {
-      const { training, validation } = splitSubjects({ subject: Uint32Array.from(subjects) }, share, 1);
+      const { training, validation } = splitSubjects({ subjects: Uint32Array.from(subjects) }, share, 1);
       return [training.length, validation.length];
     };
     expect([sizes([4], 0.1), sizes([4, 5], 0.1), sizes([1, 2, 3], 0), sizes([1, 2, 3], 0.99)]).toEqual([

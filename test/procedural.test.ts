@@ -11,7 +11,7 @@ import { sharedFolder, smallSet } from './faces.ts';
 import { temporaryFolder } from './support.ts';
 
 const shared = sharedFolder();
-const options: Omit<GenerateOptions, 'out'> = { ...smallSet, subjects: 3, attributes: ['smile', 'age'] };
+const options: Omit<GenerateOptions, 'out'> & { format: 'files' } = { ...smallSet, subjects: 3, attributes: ['smile', 'age'] };
 let set: Manifest;
 beforeAll(async () => {
   set = await generate({ ...options, out: join(shared, 'set') });

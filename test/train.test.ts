@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { beforeAll, describe, expect, test } from 'vitest';
 import type { TrainOptions } from '../lib/config.ts';
+import { filesOf } from '../lib/data/dataset.ts';
 import { splitSubjects } from '../lib/data/pairs.ts';
 import { generate } from '../lib/data/procedural.ts';
 import { native } from '../lib/native.ts';
@@ -127,8 +128,8 @@ describe('a run', () => {
   test('validates on the subjects kept out, without touching what is trained and without stopping at a broken picture', async () => {
     const folder = temporaryFolder();
     const data = join(folder, 'faces');
-    const made = await generate({ out: data, subjects: 20, attributes: ['smile'], alphas: 5, size: 32 });
-    const { validation } = splitSubjects(made, 0.1, 1);
+    const made = await generate({ out: data, format: 'files', subjects: 20, attributes: ['smile'], alphas: 5, size: 32 });
+    const { validation } = splitSubjects(filesOf(made), 0.1, 1);
     const run = async (name: string): Promise<TrainEvent[]> => {
       const events: TrainEvent[] = [];
       for await (const event of train(optionsOf(join(folder, name), { data, epochs: 1, seed: 1, validation: 0.1 }))) events.push(event);

@@ -6,7 +6,7 @@ import { lstat, open, readdir, realpath, rename, rm, stat } from 'node:fs/promis
 import { join, resolve, sep } from 'node:path';
 import { checkText } from '../check.js';
 import { nearest } from '../config.js';
-import { ComFaceError, show } from '../errors.js';
+import { ComFaceError, messageOf, show } from '../errors.js';
 import { LineReader } from '../lines.js';
 
 /** Name of the list in its folder. */
@@ -359,8 +359,4 @@ function corrupt(
   hint = 'Correct the line, or generate the data anew.',
 ): ComFaceError {
   return new ComFaceError('CORRUPT_FILE', `${path}:${line}: Expected ${rule} but found ${found}`, { hint });
-}
-
-function messageOf(cause: unknown): string {
-  return cause instanceof Error ? cause.message : String(cause);
 }

@@ -1,18 +1,16 @@
-// Which pictures form the pairs of a step. No list of pairs is ever made: pictures are sorted into groups of one subject and
-// attribute by alpha, x comes from a keyed permutation of the epoch, y from the part of x's group that lies within S.
+// Which pictures form the pairs of a step. No list of pairs is ever made: pictures are in groups of one subject and
+// attribute by alpha (groups.ts), x comes from a keyed permutation of the epoch, y from the part of x's group that lies within S.
 import { kMaxRange, type TrainConfig } from '../config.js';
 import { ComFaceError, invalid } from '../errors.js';
 import type { NativePlan } from '../native.js';
-import type { Manifest } from './manifest.js';
+import type { DataSet } from './dataset.js';
+import { type Groups, kTolerance, partners } from './groups.js';
 import { below, keyedPermutation, Purpose, philox } from './random.js';
 
 /** Pairs in a plan beyond the batch, to stand in for those with a broken picture: 8, and four times what a set as broken as allowed would need. */
 export function sparesOf({ pairs, brokenShare = 0 }: Pick<PairOptions, 'pairs' | 'brokenShare'>): number {
   return 8 + Math.ceil(4 * brokenShare * pairs);
 }
-
-/** Alphas are floats: two that differ by less are the same, and S may be passed by as much. */
-const kTolerance = 1e-6;
 
 /** Options of the sampler, as in the training configuration. */
 export interface PairOptions extends Pick<TrainConfig, 'seed' | 'pairs' | 'pairsPerEpoch' | 'target'> {
@@ -36,8 +34,7 @@ export interface Split {
  *
  * @param share Part of the subjects to keep out, [0, 1).
  */
-export function splitSubjects(manifest: Pick<Manifest, 'subject'>, share: number, seed: number): Split {
-  const subjects = Uint32Array.from(new Set(manifest.subject)).sort();
+export function splitSubjects({ subjects }: Pick<DataSet, 'subjects'>, share: number, seed: number): Split {
   const wanted = share > 0 ? Math.max(1, Math.round(share * subjects.length)) : 0;
   const kept = Math.min(wanted, subjects.length - 1);
   // Epoch 0 of the order is free for this: epochs count from 1.
@@ -65,14 +62,13 @@ export class PairSampler {
    * @throws ComFaceError INVALID_INPUT when no subject has two alphas of one attribute within the narrowest range, or a batch is larger
    * than the data.
    */
-  constructor(manifest: Manifest, subjects: Iterable<number>, options: PairOptions) {
+  constructor(data: Pick<DataSet, 'folder' | 'groupsOf'>, subjects: Iterable<number>, options: PairOptions) {
     this.#options = options;
     this.#seed = BigInt(options.seed);
-    this.#groups = group(manifest, new Set(subjects));
-    this.pictures = this.#groups.samples.length;
+    this.#groups = data.groupsOf(new Set(subjects));
+    this.pictures = this.#groups.length;
     const range = options.rangeAt(options.epochs ?? Number.POSITIVE_INFINITY);
-    if (!this.#groups.samples.some((_, place) => partners(this.#groups, place, range).count > 0))
-      throw noPairs(manifest.folder, this.#groups, range);
+    if (firstWithPartner(this.#groups, range) < 0) throw noPairs(data.folder, this.#groups, range);
     const rule = `at most ${this.pictures}, the number of training pictures,`;
     if (this.pictures < options.pairs) throw invalid('pairs', rule, options.pairs, 'Use smaller batches or more pictures.');
     this.stepsPerEpoch = Math.floor(Math.min(options.pairsPerEpoch ?? this.pictures, this.pictures) / options.pairs);
@@ -112,57 +108,42 @@ export class PairSampler {
   }
 
   #pair(plan: NativePlan, row: number, place: number, word: number, range: number): void {
-    const { samples, alphas } = this.#groups;
+    const groups = this.#groups;
     if (this.#usable.range !== range) this.#usable = { range, next: nextUsable(this.#groups, range) };
-    const x = this.#usable.next === null ? place : this.#usable.next[place]!;
-    const near = partners(this.#groups, x, range);
+    const x = this.#usable.next === null ? place : this.#following(this.#usable.next, place);
+    const near = partners(groups, x, range);
     const choice = below(word, near.count);
     const lower = near.middle - near.from;
     const y = choice < lower ? near.from + choice : near.after + choice - lower;
-    const change = alphas[y]! - alphas[x]!;
-    plan.x[row] = samples[x]!;
-    plan.y[row] = samples[y]!;
+    const change = groups.alphaAt(y) - groups.alphaAt(x);
+    plan.x[row] = groups.sampleAt(x);
+    plan.y[row] = groups.sampleAt(y);
     plan.target[row] = this.#options.target === 'signed' ? change : Math.abs(change);
   }
-}
 
-/** Pictures by (subject, attribute, alpha). A "place" is an index into `samples` and `alphas`. */
-interface Groups {
-  samples: Uint32Array;
-  alphas: Float32Array;
-  /** First place of each group, then the number of places. */
-  starts: Uint32Array;
-}
-
-function group({ subject, attribute, alpha }: Manifest, subjects: ReadonlySet<number>): Groups {
-  const samples = new Uint32Array(subject.length);
-  let count = 0;
-  for (let row = 0; row < subject.length; row++) if (subjects.has(subject[row]!)) samples[count++] = row;
-  const chosen = samples.slice(0, count);
-  const compare = (a: number, b: number) => subject[a]! - subject[b]! || attribute[a]! - attribute[b]! || alpha[a]! - alpha[b]! || a - b;
-  // Generated sets come sorted; with a comparator, sorting millions takes seconds.
-  if (!chosen.every((sample, i) => i === 0 || compare(chosen[i - 1]!, sample) < 0)) chosen.sort(compare);
-  const starts = [0];
-  for (let place = 1; place < count; place++) {
-    const [before, here] = [chosen[place - 1]!, chosen[place]!];
-    if (subject[before] !== subject[here] || attribute[before] !== attribute[here]) starts.push(place);
+  #following(next: Uint32Array, place: number): number {
+    const { period, length } = this.#groups;
+    const inside = place % period;
+    return (place - inside + next[inside]!) % length;
   }
-  const alphas = new Float32Array(count);
-  for (let place = 0; place < count; place++) alphas[place] = alpha[chosen[place]!]!;
-  return { samples: chosen, alphas, starts: Uint32Array.from([...starts, count]) };
 }
 
 /** What is in the way of pairs: alphas that are all the same, or too far apart. */
-function noPairs(folder: string, { alphas, starts }: Groups, range: number): ComFaceError {
+function noPairs(folder: string, groups: Groups, range: number): ComFaceError {
+  const { length, period } = groups;
   const fail = (rule: string, found: string, hint: string) =>
     new ComFaceError('INVALID_INPUT', `Expected two pictures of one subject and attribute ${rule} in ${folder} but found ${found}`, {
       hint,
     });
-  const heads = new Set(starts);
-  const steps = alphas.map((alpha, place) => (heads.has(place) ? 0 : alpha - alphas[place - 1]!)).filter((step) => step >= kTolerance);
+  const steps: number[] = [];
+  let isOne = true;
+  for (let place = 1; place < period; place++) {
+    const step = groups.alphaAt(place) - groups.alphaAt(place - 1);
+    if (step !== 0) isOne = false;
+    if (groups.lowOf(place) < place && step >= kTolerance) steps.push(step);
+  }
   if (steps.length === 0) {
-    const isOne = alphas.every((alpha) => alpha === alphas[0]);
-    const found = isOne ? `that alpha is ${shortly(alphas[0]!)} in all ${alphas.length}` : `none among ${alphas.length}`;
+    const found = isOne && length > 0 ? `that alpha is ${shortly(groups.alphaAt(0))} in all ${length}` : `none among ${length}`;
     return fail('with different alphas', found, 'Give each picture the alpha that it shows, and each subject several of one attribute.');
   }
   const least = shortly(steps.reduce((a, b) => Math.min(a, b)));
@@ -172,37 +153,23 @@ function noPairs(folder: string, { alphas, starts }: Groups, range: number): Com
       : `these differ by ${least} or more: choose a larger \`curriculum.maxRange\`, or fewer \`curriculum.stageEnds\`.`;
   const reach = shortly(range);
   const hint = `The last stage of the curriculum compares alphas at most ${reach} apart; ${advice}`;
-  return fail(`whose alphas differ by at most ${reach}`, `none among ${alphas.length}`, hint);
+  return fail(`whose alphas differ by at most ${reach}`, `none among ${length}`, hint);
 }
 
 /** A float as it was written: 0.1, not 0.10000000149011612. */
 const shortly = (float: number): number => Number(float.toPrecision(6));
 
-/** Places of x's group with 0 < |alpha - alpha_x| <= range: [from, middle) below x and [after, to) above it. */
-function partners({ alphas, starts }: Groups, x: number, range: number) {
-  const next = firstAtLeast(starts, 0, starts.length, x + 1);
-  const [low, high, alpha] = [starts[next - 1]!, starts[next]!, alphas[x]!];
-  const from = firstAtLeast(alphas, low, x, alpha - range - kTolerance);
-  const middle = firstAtLeast(alphas, from, x, alpha - kTolerance);
-  const after = firstAtLeast(alphas, x, high, alpha + kTolerance);
-  const to = firstAtLeast(alphas, after, high, alpha + range + kTolerance);
-  return { from, middle, after, to, count: middle - from + to - after };
+/** Places beyond one period are as those in it. */
+function firstWithPartner(groups: Groups, range: number): number {
+  for (let place = 0; place < groups.period; place++) if (partners(groups, place, range).count > 0) return place;
+  return -1;
 }
 
-function firstAtLeast(values: Float32Array | Uint32Array, from: number, to: number, value: number): number {
-  while (from < to) {
-    const middle = (from + to) >>> 1;
-    if (values[middle]! < value) from = middle + 1;
-    else to = middle;
-  }
-  return from;
-}
-
-/** For each place the first at or after it, around the end, that has a partner; null when every place has one. */
+/** For each place of a period the first at or after it, maybe in the next period, that has a partner; null when every place has one. */
 function nextUsable(groups: Groups, range: number): Uint32Array | null {
-  const next = new Uint32Array(groups.samples.length);
+  const next = new Uint32Array(groups.period);
   let lonely = 0;
-  let following = groups.samples.findIndex((_, place) => partners(groups, place, range).count > 0);
+  let following = groups.period + firstWithPartner(groups, range);
   for (let place = next.length - 1; place >= 0; place--) {
     if (partners(groups, place, range).count > 0) following = place;
     else lonely++;

@@ -1,13 +1,16 @@
-// Makes a data folder of drawn faces: subject x attribute x alpha, a JPEG each, the manifest last (a folder without one is not finished).
+// Makes a data folder of drawn faces: subject x attribute x alpha, a picture each, in shards or as files; what lists them comes last (a folder
+// without it is not finished).
 // Every picture has its own photo number: pose, light, camera and background vary apart from alpha, so that they cannot give it away.
 import { createHash } from 'node:crypto';
 import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
-import { checkFunction, checkInteger, checkObject, checkSignal, checkText, numbersOf, textsOf } from '../check.js';
+import { checkFunction, checkInteger, checkObject, checkOneOf, checkSignal, checkText, numbersOf, textsOf } from '../check.js';
 import { ComFaceError, invalid } from '../errors.js';
 import { makeFolder } from '../folders.js';
 import { type NativeShots, native, threadCount } from '../native.js';
 import { attributeIndex } from './attributes.js';
+import { type DataSet, readData } from './dataset.js';
+import { makeSet, type SetPlan } from './makeset.js';
 import {
   kManifestName,
   type Manifest,
@@ -17,6 +20,7 @@ import {
   readManifest,
   writeManifest,
 } from './manifest.js';
+import { idOf, kSetName, readShards } from './shards.js';
 
 /** Pixels between two looks at the signal: about a second of drawing. */
 const kChunkPixels = 256 * 64 * 64;
@@ -32,6 +36,13 @@ export interface GenerateProgress {
   total: number;
   secondsLeft: number;
 }
+
+/** Which subjects have which attributes. */
+export const compositions = ['full', 'paper'] as const;
+export type Composition = (typeof compositions)[number];
+/** How pictures lie in a folder. */
+export const dataFormats = ['shards', 'files'] as const;
+export type DataFormat = (typeof dataFormats)[number];
 
 /** What to draw. */
 export interface GenerateOptions {
@@ -51,8 +62,17 @@ export interface GenerateOptions {
   seed?: number;
   /** 0 or 1: two families of camera, light and background. @default 0 */
   domain?: number;
-  /** Of JPEG, 1 to 100. @default 90 */
+  /** Of JPEG, 1 to 100; 0, in shards only: pixels as they are, which are read fastest. @default 90 */
   quality?: number;
+  /**
+   * full: each subject has each attribute. paper: one subject in five has the first three, each other one a single one of the rest, in turn:
+   * what the paper's numbers come to (35 million pictures of 250,000 identities, 43 attributes). @default 'full'
+   */
+  composition?: Composition;
+  /** shards: thousands of pictures a file, read fastest. files: a JPEG each and a manifest.jsonl. @default 'shards' */
+  format?: DataFormat;
+  /** Of a shard, about: it holds whole groups. What is lost when a generation is killed is drawn anew. @default 2^27 */
+  shardBytes?: number;
   /** 1 to 64; 0: one for each core. @default 0 */
   threads?: number;
   signal?: AbortSignal;
@@ -66,7 +86,9 @@ export interface GenerateOptions {
  * @throws ComFaceError INVALID_INPUT for an option out of range or a folder with other content, IO. Aborted: rejects with `signal.reason`
  * and leaves the pictures made so far; the same call again finishes the set.
  */
-export async function generate(options: GenerateOptions): Promise<Manifest> {
+export async function generate(options: GenerateOptions & { format: 'files' }): Promise<DataSet & Manifest>;
+export async function generate(options: GenerateOptions): Promise<DataSet>;
+export async function generate(options: GenerateOptions): Promise<DataSet> {
   checkObject('options', options);
   const { out: folder, signal, onProgress } = options;
   const set = plan(options);
@@ -76,40 +98,94 @@ export async function generate(options: GenerateOptions): Promise<Manifest> {
   const out = resolve(folder);
   signal?.throwIfAborted();
   native(); // without it nothing may be left behind
-  if (await isMade(out, set)) return readManifest(out);
+  if (await isMade(out, set)) return readData(out);
   await begin(out, set);
   const started = performance.now();
+  const total = set.header.count;
+  const tell = (done: number, drawn: number) => {
+    const secondsLeft = ((performance.now() - started) / 1000 / drawn) * (total - done);
+    onProgress?.({ done, total, secondsLeft });
+  };
+  if (set.format === 'shards') await makeSet(out, setPlan(set), (from, count) => encode(set, from, count), { signal, onProgress: tell });
+  else await writeFiles(out, set, signal, tell);
+  await rm(join(out, kPlanName), { force: true });
+  return readData(out);
+}
+
+const chunkOf = (set: Plan): number => Math.max(8, Math.floor(kChunkPixels / set.header.size ** 2));
+
+async function writeFiles(
+  out: string,
+  set: Plan,
+  signal: AbortSignal | undefined,
+  tell: (done: number, drawn: number) => void,
+): Promise<void> {
   for (let done = 0; done < set.header.count; ) {
     signal?.throwIfAborted();
-    const chunk = Math.max(8, Math.floor(kChunkPixels / set.header.size ** 2));
-    const count = Math.min(chunk, set.header.count - done);
+    const count = Math.min(chunkOf(set), set.header.count - done);
     await write(out, set, done, count);
     done += count;
-    const secondsLeft = ((performance.now() - started) / 1000 / done) * (set.header.count - done);
-    onProgress?.({ done, total: set.header.count, secondsLeft });
+    tell(done, done);
   }
   signal?.throwIfAborted();
   await writeManifest(out, set.header, rowsOf(set));
-  await rm(join(out, kPlanName), { force: true });
-  return readManifest(out);
 }
+
+function setPlan(set: Plan): SetPlan {
+  const { size, attributes, quality, seed, domain } = set.header;
+  const groups = groupCount(set);
+  const table = { subject: new Uint32Array(groups), attribute: new Uint32Array(groups) };
+  for (let g = 0; g < groups; g++) {
+    const { subject, attribute } = groupAt(set, g);
+    table.subject[g] = subject;
+    table.attribute[g] = attribute;
+  }
+  return {
+    header: {
+      ...{ size, encoding: quality === 0 ? 'rgb' : 'jpeg', attributes, alphas: set.alphas },
+      made: {
+        seed,
+        domain,
+        quality,
+        firstSubject: set.firstSubject,
+        subjects: set.subjects,
+        composition: set.composition,
+        shardBytes: set.shardBytes,
+      },
+    },
+    table,
+    picturesOfShard: set.shardBytes / (size ** 2 * (quality === 0 ? 3 : 0.5)),
+    chunk: chunkOf(set),
+  };
+}
+
+const encode = (set: Plan, from: number, count: number) =>
+  native().module.encodeFaces(shotsOf(set, from, count), set.header.quality, Math.min(kThreads, threadCount(set.threads)));
 
 interface Plan {
   header: ManifestHeader & { quality: number };
   seed: bigint;
   firstSubject: number;
+  subjects: number;
   alphas: readonly number[];
+  composition: Composition;
+  format: DataFormat;
+  shardBytes: number;
   threads: number;
 }
 
 function plan(options: GenerateOptions): Plan {
   const { subjects, size, firstSubject = 0, seed = 1, domain = 0, quality = 90, threads = 0 } = options;
+  const { composition = 'full', format = 'shards', shardBytes = 2 ** 27 } = options;
   checkInteger('subjects', subjects, 1, 2 ** 32);
   checkInteger('firstSubject', firstSubject, 0, 2 ** 32 - subjects);
   checkInteger('size', size, 32, 512);
   checkInteger('seed', seed, 0, Number.MAX_SAFE_INTEGER);
   checkInteger('domain', domain, 0, 1);
-  checkInteger('quality', quality, 1, 100);
+  checkOneOf('composition', composition, compositions);
+  checkOneOf('format', format, dataFormats);
+  checkInteger('shardBytes', shardBytes, 1, 2 ** 31);
+  checkInteger('quality', quality, format === 'shards' ? 0 : 1, 100);
   checkInteger('threads', threads, 0, kThreads);
   const attributes = textsOf('attributes', options.attributes);
   if (attributes.length === 0) throw invalid('attributes', 'at least one name', attributes, 'Choose one or more: weight, age, smile, ...');
@@ -117,10 +193,18 @@ function plan(options: GenerateOptions): Plan {
   if (new Set(attributes).size < attributes.length)
     throw invalid('attributes', 'each name once', attributes, 'Remove what is there twice.');
   const alphas = alphasOf(options.alphas);
-  const count = subjects * attributes.length * alphas.length;
+  if (composition === 'paper' && attributes.length <= kSharedAttributes)
+    throw invalid(
+      'attributes',
+      `more than ${kSharedAttributes} names for composition paper`,
+      attributes,
+      'Name all 43, or leave `composition` out.',
+    );
+  const groups = groupsBefore(subjects, attributes.length, composition);
+  const count = groups * alphas.length;
   if (count >= 2 ** 32) throw invalid('subjects', 'fewer than 2^32 pictures', count, 'Ask for fewer subjects, attributes or alphas.');
   const header = { size, count, seed: String(seed), domain, attributes, quality };
-  return { header, seed: BigInt(seed), firstSubject, alphas, threads };
+  return { header, seed: BigInt(seed), firstSubject, subjects, alphas, composition, format, shardBytes, threads };
 }
 
 function alphasOf(given: number | readonly number[]): readonly number[] {
@@ -136,15 +220,39 @@ function alphasOf(given: number | readonly number[]): readonly number[] {
   return alphas;
 }
 
+/** Of composition paper: one subject in `kShare` has the first `kSharedAttributes`, the others one of the rest. */
+const kShare = 5;
+const kSharedAttributes = 3;
+
+/** Groups of the first `subjects` subjects. */
+function groupsBefore(subjects: number, attributes: number, composition: Composition): number {
+  if (composition === 'full') return subjects * attributes;
+  return subjects + (kSharedAttributes - 1) * Math.ceil(subjects / kShare);
+}
+
+const groupCount = ({ header, subjects, composition }: Plan): number => groupsBefore(subjects, header.attributes.length, composition);
+
+/** Group `index` of the set, by subject, then attribute: the subject's number, the attribute's, and which of the subject's groups it is. */
+function groupAt({ header, firstSubject, composition }: Plan, index: number): { subject: number; attribute: number; turn: number } {
+  const { length } = header.attributes;
+  if (composition === 'full')
+    return { subject: firstSubject + Math.floor(index / length), attribute: index % length, turn: index % length };
+  const inRound = kSharedAttributes + kShare - 1;
+  const [round, turn] = [Math.floor(index / inRound), index % inRound];
+  if (turn < kSharedAttributes) return { subject: firstSubject + round * kShare, attribute: turn, turn };
+  const other = turn - kSharedAttributes;
+  const attribute = kSharedAttributes + ((round * (kShare - 1) + other) % (length - kSharedAttributes));
+  return { subject: firstSubject + round * kShare + other + 1, attribute, turn: 0 };
+}
+
 /** Picture `index` of the set: alpha changes fastest, then the attribute, then the subject. */
-function pictureAt({ header, firstSubject, alphas }: Plan, index: number): ManifestRow & { photo: number } {
-  const ofSubject = header.attributes.length * alphas.length;
-  const photo = index % ofSubject;
-  const subject = firstSubject + Math.floor(index / ofSubject);
-  const place = photo % alphas.length;
-  const attribute = header.attributes[Math.floor(photo / alphas.length)]!;
-  const file = `${String(subject).padStart(6, '0')}/${attribute}/${String(place).padStart(2, '0')}.jpg`;
-  return { file, subject, attribute, alpha: alphas[place]!, photo };
+function pictureAt(set: Plan, index: number): ManifestRow & { photo: number } {
+  const { header, alphas } = set;
+  const place = index % alphas.length;
+  const group = groupAt(set, Math.floor(index / alphas.length));
+  const attribute = header.attributes[group.attribute]!;
+  const file = `${String(group.subject).padStart(6, '0')}/${attribute}/${String(place).padStart(2, '0')}.jpg`;
+  return { file, subject: group.subject, attribute, alpha: alphas[place]!, photo: group.turn * alphas.length + place };
 }
 
 function* rowsOf(set: Plan): Generator<ManifestRow> {
@@ -163,7 +271,12 @@ async function write(out: string, set: Plan, from: number, count: number): Promi
       cause,
     });
   }
-  const shots: NativeShots = {
+  await native().module.writeFaces(shotsOf(set, from, count), paths, set.header.quality, Math.min(kThreads, threadCount(set.threads)));
+}
+
+function shotsOf(set: Plan, from: number, count: number): NativeShots {
+  const pictures = Array.from({ length: count }, (_, i) => pictureAt(set, from + i));
+  return {
     seed: set.seed,
     subject: Uint32Array.from(pictures, ({ subject }) => subject),
     photo: Uint32Array.from(pictures, ({ photo }) => photo),
@@ -172,12 +285,11 @@ async function write(out: string, set: Plan, from: number, count: number): Promi
     domain: set.header.domain,
     size: set.header.size,
   };
-  await native().module.writeFaces(shots, paths, set.header.quality, Math.min(kThreads, threadCount(set.threads)));
 }
 
 /** Everything that decides the set, as text. */
-function planText({ header, seed, firstSubject, alphas }: Plan): string {
-  return `${JSON.stringify({ ...header, seed: String(seed), firstSubject, alphas })}\n`;
+function planText({ header, seed, firstSubject, alphas, composition, format, shardBytes }: Plan): string {
+  return `${JSON.stringify({ ...header, seed: String(seed), firstSubject, alphas, composition, format, shardBytes })}\n`;
 }
 
 async function begin(out: string, set: Plan): Promise<void> {
@@ -200,16 +312,21 @@ async function isMade(out: string, set: Plan): Promise<boolean> {
   const unfinished = await readFile(join(out, kPlanName), 'utf8').catch(() => undefined);
   if (unfinished === planText(set)) return false; // drawn again, to the same bytes
   const hint = 'Name a folder that is new or empty, or remove this one.';
-  if (!entries.includes(kManifestName)) {
+  const list = set.format === 'shards' ? kSetName : kManifestName;
+  if (!entries.includes(list)) {
     throw new ComFaceError(
       'INVALID_INPUT',
-      `Expected a new or empty folder for \`out\` but ${out} holds ${entries.length} entries and no ${kManifestName}`,
+      `Expected a new or empty folder for \`out\` but ${out} holds ${entries.length} entries and no ${list}`,
       { hint },
     );
   }
-  const wanted = createHash('sha256');
-  for (const text of manifestText(set.header, rowsOf(set))) wanted.update(text);
-  if ((await readManifest(out)).hash === wanted.digest('hex')) return true;
+  if (set.format === 'shards') {
+    if ((await readShards(out)).id === idOf(setPlan(set).header)) return true;
+  } else {
+    const wanted = createHash('sha256');
+    for (const text of manifestText(set.header, rowsOf(set))) wanted.update(text);
+    if ((await readManifest(out)).hash === wanted.digest('hex')) return true;
+  }
   throw new ComFaceError('INVALID_INPUT', `Expected a new or empty folder for \`out\` but ${out} holds a data set of other options`, {
     hint,
   });

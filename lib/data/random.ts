@@ -14,7 +14,8 @@ const kOrderRounds = 8;
 /** Philox4x32-10 (Salmon et al., SC 2011): four independent words for the counter (a, b, c, purpose) under the 64-bit key `seed`. */
 export function philox(seed: bigint, purpose: number, a: number, b: number, c: number): Draw {
   const [low, high] = split(seed);
-  return philoxOfWords(low, high, purpose, a, b, c);
+  philoxOfWords(low, high, purpose, a, b, c);
+  return [words[0]!, words[1]!, words[2]!, words[3]!];
 }
 
 /** Uniform in [0, 1), 24 bits: every value is exact in float. */
@@ -42,7 +43,8 @@ export function keyedPermutation(seed: bigint, purpose: number, epoch: number, n
     let left = Math.floor(value / b);
     let right = value % b;
     for (let round = 0; round < kOrderRounds; round++) {
-      const word = philoxOfWords(low, high, purpose, epoch, round % 2 === 0 ? right : left, round)[0];
+      philoxOfWords(low, high, purpose, epoch, round % 2 === 0 ? right : left, round);
+      const word = words[0]!;
       if (round % 2 === 0) left = (left + word) % a;
       else right = (right + word) % b;
     }
@@ -55,11 +57,18 @@ export function keyedPermutation(seed: bigint, purpose: number, epoch: number, n
   };
 }
 
+/** Of the seed split last: a run has one. */
+let halves: readonly [seed: bigint, low: number, high: number] = [0n, 0, 0];
+
 function split(seed: bigint): [number, number] {
-  return [Number(seed & 0xffffffffn), Number((seed >> 32n) & 0xffffffffn)];
+  if (seed !== halves[0]) halves = [seed, Number(seed & 0xffffffffn), Number((seed >> 32n) & 0xffffffffn)];
+  return [halves[1], halves[2]];
 }
 
-function philoxOfWords(low: number, high: number, purpose: number, a: number, b: number, c: number): Draw {
+/** What philoxOfWords() found last: millions of draws a second would be millions of arrays. */
+const words = new Uint32Array(4);
+
+function philoxOfWords(low: number, high: number, purpose: number, a: number, b: number, c: number): void {
   let x0 = a | 0;
   let x1 = b | 0;
   let x2 = c | 0;
@@ -78,7 +87,10 @@ function philoxOfWords(low: number, high: number, purpose: number, a: number, b:
     k0 = (k0 + 0x9e3779b9) | 0;
     k1 = (k1 + 0xbb67ae85) | 0;
   }
-  return [x0 >>> 0, x1 >>> 0, x2 >>> 0, x3 >>> 0];
+  words[0] = x0;
+  words[1] = x1;
+  words[2] = x2;
+  words[3] = x3;
 }
 
 /** The upper 32 bits of the product of two unsigned words. */

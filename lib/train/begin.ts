@@ -3,7 +3,7 @@ import { open, readFile } from 'node:fs/promises';
 import { arch, availableParallelism, cpus, platform } from 'node:os';
 import { join } from 'node:path';
 import { designOf, type TrainConfig } from '../config.js';
-import type { Manifest } from '../data/manifest.js';
+import type { DataSet } from '../data/dataset.js';
 import { PairSampler, sparesOf, splitSubjects } from '../data/pairs.js';
 import { ComFaceError, show } from '../errors.js';
 import { comfaceGraph } from '../models/heads.js';
@@ -21,7 +21,7 @@ import { Validator } from './validate.js';
 /** Everything a run holds open. */
 export interface Run {
   config: TrainConfig;
-  manifest: Manifest;
+  data: DataSet;
   sampler: PairSampler;
   engine: NativeEngine;
   source: NativeSource;
@@ -59,14 +59,14 @@ export interface Open {
 /** Opens everything and loads the checkpoint or starts afresh; returns what to report first. */
 export async function begin(
   config: TrainConfig,
-  manifest: Manifest,
+  data: DataSet,
   lock: RunLock,
   open: Open,
   signal: AbortSignal | undefined,
 ): Promise<{ run: Run; events: TrainEvent[] }> {
   const warnings: string[] = [];
   const found = await findCheckpoint(config, warnings);
-  const { split, sampler } = plan(config, manifest);
+  const { split, sampler } = plan(config, data);
   const done = found?.step ?? 0;
   const steps = config.epochs * sampler.stepsPerEpoch;
   if (done > steps) {
@@ -81,9 +81,9 @@ export async function begin(
   }
   const { engine, device, precision, fallback, info: environment } = await makeEngine(config, found?.info.choices);
   open.engine = engine;
-  open.source = native().module.openFiles(manifest.files, config.size, config.loaderThreads, manifest.size);
+  open.source = data.open(config.size, config.loaderThreads);
   await engine.reserve(open.source, config.pairs + sparesOf(config));
-  const info = { ...environment, config, dataHash: manifest.hash, seed: config.seed, pictures: sampler.pictures };
+  const info = { ...environment, config, dataHash: data.hash, seed: config.seed, pictures: sampler.pictures };
   if (found) {
     // What was not repeatable once is not by going on otherwise.
     if (found.info.repeatable === kInAnyOrder) info.repeatable = kInAnyOrder;
@@ -118,12 +118,12 @@ export async function begin(
     parameters: engine.parameters.reduce((sum, { dims }) => sum + dims.reduce((a, b) => a * b, 1), 0),
   };
   const { source, log } = open;
-  const validator = await Validator.create(config, manifest, split.validation, await readWeights(engine, done), signal);
+  const validator = await Validator.create(config, data, split.validation, await readWeights(engine, done), signal);
   if (validator) open.validator = validator;
   return {
     run: {
       config,
-      manifest,
+      data,
       sampler,
       engine,
       source,
@@ -146,9 +146,9 @@ export async function begin(
   };
 }
 
-function plan(config: TrainConfig, manifest: Manifest) {
-  const split = splitSubjects(manifest, config.validation, config.seed);
-  const sampler = new PairSampler(manifest, split.training, { ...config, rangeAt: (epoch) => stageAt(config.curriculum, epoch).range });
+function plan(config: TrainConfig, data: DataSet) {
+  const split = splitSubjects(data, config.validation, config.seed);
+  const sampler = new PairSampler(data, split.training, { ...config, rangeAt: (epoch) => stageAt(config.curriculum, epoch).range });
   return { split, sampler };
 }
 

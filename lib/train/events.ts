@@ -24,7 +24,7 @@ export type TrainEvent =
   | StepEvent
   /** After each epoch, on the subjects kept out; `mae` in steps of alpha. */
   | { type: 'validation'; step: number; epoch: number; pairs: number; mae: number; correlation: number }
-  | { type: 'broken'; step: number; file: string; line: number; reason: string; count: number }
+  | { type: 'broken'; step: number; file: string; line?: number; reason: string; count: number }
   | { type: 'checkpoint'; step: number; path: string }
   | { type: 'warning'; message: string }
   | { type: 'end'; step: number; seconds: number; path: string };

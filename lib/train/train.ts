@@ -2,8 +2,8 @@
 // Everything that computes happens on the engine's thread; between two steps this file only plans, logs and saves.
 import { checkObject, checkSignal } from '../check.js';
 import { checkTrainOptions, type TrainConfig, type TrainOptions } from '../config.js';
-import { readManifest } from '../data/manifest.js';
-import { ComFaceError, printable } from '../errors.js';
+import { listingOf, readData } from '../data/dataset.js';
+import { ComFaceError, messageOf } from '../errors.js';
 import type { NativeCollected, NativePlan, NativeStep } from '../native.js';
 import { begin, type Open, type Run } from './begin.js';
 import { saveCheckpoint } from './checkpoint.js';
@@ -73,11 +73,11 @@ async function* runEvents(options: TrainOptions, control: { signal?: AbortSignal
   const { signal } = control;
   checkSignal(signal);
   signal?.throwIfAborted();
-  const manifest = await readManifest(config.data);
+  const data = await readData(config.data);
   const lock = await lockRun(config.out);
   const open: Open = {};
   try {
-    const { run, events } = await begin(config, manifest, lock, open, signal);
+    const { run, events } = await begin(config, data, lock, open, signal);
     for (const event of events) yield emit(run, event);
     return yield* loop(run, signal, open);
   } finally {
@@ -200,12 +200,12 @@ function lossesOf(config: TrainConfig, losses: readonly number[]): Pick<StepEven
 }
 
 /** The engine knows a picture by its path; the reader also wants its line in the manifest. */
-function refuse({ manifest }: Run, error: unknown): never {
+function refuse({ data }: Run, error: unknown): never {
   if (!(error instanceof ComFaceError) || error.code !== 'CORRUPT_FILE') throw error;
-  const sample = manifest.files.findIndex((file) => error.message.startsWith(`${printable(file)}:`));
+  const sample = data.sampleOf(error.message);
   if (sample < 0) throw error;
   const hint = error.hint ?? 'Make the data set again.';
-  throw new ComFaceError('CORRUPT_FILE', `${manifest.folder}/manifest.jsonl:${manifest.lines[sample]}: ${error.message}`, {
+  throw new ComFaceError('CORRUPT_FILE', `${listingOf(data, sample)}: ${error.message}`, {
     hint,
     cause: error,
   });
@@ -216,9 +216,8 @@ function* noteBroken(run: Run, { broken }: NativeStep): Generator<TrainEvent> {
   for (const { sample, reason } of broken) {
     if (run.broken.has(sample)) continue;
     run.broken.add(sample);
-    const line = run.manifest.lines[sample]!;
-    yield emit(run, { type: 'broken', step: run.done, file: run.manifest.files[sample]!, line, reason, count: run.broken.size });
-    run.lastBroken = `${run.manifest.folder}/manifest.jsonl:${line}: ${reason}`;
+    yield emit(run, { type: 'broken', step: run.done, ...run.data.placeOf(sample), reason, count: run.broken.size });
+    run.lastBroken = `${listingOf(run.data, sample)}: ${reason}`;
   }
 }
 
@@ -281,5 +280,3 @@ async function* stop(run: Run, reason: unknown): AsyncGenerator<TrainEvent, neve
   yield* saveNow(run);
   throw reason;
 }
-
-const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));

@@ -1,11 +1,11 @@
 // How well the change is told on the subjects kept out of training (the paper's 10 %, section 4.1), after each epoch.
 // The pairs are drawn once over the whole range of alpha, so that the figures of different stages can be compared. Training is not touched by it.
 import type { TrainConfig } from '../config.js';
-import type { Manifest } from '../data/manifest.js';
+import type { DataSet } from '../data/dataset.js';
 import { PairSampler } from '../data/pairs.js';
 import { ComFaceError } from '../errors.js';
-import { Model } from '../model.js';
-import type { NativePlan } from '../native.js';
+import { embedSamples, Model } from '../model.js';
+import type { NativePlan, NativeSource } from '../native.js';
 import { mae, pearson } from '../transfer/metrics.js';
 import type { Tensor } from '../weights/safetensors.js';
 import { stageAt } from './curriculum.js';
@@ -21,14 +21,13 @@ export interface Validation {
   correlation: number;
 }
 
-function validationPairs(config: TrainConfig, manifest: Manifest, subjects: Uint32Array): NativePlan | undefined {
-  const heldOut = new Set(subjects);
-  const pictures = manifest.subject.reduce((count, subject) => count + (heldOut.has(subject) ? 1 : 0), 0);
+function validationPairs(config: TrainConfig, data: DataSet, subjects: Uint32Array): NativePlan | undefined {
+  const pictures = data.groupsOf(new Set(subjects)).length;
   if (config.intraPersonal === 0 || pictures < 2) return undefined;
   const { range } = stageAt(config.curriculum, 1);
   const { seed, target } = config;
   try {
-    return new PairSampler(manifest, subjects, { seed, target, pairs: Math.min(kPairs, pictures), rangeAt: () => range }).plan(1);
+    return new PairSampler(data, subjects, { seed, target, pairs: Math.min(kPairs, pictures), rangeAt: () => range }).plan(1);
   } catch (error) {
     if (error instanceof ComFaceError && error.code === 'INVALID_INPUT') return undefined;
     throw error;
@@ -37,12 +36,12 @@ function validationPairs(config: TrainConfig, manifest: Manifest, subjects: Uint
 
 /** Holds one inference network for the whole run, compiled and run once before the first step, so that memory stays flat afterwards. */
 export class Validator {
-  readonly #manifest: Manifest;
+  readonly #source: NativeSource;
   readonly #plan: NativePlan;
   readonly #model: Model;
 
-  private constructor(manifest: Manifest, plan: NativePlan, model: Model) {
-    this.#manifest = manifest;
+  private constructor(source: NativeSource, plan: NativePlan, model: Model) {
+    this.#source = source;
     this.#plan = plan;
     this.#model = model;
   }
@@ -50,14 +49,14 @@ export class Validator {
   /** Undefined when there is nothing to validate on: no change head, or no two pictures to compare among these subjects. Aborted, it has not run yet. */
   static async create(
     config: TrainConfig,
-    manifest: Manifest,
+    data: DataSet,
     subjects: Uint32Array,
     weights: ReadonlyMap<string, Tensor>,
     signal?: AbortSignal,
   ): Promise<Validator | undefined> {
-    const plan = validationPairs(config, manifest, subjects);
+    const plan = validationPairs(config, data, subjects);
     if (!plan) return undefined;
-    const validator = new Validator(manifest, plan, await Model.from(config, weights, config));
+    const validator = new Validator(data.open(config.size, 2), plan, await Model.from(config, weights, config));
     await validator.run(weights, signal);
     return validator;
   }
@@ -72,7 +71,7 @@ export class Validator {
     // Some at a time: who stops a run does not wait for all of them.
     for (let from = 0; from < samples.length; from += kAtOnce) {
       if (signal?.aborted) return undefined;
-      embeddings.push(...(await embedUsable(this.#model, this.#manifest, samples.slice(from, from + kAtOnce))));
+      embeddings.push(...(await embedUsable(this.#model, this.#source, samples.slice(from, from + kAtOnce))));
     }
     const estimate: number[] = [];
     const truth: number[] = [];
@@ -88,14 +87,15 @@ export class Validator {
 
   dispose(): void {
     this.#model.dispose();
+    this.#source.dispose();
   }
 }
 
 /** The embedding of each sample, undefined for a picture that cannot be used; all at once if none is broken, else one by one. */
-async function embedUsable(model: Model, { files }: Manifest, samples: readonly number[]): Promise<(Float32Array | undefined)[]> {
+async function embedUsable(model: Model, source: NativeSource, samples: readonly number[]): Promise<(Float32Array | undefined)[]> {
   const embed = async (some: readonly number[]): Promise<Float32Array | undefined> => {
     try {
-      return await model.embed(some.map((sample) => files[sample]!));
+      return await embedSamples(model, source, some);
     } catch (error) {
       if (error instanceof ComFaceError && (error.code === 'CORRUPT_FILE' || error.code === 'IO')) return undefined;
       throw error;

@@ -7,6 +7,7 @@ import { fileURLToPath } from 'node:url';
 import { beforeAll, expect } from 'vitest';
 import type { TrainOptions } from '../../lib/config.ts';
 import { checkTrainOptions } from '../../lib/config.ts';
+import { filesOf } from '../../lib/data/dataset.ts';
 import { readManifest } from '../../lib/data/manifest.ts';
 import { PairSampler } from '../../lib/data/pairs.ts';
 import type { LayerRecord } from '../../lib/models/layers.ts';
@@ -106,7 +107,7 @@ figure('R8 a batch has the same bytes from any number of threads', { ci: 1000, l
   const manifest = await readManifest(data);
   const config = checkTrainOptions(optionsOf(folder, { pairs: 4 }));
   const sampler = () =>
-    new PairSampler(manifest, manifest.subject, { ...config, rangeAt: (epoch) => stageAt(config.curriculum, epoch).range });
+    new PairSampler(filesOf(manifest), manifest.subject, { ...config, rangeAt: (epoch) => stageAt(config.curriculum, epoch).range });
   const open = (threads: number): NativeSource => native().module.openFiles(manifest.files, config.size, threads, manifest.size);
   const sources = [1, 2, 4, 8].map(open);
   // What an engine gets through its prefetch: the plain loops keep the pictures they read.

@@ -82,7 +82,7 @@ export async function commandCases(folder: string): Promise<Case[]> {
 async function dataCases(folder: string): Promise<Case[]> {
   const at = (...names: string[]) => join(folder, ...names);
   const data = at('data');
-  await generate({ out: data, subjects: 12, attributes: ['smile'], alphas: 5, size: 32, threads: 1 });
+  await generate({ out: data, format: 'files', subjects: 12, attributes: ['smile'], alphas: 5, size: 32, threads: 1 });
   const lines = readFileSync(join(data, 'manifest.jsonl'), 'utf8').trim().split('\n');
   const withLine = (where: string, index: number, change: object): Case => {
     const made = at(where.replaceAll(' ', '-'));
@@ -93,7 +93,7 @@ async function dataCases(folder: string): Promise<Case[]> {
   };
   // One picture that is broken, under a hostile name; it is met in the first epoch.
   const broken = at('broken');
-  await generate({ out: broken, subjects: 12, attributes: ['smile'], alphas: 5, size: 32, threads: 1 });
+  await generate({ out: broken, format: 'files', subjects: 12, attributes: ['smile'], alphas: 5, size: 32, threads: 1 });
   writeFileSync(join(broken, hostileFile), 'no picture');
   const named = lines.with(7, JSON.stringify({ ...JSON.parse(lines[7]!), file: hostileFile }));
   writeFileSync(join(broken, 'manifest.jsonl'), named.join('\n'));

@@ -218,7 +218,7 @@ async function judgeOdd() {
 async function judgeTraining(round) {
   const data = join(folder, 'data');
   rmSync(data, { recursive: true, force: true });
-  const { files } = await generate({ out: data, subjects: 12, attributes: ['smile'], alphas: 5, size: kEdge, threads: 1 });
+  const { files } = await generate({ out: data, format: 'files', subjects: 12, attributes: ['smile'], alphas: 5, size: kEdge, threads: 1 });
   const broken = new Set();
   for (let i = 0; i < 6; i++) {
     const [path, bytes] = [/** @type {string} */ (files[(7 * i + round) % files.length]), damaged(1_000_000_000 + 6 * round + i)];

@@ -112,7 +112,7 @@ export const sabotages = [
   {
     figure: 'R8',
     what: "a view's draws depend on the thread that makes it",
-    file: 'native/files.cc',
+    file: 'native/batches.cc',
     from: 'augmentView(*pictures[v], size_, plan.settings, keyOf(plan, slot, v)',
     to: 'augmentView(*pictures[v], size_, plan.settings, keyOf(plan, slot + static_cast<int>(&worker - workers_.data()), v)',
   },
@@ -154,7 +154,7 @@ export const sabotages = [
   {
     figure: 'F3',
     what: 'a broken picture counts as a good one',
-    file: 'native/files.cc',
+    file: 'native/batches.cc',
     from: '      reason = error.message;\n',
     to: '      reason.clear();\n',
   },
@@ -241,7 +241,7 @@ export const sabotages = [
   {
     figure: 'T3',
     what: 'two batches are filled by the same threads at once',
-    file: 'native/files.cc',
+    file: 'native/batches.cc',
     from: '    const std::lock_guard lock(mutex_);\n',
     to: '',
   },

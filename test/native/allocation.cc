@@ -190,10 +190,11 @@ Bits imagesOf(Source& source) {
 }
 
 Phase phaseOf(const std::string& name, const std::string& library, const std::vector<std::string>& paths) {
-  const std::shared_ptr<Source> source = openFiles(paths, kSize, 2, 0);
+  const std::shared_ptr<Source> source = openPictures(picturesInFiles(paths, 0), kSize, 2);
   const auto nothing = [] {};
   const auto noBits = [] { return Bits(); };
-  if (name == "open") return {nothing, [paths] { return imagesOf(*openFiles(paths, kSize, 2, 0)); }, noBits};
+  if (name == "open")
+    return {nothing, [paths] { return imagesOf(*openPictures(picturesInFiles(paths, 0), kSize, 2)); }, noBits};
   if (name == "create") {
     const auto create = [=] {
       Engine engine(library, tests::trainingGraph(kSize));

@@ -104,12 +104,15 @@ void failInPool(int times) {
 }
 
 void round(const std::vector<std::string>& paths, int number) {
-  const std::shared_ptr<Source> shared = openFiles(paths, kSize, 3, 0), other = openFiles(paths, kSize, 2, 0);
+  const std::shared_ptr<Source> shared = openPictures(picturesInFiles(paths, 0), kSize, 3),
+                                other = openPictures(picturesInFiles(paths, 0), kSize, 2);
   std::vector<std::thread> threads;
   threads.emplace_back([&] { train(shared, 1, 6); });
   threads.emplace_back([&] { train(shared, 2, 6); });
   threads.emplace_back([&] { train(other, 3, 6); });
-  threads.emplace_back([&] { embed(openFiles({paths.begin(), paths.begin() + kPictures}, kSize, 2, 0), 4); });
+  threads.emplace_back([&] {
+    embed(openPictures(picturesInFiles({paths.begin(), paths.begin() + kPictures}, 0), kSize, 2), 4);
+  });
   threads.emplace_back([&] { disposeMidway(shared, number); });
   threads.emplace_back([&] { draw(3); });
   threads.emplace_back([&] { failInPool(10); });

@@ -182,7 +182,10 @@ function ofModule(files: readonly string[], folder: string): Target[] {
   return [
     made('createEngine', 6, () => ['', graph(true)]),
     made('openFiles', 2, () => [files, size, 1, 32]),
+    made('openShards', 2, () => [{ folder, counts: Uint32Array.of(3, 4), size: 16, raw: false, id: '0123456789abcdef' }, 8, 1]),
     made('drawFaces', 2, () => [shots(), 1]),
+    made('encodeFaces', 2, () => [shots(), 90, 1]),
+    made('crc32c', 1, () => [new Uint8Array(8)]),
     made('writeFaces', 2, () => [shots(), [join(folder, 'face.jpg')], 90, 1]),
     made('decodeJpeg', 1, () => [new Uint8Array(64).fill(255)]),
     made('encodeJpeg', 2, () => [new Uint8Array(8 * 8 * 3), 8, 8, 90]),
@@ -223,6 +226,7 @@ function ofPackage({ data, run }: Fixtures, folder: string): Target[] {
     made('checkTrainOptions', 4, () => [trainOptions(data, 'run')]),
     made('readConfigFile', 0.5, () => [join(run, 'config.json')]),
     made('readManifest', 0.5, () => [data]),
+    made('readData', 0.5, () => [data]),
     made('generate', 0.1, () => [{ ...faces, out: out(), signal: soon(), onProgress: () => undefined }]),
     made('contactSheet', 1.5, () => [{ subjects: 1, attributes: ['smile'], alphas: [1], size: 32, seed: 1, domain: 0, firstSubject: 3 }]),
     { ...made('ComFaceError', 1, () => ['IO', 'message', { hint: 'hint', cause: 1 }]), isClass: true },

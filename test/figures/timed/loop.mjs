@@ -149,7 +149,7 @@ async function calls() {
   timeEverything();
   const more = /** @type {const} */ ({ width: 16, size: 32, pairs: 4, epochs: count / 10, pairsPerEpoch: 40, checkpointEverySteps: 20 });
   await train(optionsOf('calls', { ...more, projection: { hidden: 32, out: 16 } }));
-  await generate({ subjects: 20, attributes: ['smile'], alphas: 5, size: 64, threads: cores, out: `${folder}/drawn` });
+  await generate({ format: 'files', subjects: 20, attributes: ['smile'], alphas: 5, size: 64, threads: cores, out: `${folder}/drawn` });
   const model = await Model.from(
     /** @type {any} */ ({ backbone: 'resnet18', width: 16, size: 32, augment }),
     { seed: 1 },

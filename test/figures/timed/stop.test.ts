@@ -128,7 +128,7 @@ describe('signals', () => {
   test('SIGTERM does not wait for a long validation', async () => {
     const folder = temporaryFolder();
     const many = join(folder, 'faces');
-    await generate({ out: many, subjects: 60, attributes: ['smile'], alphas: 5, size: 32 });
+    await generate({ out: many, format: 'files', subjects: 60, attributes: ['smile'], alphas: 5, size: 32 });
     const run = join(folder, 'run');
     const how = flags('--width 64 --size 128 --pairs 2 --pairs-per-epoch 2 --validation 0.9 --checkpoint-every-steps 1000');
     const { child, end } = await training(run, how, many);

@@ -92,7 +92,7 @@ void crossBorder(Bytes& bytes) {
   }
   const bool isWhole = bytes.byte() % 4 == 0;  // also past the end: no chunks would be refused before any layer
   const int32_t chunks = isWhole ? 1 : bytes.integer(), parts = isWhole ? 1 : bytes.integer();
-  const ComfaceGraph graph = {layers, count, training, precision, 1, chunks, parts, nullptr};
+  const ComfaceGraph graph = {layers, count, training, precision, 1, chunks, parts, 1, nullptr};
   rest = &bytes;
   ComfaceStatus status;
   backend.compile(&graph, &status);

@@ -261,7 +261,7 @@ void testSource(Source& source, const Plan& plan, const std::string& what) {
 void testSources() {
   const Files files(12);
   for (const int threads : {1, 2, 5}) {
-    const auto source = openFiles(files.paths, 24, threads, 0);
+    const auto source = openPictures(picturesInFiles(files.paths, 0), 24, threads);
     Plan plan;
     plan.seed = 5, plan.step = 9, plan.pairs = 4;
     plan.x = {0, 3, 2, 7, 8, 1, 6, 9}, plan.y = {1, 2, 2, 4, 4, 0, 6, 3};  // 3, 7 and 8 are broken

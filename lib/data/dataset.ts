@@ -1,0 +1,63 @@
+// A data folder, however its pictures lie in it: files with a manifest.jsonl, or shards with a set.json.
+import { existsSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { checkText } from '../check.js';
+import { printable } from '../errors.js';
+import { type NativeSource, native } from '../native.js';
+import { type Groups, ListedGroups } from './groups.js';
+import { kManifestName, type Manifest, readManifest } from './manifest.js';
+import { kSetName, readShards } from './shards.js';
+
+/** Pictures with what is known of each. A sample number is an index from 0. */
+export interface DataSet {
+  readonly folder: string;
+  /** Edge of the square pictures in pixels. */
+  readonly size: number;
+  /** Number of pictures. */
+  readonly count: number;
+  readonly attributes: readonly string[];
+  /** SHA-256 of the list of pictures, hexadecimal. */
+  readonly hash: string;
+  /** Numbers of the subjects, ascending. */
+  readonly subjects: Uint32Array;
+  /** The pictures of these subjects. */
+  groupsOf(subjects: ReadonlySet<number>): Groups;
+  /** Where a picture is: its file, and the line of a manifest that names it. */
+  placeOf(sample: number): { file: string; line?: number };
+  /** The sample that a message of the native reader begins with, or -1. */
+  sampleOf(message: string): number;
+  /** @param size Edge of the views in pixels. */
+  open(size: number, threads: number): NativeSource;
+}
+
+/**
+ * Opens a data folder.
+ * @throws ComFaceError CORRUPT_FILE naming the file and what is wrong in it, IO for what is missing.
+ */
+export async function readData(folder: string): Promise<DataSet> {
+  checkText('folder', folder);
+  return existsSync(join(resolve(folder), kSetName)) ? readShards(folder) : filesOf(await readManifest(folder));
+}
+
+/** Whether a folder has the list that is written last. */
+export const isFinished = (folder: string): boolean => [kSetName, kManifestName].some((name) => existsSync(join(folder, name)));
+
+/** The pictures of a manifest as a data set. */
+export function filesOf(manifest: Manifest): DataSet & Manifest {
+  const { size, files, lines } = manifest;
+  return {
+    ...manifest,
+    count: files.length,
+    subjects: Uint32Array.from(new Set(manifest.subject)).sort(),
+    groupsOf: (subjects) => new ListedGroups(manifest, subjects),
+    placeOf: (sample) => ({ file: files[sample]!, line: lines[sample]! }),
+    sampleOf: (message) => files.findIndex((file) => message.startsWith(`${printable(file)}:`)),
+    open: (edge, threads) => native().module.openFiles(files, edge, threads, size),
+  };
+}
+
+/** For messages: what lists a picture, if anything does, else the picture. */
+export function listingOf(data: DataSet, sample: number): string {
+  const { file, line } = data.placeOf(sample);
+  return line === undefined ? file : `${data.folder}/${kManifestName}:${line}`;
+}

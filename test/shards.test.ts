@@ -1,0 +1,294 @@
+// Sets of shards: what is drawn into them is what is read, whatever happens meanwhile, and what is damaged is named.
+import { spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { copyFile, cp, open, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import fc from 'fast-check';
+import { beforeAll, describe, expect, test } from 'vitest';
+import { attributes } from '../lib/data/attributes.ts';
+import { type DataSet, filesOf, readData } from '../lib/data/dataset.ts';
+import { GridGroups, ListedGroups } from '../lib/data/groups.ts';
+import { readManifest } from '../lib/data/manifest.ts';
+import { PairSampler } from '../lib/data/pairs.ts';
+import { type GenerateOptions, generate } from '../lib/data/procedural.ts';
+import { native } from '../lib/native.ts';
+import { train } from '../lib/train/train.ts';
+import { planOf, runAugment, sharedFolder, smallRun, smallSet } from './faces.ts';
+import { temporaryFolder } from './support.ts';
+
+const shared = sharedFolder();
+/** 4 people x 2 attributes x 5 alphas of 32 pixels: three groups a shard. */
+const options = { ...smallSet, subjects: 4, attributes: ['smile', 'age'], format: 'shards', shardBytes: 15 * 512 } as const;
+const folder = join(shared, 'set');
+let set: DataSet;
+beforeAll(async () => {
+  set = await generate({ ...options, out: folder });
+  await generate({ ...options, seed: 2, out: join(shared, 'other') });
+});
+
+async function digest(of: string): Promise<string> {
+  const hash = createHash('sha256');
+  for (const name of (await readdir(of)).sort()) hash.update(name).update(await readFile(join(of, name)));
+  return hash.digest('hex');
+}
+
+/** A copy that may be damaged. */
+async function copy(): Promise<string> {
+  const to = join(temporaryFolder(), 'set');
+  await cp(folder, to, { recursive: true });
+  return to;
+}
+
+async function flip(file: string, at: number): Promise<void> {
+  const handle = await open(file, 'r+');
+  const byte = Buffer.alloc(1);
+  await handle.read(byte, 0, 1, at);
+  byte[0]! ^= 1;
+  await handle.write(byte, 0, 1, at);
+  await handle.close();
+}
+
+/** Pairs of these rows; those beyond `pairs` stand in for broken ones. */
+async function brokenIn(data: DataSet, x: number[], y: number[], pairs: number) {
+  const source = data.open(32, 2);
+  const { broken } = await source.fill({ ...planOf(x, y), pairs }, runAugment);
+  source.dispose();
+  return broken;
+}
+
+describe('a set of shards', () => {
+  test('has the pictures, in the order, of the same set in files', async () => {
+    expect((await readdir(folder)).sort()).toEqual(['00000.shard', '00001.shard', '00002.shard', 'groups.bin', 'set.json']);
+    expect([set.count, [...set.subjects], set.size, set.attributes]).toEqual([40, [0, 1, 2, 3], 32, ['smile', 'age']]);
+    const files = await generate({ ...options, format: 'files', out: join(shared, 'files') });
+    const plan = planOf([3, 39, 17, 20], [5, 38, 16, 21]);
+    const filled = await Promise.all(
+      [set, files].map(async (data) => {
+        const source = data.open(32, 2);
+        const batch = await source.fill(plan, runAugment);
+        source.dispose();
+        return batch;
+      }),
+    );
+    expect(filled[0]!.broken).toEqual([]);
+    expect(filled[0]).toEqual(filled[1]);
+  });
+
+  test('of raw pixels has what was drawn', async () => {
+    const raw = await generate({ ...options, quality: 0, out: join(shared, 'raw') });
+    const shots = { seed: 1n, subject: Uint32Array.of(0), photo: Uint32Array.of(2), attribute: Int32Array.of(attributes.indexOf('smile')) };
+    const drawn = await native().module.drawFaces({ ...shots, alpha: Float32Array.of(0), domain: 0, size: 32 }, 1);
+    const bytes = await readFile(join(raw.folder, '00000.shard'));
+    const at = bytes.readUInt32LE(64 + 8 * 2);
+    expect(bytes.subarray(at, at + drawn.length)).toEqual(Buffer.from(drawn));
+  });
+
+  test('trains to the same losses as the same set in files', async () => {
+    const losses = async (data: string) => {
+      const all: number[] = [];
+      for await (const event of train({ ...smallRun, data, out: join(temporaryFolder(), 'run'), validation: 0.3 }))
+        if (event.type === 'step' || event.type === 'validation') all.push(event.type === 'step' ? event.loss : event.mae);
+      return all;
+    };
+    const many = { ...options, subjects: 8 };
+    const [shards, files] = [join(shared, 'many'), join(shared, 'many-files')];
+    await generate({ ...many, out: shards });
+    await generate({ ...many, format: 'files', out: files });
+    const found = await losses(shards);
+    expect(found.length).toBe(15);
+    expect(found).toEqual(await losses(files));
+  });
+
+  test('is drawn to the same bytes by any number of threads, at once or in parts', async () => {
+    const expected = await digest(folder);
+    const whole = join(temporaryFolder(), 'set');
+    await generate({ ...options, threads: 3, out: whole });
+    expect(await digest(whole)).toBe(expected);
+    for (const missing of ['00001.shard', 'set.json']) {
+      const part = await copy();
+      const plan = join(temporaryFolder(), 'set');
+      const stop = new AbortController();
+      await expect(generate({ ...options, out: plan, signal: stop.signal, onProgress: () => stop.abort('enough') })).rejects.toBe('enough');
+      await copyFile(join(plan, 'generate.json'), join(part, 'generate.json'));
+      for (const name of [missing, 'set.json']) await rm(join(part, name), { force: true });
+      await writeFile(join(part, '00002.shard'), 'torn');
+      await writeFile(join(part, '00000.shard.part'), 'left by a kill');
+      await generate({ ...options, out: part });
+      await rm(join(part, '00000.shard.part'), { force: true });
+      expect(await digest(part)).toBe(expected);
+    }
+  });
+
+  test('ends in the same bytes however often its drawing is killed', async () => {
+    const many = { ...options, subjects: 60, size: 64, shardBytes: 20 * 2048 };
+    const whole = join(temporaryFolder(), 'set');
+    await generate({ ...many, out: whole });
+    const expected = await digest(whole);
+    const killed = join(temporaryFolder(), 'set');
+    const code = `import(${JSON.stringify(new URL('../dist/index.js', import.meta.url).href)}).then(({ generate }) => generate(${JSON.stringify({ ...many, out: killed })}))`;
+    let kills = 0;
+    for (let round = 0; round < 400 && kills < 12; round++) {
+      const child = spawn(process.execPath, ['-e', code], { stdio: 'ignore' });
+      const ended = new Promise<string | null>((resolve) => child.on('close', (_, signal) => resolve(signal)));
+      setTimeout(() => child.kill('SIGKILL'), 120 + 35 * (round % 12));
+      if ((await ended) === null) break; // it was through before
+      kills++;
+    }
+    await generate({ ...many, out: killed });
+    expect(kills).toBeGreaterThan(2);
+    expect((await readdir(killed)).filter((name) => name.endsWith('.part'))).toEqual([]);
+    expect(await digest(killed)).toBe(expected);
+  });
+
+  test('that is there is only read, and one of other options refused', async () => {
+    const before = await digest(folder);
+    expect((await generate({ ...options, out: folder, onProgress: () => expect.unreachable() })).hash).toBe(set.hash);
+    await expect(generate({ ...options, seed: 2, out: folder })).rejects.toMatchObject({ code: 'INVALID_INPUT' });
+    expect(await digest(folder)).toBe(before);
+  });
+
+  test('that the disk cannot hold is refused before anything is drawn', async () => {
+    const out = join(temporaryFolder(), 'set');
+    const huge: GenerateOptions = { out, subjects: 4_000_000, attributes: ['smile'], alphas: 101, size: 512, quality: 0 };
+    await expect(generate(huge)).rejects.toMatchObject({
+      code: 'IO',
+      message: expect.stringMatching(/^The 404000000 pictures need about 3\.18e\+5 GB in .*, and \d+(\.\d+)? GB are free there$/),
+    });
+    expect((await readdir(out)).filter((name) => name.endsWith('.shard'))).toEqual([]);
+  });
+});
+
+describe('damage', () => {
+  /** A message for each thing that may be wrong; `at` from the end where negative. */
+  const headers: [string, string, (path: string) => Promise<void>, RegExp][] = [
+    ['set.json cut short', 'set.json', (path) => truncate(path, 40), /set\.json: it is not JSON/],
+    [
+      'another version',
+      'set.json',
+      async (path) => writeFile(path, (await readFile(path, 'utf8')).replace('"version": 1', '"version": 2')),
+      /expected 1 for `version`/,
+    ],
+    [
+      'a changed seed',
+      'set.json',
+      async (path) => writeFile(path, (await readFile(path, 'utf8')).replace('"seed": "1"', '"seed": "2"')),
+      /for `id`/,
+    ],
+    ['groups.bin cut short', 'groups.bin', (path) => truncate(path, 8), /groups\.bin: expected 64 bytes but found 8/],
+    ['a flipped bit in groups.bin', 'groups.bin', (path) => flip(path, 9), /groups\.bin: its bytes are damaged/],
+    [
+      'a shard too short for its table',
+      '00001.shard',
+      (path) => truncate(path, 100),
+      /00001\.shard: expected 15 pictures but the file has 100 bytes/,
+    ],
+  ];
+  test.each(headers)('of %s is named when the set is opened', async (_, file, damage, message) => {
+    const path = await copy();
+    await damage(join(path, file));
+    await expect(readData(path)).rejects.toMatchObject({ code: 'CORRUPT_FILE', message: expect.stringMatching(message) });
+  });
+
+  test('of a missing shard is named when the set is opened', async () => {
+    const path = await copy();
+    await rm(join(path, '00001.shard'));
+    await expect(readData(path)).rejects.toMatchObject({
+      code: 'IO',
+      message: expect.stringMatching(/Cannot read .*00001\.shard: ENOENT/),
+    });
+  });
+
+  const shards: [string, (path: string) => Promise<void>, RegExp][] = [
+    ['its beginning', (path) => flip(path, 3), /00001\.shard: it does not begin like a shard of version 1$/],
+    ['its header', (path) => flip(path, 20), /00001\.shard: its header or table is damaged$/],
+    ['its table', (path) => flip(path, 70), /00001\.shard: its header or table is damaged$/],
+    [
+      'its end',
+      async (path) => truncate(path, (await readFile(path)).length - 1),
+      /00001\.shard: expected \d+ bytes but the file has \d+$/,
+    ],
+    [
+      'which set it is of',
+      async (path) => copyFile(join(shared, 'other', '00001.shard'), path),
+      /00001\.shard: it belongs to another set$/,
+    ],
+    ['which shard it is', (path) => copyFile(join(folder, '00000.shard'), path), /00001\.shard: it is not what the set says of it$/],
+  ];
+  test.each(shards)('of a shard (%s) makes its pictures broken ones, and no others', async (_, damage, message) => {
+    const path = await copy();
+    await damage(join(path, '00001.shard'));
+    const data = await readData(path);
+    const broken = await brokenIn(data, [14, 15, 29, 30, 2, 3], [13, 16, 28, 31, 1, 4], 4);
+    expect(broken.map(({ sample }) => sample)).toEqual([15, 16, 29, 28]);
+    for (const { reason } of broken) expect(reason).toMatch(message);
+  });
+
+  test('of a picture makes that one broken', async () => {
+    const path = await copy();
+    const file = join(path, '00001.shard');
+    const bytes = await readFile(file);
+    await flip(file, bytes.readUInt32LE(64 + 8 * 4) + 30);
+    const data = await readData(path);
+    expect(data.placeOf(19)).toEqual({ file: `${file}, picture 4` });
+    expect(await brokenIn(data, [19, 20], [18, 21], 1)).toEqual([{ sample: 19, reason: `${file}, picture 4: its bytes are damaged` }]);
+  });
+});
+
+describe('groups', () => {
+  test('of a grid are those of the same pictures in a list', () => {
+    const alphas = fc
+      .uniqueArray(fc.integer({ min: -50, max: 50 }), { minLength: 2, maxLength: 9 })
+      .map((list) => list.map((x) => x / 10).sort((a, b) => a - b));
+    fc.assert(
+      fc.property(
+        alphas,
+        fc.integer({ min: 1, max: 6 }),
+        fc.subarray([0, 1, 2, 3, 4, 5], { minLength: 1 }),
+        fc.nat(99),
+        (list, range, chosen, seed) => {
+          const alpha = Float32Array.from(list);
+          const rows = Array.from({ length: 12 * alpha.length }, (_, i) => i);
+          const groupOf = (i: number) => Math.floor(i / alpha.length);
+          const columns = {
+            subject: rows.map((i) => groupOf(i) >> 1),
+            attribute: rows.map((i) => groupOf(i) & 1),
+            alpha: Float32Array.from(rows, (i) => alpha[i % alpha.length]!),
+          };
+          const subjects = new Set(chosen);
+          const numbers = Uint32Array.from([...Array(12).keys()].filter((g) => subjects.has(g >> 1)));
+          const [grid, listed] = [new GridGroups(numbers, alpha), new ListedGroups(columns, subjects)];
+          const plan = (groups: typeof grid | typeof listed) => {
+            const data = { folder: '', groupsOf: () => groups };
+            const config = { seed, pairs: 2, pairsPerEpoch: undefined, target: 'signed' as const, rangeAt: () => range };
+            try {
+              return [1, 2, 7].map((step) => new PairSampler(data, subjects, config).plan(step));
+            } catch (error) {
+              return String(error);
+            }
+          };
+          expect(plan(grid)).toEqual(plan(listed));
+        },
+      ),
+    );
+  });
+
+  test('of the paper: one subject in five has the first three attributes, each other one of the rest, in turn', async () => {
+    const out = join(temporaryFolder(), 'set');
+    const of = await generate({ ...options, subjects: 55, attributes, alphas: 2, composition: 'paper', out });
+    expect(of.count).toBe(2 * (55 + 2 * 11));
+    const bytes = await readFile(join(out, 'groups.bin'));
+    const groups = Array.from({ length: 77 }, (_, g) => [bytes.readUInt32LE(8 * g), bytes.readUInt32LE(8 * g + 4)]);
+    expect(groups.slice(0, 8)).toEqual([
+      [0, 0],
+      [0, 1],
+      [0, 2],
+      [1, 3],
+      [2, 4],
+      [3, 5],
+      [4, 6],
+      [5, 0],
+    ]);
+    expect(groups.at(-1)).toEqual([54, 3 + (43 % 40)]);
+    expect((await readManifest(join(shared, 'files'))).files.length).toBe(filesOf(await readManifest(join(shared, 'files'))).count);
+  });
+});
