@@ -183,11 +183,11 @@ export interface NativeModule {
   attributeNames: readonly string[];
   /** Draws faces with `threads` threads: packed RGB, count x size x size x 3. */
   drawFaces(shots: NativeShots, threads: number): Promise<Uint8Array>;
-  /** Draws faces and writes each as a baseline JPEG (4:2:0). Rejects with IO naming the file. */
   /** Pictures one after the other as they lie in a shard: JPEG, or with quality 0 their pixels. */
   encodeFaces(shots: NativeShots, quality: number, threads: number): Promise<{ bytes: Uint8Array; sizes: number[]; crcs: number[] }>;
   /** CRC-32C. */
   crc32c(bytes: Uint8Array): number;
+  /** Draws faces and writes each as a baseline JPEG (4:2:0). Rejects with IO naming the file. */
   writeFaces(shots: NativeShots, paths: readonly string[], quality: number, threads: number): Promise<void>;
   decodeJpeg(file: Uint8Array): Promise<{ width: number; height: number; rgb: Uint8Array }>;
   encodeJpeg(rgb: Uint8Array, width: number, height: number, quality: number): Promise<Uint8Array>;
@@ -203,7 +203,8 @@ export interface NativeModule {
 
 /** What to do about an error of native code, which has no words for that. */
 const hints: Partial<Record<ErrorCode, string>> = {
-  CORRUPT_FILE: 'Replace the picture by a sound JPEG; one that comface drew comes back when its data set is made again.',
+  CORRUPT_FILE:
+    'Replace the picture by a sound JPEG; what comface drew comes back when the file (a shard, too) is removed and its data set made again.',
   IO: 'Check the path, its permissions and the free space.',
   NOT_FINITE: 'Go on from the last checkpoint with a lower learning rate.',
   OUT_OF_MEMORY: 'Ask for less at once: fewer pairs or pictures, smaller pictures, a narrower network.',

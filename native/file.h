@@ -21,7 +21,8 @@ class File {
   void expect(uint64_t offset, uint64_t sizeBytes) const noexcept;
 
  private:
-  [[noreturn]] void refuse(const std::string& why) const;
+  /** reason: an errno, or 0. */
+  [[noreturn]] void refuse(const std::string& why, int reason = 0) const;
 
   const std::string path_;
   int descriptor_ = -1;

@@ -80,7 +80,7 @@ void decodeJpeg(std::span<const uint8_t> file, const std::string& name, Picture&
   const auto [width, height] = readSize(decoder, file, name);
   if (edge > 0 && (width != edge || height != edge)) {
     const std::string wanted = std::to_string(edge);
-    corrupt(name, "expected " + wanted + " x " + wanted + " pixels as in the manifest but found " +
+    corrupt(name, "expected " + wanted + " x " + wanted + " pixels as in the data set but found " +
                       std::to_string(width) + " x " + std::to_string(height));
   }
   if (static_cast<int64_t>(width) * height > kMaxPixelsPerByte * static_cast<int64_t>(file.size())) {

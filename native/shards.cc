@@ -29,6 +29,8 @@ struct Header {
 };
 static_assert(sizeof(Header) == 64);
 
+constexpr uint32_t kMostPictureBytes = 256'000'000;  // as of a picture in a file of its own
+
 /** Of a picture; a last one tells where the file ends. */
 struct Place {
   uint32_t offset, crc;
@@ -40,20 +42,24 @@ std::string pathOf(const ShardSet& set, size_t shard) {
   return set.folder + "/" + digits + ".shard";
 }
 
-class Shard {
+/** Where the pictures of a shard lie, checked. */
+class Table {
  public:
-  Shard(const ShardSet& set, size_t index, uint64_t first) : file_(pathOf(set, index)) {
+  Table(const File& file, const ShardSet& set, size_t index, uint64_t first) : fileBytes_(file.sizeBytes()) {
+    const auto refuse = [&](const std::string& why) { throw Error(Code::corruptFile, file.path() + ": " + why); };
     const uint32_t count = set.counts[index];
     const uint64_t tableBytes = (uint64_t{count} + 1) * sizeof(Place);
-    if (file_.sizeBytes() < sizeof(Header) + tableBytes)
+    if (file.sizeBytes() > std::numeric_limits<uint32_t>::max())
+      refuse("expected less than 4 GiB but the file has " + std::to_string(file.sizeBytes()) + " bytes");
+    if (file.sizeBytes() < sizeof(Header) + tableBytes)
       refuse("expected a table of " + std::to_string(count) + " pictures but the file has " +
-             std::to_string(file_.sizeBytes()) + " bytes");
+             std::to_string(file.sizeBytes()) + " bytes");
     Header header;
-    file_.read(0, {reinterpret_cast<uint8_t*>(&header), sizeof header});
+    file.read(0, {reinterpret_cast<uint8_t*>(&header), sizeof header});
     if (std::memcmp(header.magic, kMagic, sizeof kMagic) != 0) refuse("it does not begin like a shard of version 1");
     places_.resize(uint64_t{count} + 1);
     const std::span<uint8_t> table(reinterpret_cast<uint8_t*>(places_.data()), tableBytes);
-    file_.read(sizeof header, table);
+    file.read(sizeof header, table);
     constexpr size_t kUnchecked = offsetof(Header, isRaw);
     const std::span<const uint8_t> rest(reinterpret_cast<const uint8_t*>(&header) + kUnchecked,
                                         sizeof header - kUnchecked);
@@ -62,33 +68,40 @@ class Shard {
     if (header.count != count || header.first != first || header.isRaw != (set.isRaw ? 1 : 0) ||
         header.edge != static_cast<uint32_t>(set.edge))
       refuse("it is not what the set says of it");
-    checkPlaces(set, sizeof header + tableBytes);
+    if (const std::string why = wrongPlace(set, sizeof header + tableBytes); !why.empty()) refuse(why);
   }
 
-  const File& file() const { return file_; }
+  /** Of the file that it was read from. */
+  uint64_t fileBytes() const { return fileBytes_; }
   uint64_t offset(uint32_t index) const { return places_[index].offset; }
   size_t sizeBytes(uint32_t index) const { return places_[index + 1].offset - places_[index].offset; }
   uint32_t crc(uint32_t index) const { return places_[index].crc; }
 
  private:
-  [[noreturn]] void refuse(const std::string& why) const { throw Error(Code::corruptFile, file_.path() + ": " + why); }
-
-  void checkPlaces(const ShardSet& set, uint64_t begin) const {
+  /** What is wrong with the places; empty if nothing is. */
+  std::string wrongPlace(const ShardSet& set, uint64_t begin) const {
     const uint64_t rawBytes = uint64_t{3} * set.edge * set.edge;
     uint64_t last = begin;
-    for (const auto& [offset, crc] : places_) {
-      const bool isFirst = &offset == &places_[0].offset;
-      if (offset < last || (isFirst && offset != begin) || (!isFirst && set.isRaw && offset - last != rawBytes))
-        refuse("its table has a picture at byte " + std::to_string(offset) + " after one at " + std::to_string(last));
-      last = offset;
+    for (const Place& place : places_) {
+      const bool isFirst = &place == &places_[0];
+      if (place.offset < last || (isFirst && place.offset != begin) ||
+          (!isFirst && set.isRaw && place.offset - last != rawBytes))
+        return "its table has a picture at byte " + std::to_string(place.offset) + " after one at " +
+               std::to_string(last);
+      if (!isFirst && place.offset - last > kMostPictureBytes)
+        return "its table has a picture of " + std::to_string(place.offset - last) + " bytes";
+      last = place.offset;
     }
-    if (last != file_.sizeBytes())
-      refuse("expected " + std::to_string(last) + " bytes but the file has " + std::to_string(file_.sizeBytes()));
+    if (last == fileBytes_) return "";
+    return "expected " + std::to_string(last) + " bytes but the file has " + std::to_string(fileBytes_);
   }
 
-  File file_;
+  uint64_t fileBytes_;
   std::vector<Place> places_;
 };
+
+/** Files that are open at once: a process may have few, and a set has thousands. */
+constexpr size_t kMostOpen = 256;
 
 class ShardPictures final : public Pictures {
  public:
@@ -105,11 +118,11 @@ class ShardPictures final : public Pictures {
 
   void load(uint32_t sample, std::vector<uint8_t>& bytes, Picture& picture) const override {
     const auto [place, index] = placeOf(sample);
-    const std::shared_ptr<const Shard> shard = open(place);
+    const auto [file, table] = open(place);
     std::vector<uint8_t>& to = set_.isRaw ? picture.rgb : bytes;
-    to.resize(shard->sizeBytes(index));
-    shard->file().read(shard->offset(index), to);
-    if (crc32c(to) != shard->crc(index)) throw Error(Code::corruptFile, name(sample) + ": its bytes are damaged");
+    to.resize(table->sizeBytes(index));
+    file->read(table->offset(index), to);
+    if (crc32c(to) != table->crc(index)) throw Error(Code::corruptFile, name(sample) + ": its bytes are damaged");
     if (!set_.isRaw) return decodeJpeg(bytes, name(sample), picture, set_.edge);
     picture.width = picture.height = set_.edge;
   }
@@ -118,8 +131,8 @@ class ShardPictures final : public Pictures {
     for (const uint32_t sample : samples) {
       const auto [place, index] = placeOf(sample);
       try {
-        const std::shared_ptr<const Shard> shard = open(place);
-        shard->file().expect(shard->offset(index), shard->sizeBytes(index));
+        const auto [file, table] = open(place);
+        file->expect(table->offset(index), table->sizeBytes(index));
       } catch (const Error&) {  // whoever loads it is told
       }
     }
@@ -136,17 +149,38 @@ class ShardPictures final : public Pictures {
     return {shard, static_cast<uint32_t>(sample - firsts_[shard])};
   }
 
-  std::shared_ptr<const Shard> open(size_t index) const {
+  struct Shard {
+    std::shared_ptr<const File> file;    // while it is open
+    std::shared_ptr<const Table> table;  // once it has been
+  };
+
+  Shard open(size_t index) const {
     const std::lock_guard lock(mutex_);
-    std::shared_ptr<const Shard>& shard = shards_[index];
-    if (!shard) shard = std::make_shared<const Shard>(set_, index, firsts_[index]);
+    Shard& shard = shards_[index];
+    if (shard.file) return shard;
+    if (openCount_ == kMostOpen) closeOne();
+    auto file = std::make_shared<const File>(pathOf(set_, index));
+    if (!shard.table) shard.table = std::make_shared<const Table>(*file, set_, index, firsts_[index]);
+    if (file->sizeBytes() != shard.table->fileBytes())
+      throw Error(Code::corruptFile, file->path() + ": it has changed since it was opened first");
+    shard.file = std::move(file);
+    ++openCount_;
     return shard;
+  }
+
+  /** In turn; who is reading it keeps it until that is done. */
+  void closeOne() const {
+    while (!shards_[next_].file) next_ = (next_ + 1) % shards_.size();
+    shards_[next_].file.reset();
+    next_ = (next_ + 1) % shards_.size();
+    --openCount_;
   }
 
   const ShardSet set_;
   std::vector<uint64_t> firsts_;  // of each shard, then the number of all
-  mutable std::mutex mutex_;      // guards the next
-  mutable std::vector<std::shared_ptr<const Shard>> shards_;
+  mutable std::mutex mutex_;      // guards the rest
+  mutable std::vector<Shard> shards_;
+  mutable size_t openCount_ = 0, next_ = 0;
 };
 
 }  // namespace

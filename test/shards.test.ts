@@ -1,6 +1,7 @@
 // Sets of shards: what is drawn into them is what is read, whatever happens meanwhile, and what is damaged is named.
 import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
+import { readdirSync, readlinkSync } from 'node:fs';
 import { copyFile, cp, open, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import fc from 'fast-check';
@@ -17,6 +18,15 @@ import { planOf, runAugment, sharedFolder, smallRun, smallSet } from './faces.ts
 import { temporaryFolder } from './support.ts';
 
 const shared = sharedFolder();
+
+/** What a descriptor of this process leads to. */
+function target(descriptor: string): string {
+  try {
+    return readlinkSync(`/proc/self/fd/${descriptor}`);
+  } catch {
+    return ''; // the one that listed them
+  }
+}
 /** 4 people x 2 attributes x 5 alphas of 32 pixels: three groups a shard. */
 const options = { ...smallSet, subjects: 4, attributes: ['smile', 'age'], format: 'shards', shardBytes: 15 * 512 } as const;
 const folder = join(shared, 'set');
@@ -140,6 +150,28 @@ describe('a set of shards', () => {
     expect(await digest(killed)).toBe(expected);
   });
 
+  test('of more shards than may be open is read all the same', async () => {
+    const many = await generate({
+      ...options,
+      subjects: 300,
+      attributes: ['smile'],
+      alphas: 2,
+      shardBytes: 1,
+      out: join(temporaryFolder(), 'set'),
+    });
+    const samples = Array.from({ length: 600 }, (_, i) => (i * 7) % 600);
+    const source = many.open(32, 2);
+    const openShards = () => readdirSync('/proc/self/fd').filter((fd) => target(fd).startsWith(many.folder)).length;
+    for (let from = 0; from < 600; from += 100) {
+      const x = samples.slice(from, from + 100);
+      const { broken } = await source.fill({ ...planOf(x, x), pairs: 100 }, runAugment);
+      expect(broken).toEqual([]);
+    }
+    expect(openShards()).toBe(256);
+    source.dispose();
+    await expect.poll(openShards).toBe(0);
+  });
+
   test('that is there is only read, and one of other options refused', async () => {
     const before = await digest(folder);
     expect((await generate({ ...options, out: folder, onProgress: () => expect.unreachable() })).hash).toBe(set.hash);
@@ -147,12 +179,52 @@ describe('a set of shards', () => {
     expect(await digest(folder)).toBe(before);
   });
 
+  test('with a shard missing is drawn again, to the same bytes', async () => {
+    const path = await copy();
+    await rm(join(path, '00001.shard'));
+    await truncate(join(path, '00002.shard'), 200);
+    await generate({ ...options, out: path });
+    expect(await digest(path)).toBe(await digest(folder));
+  });
+
+  test('that two draw at once ends as if one had', async () => {
+    const out = join(temporaryFolder(), 'set');
+    await Promise.all([generate({ ...options, out }), generate({ ...options, out })]);
+    expect(await digest(out)).toBe(await digest(folder));
+  });
+
+  test('has its alphas in order, however they are named', async () => {
+    const out = join(temporaryFolder(), 'set');
+    const { groupsOf } = await generate({ ...options, alphas: [2, -1, 0.5], out });
+    const groups = groupsOf(new Set([0]));
+    expect([0, 1, 2].map((place) => groups.alphaAt(place))).toEqual([-1, 0.5, 2]);
+  });
+
+  test('that is not finished, or that the format cannot hold, is refused by name', async () => {
+    const path = await copy();
+    await rm(join(path, 'set.json'));
+    await expect(readData(path)).rejects.toMatchObject({ code: 'IO', message: `Cannot read the data folder ${path}: it is not finished` });
+    const out = join(temporaryFolder(), 'set');
+    await expect(generate({ ...options, alphas: 10_001, size: 512, out })).rejects.toMatchObject({
+      code: 'INVALID_INPUT',
+      message: 'Expected at most 5440 of 512 pixels for `alphas` but received 10001',
+    });
+    await expect(generate({ ...options, subjects: 2_000_000, shardBytes: 1, out })).rejects.toMatchObject({
+      code: 'INVALID_INPUT',
+      message: 'Expected at most 1048576 shards for `shardBytes` but received 4000000',
+    });
+    // A folder in which nothing has been drawn may be used for another set.
+    expect(await readdir(out)).toEqual(['generate.json']);
+    await generate({ ...options, out });
+    expect(await digest(out)).toBe(await digest(folder));
+  });
+
   test('that the disk cannot hold is refused before anything is drawn', async () => {
     const out = join(temporaryFolder(), 'set');
-    const huge: GenerateOptions = { out, subjects: 4_000_000, attributes: ['smile'], alphas: 101, size: 512, quality: 0 };
+    const huge: GenerateOptions = { out, subjects: 400_000, attributes: ['smile'], alphas: 101, size: 512, quality: 0 };
     await expect(generate(huge)).rejects.toMatchObject({
       code: 'IO',
-      message: expect.stringMatching(/^The 404000000 pictures need about 3\.18e\+5 GB in .*, and \d+(\.\d+)? GB are free there$/),
+      message: expect.stringMatching(/^The 40400000 pictures need about 3\.18e\+4 GB in .*, and \d+(\.\d+)? GB are free there$/),
     });
     expect((await readdir(out)).filter((name) => name.endsWith('.shard'))).toEqual([]);
   });

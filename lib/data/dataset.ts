@@ -2,11 +2,11 @@
 import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { checkText } from '../check.js';
-import { printable } from '../errors.js';
+import { ComFaceError, printable } from '../errors.js';
 import { type NativeSource, native } from '../native.js';
 import { type Groups, ListedGroups } from './groups.js';
 import { kManifestName, type Manifest, readManifest } from './manifest.js';
-import { kSetName, readShards } from './shards.js';
+import { kSetName, readShards, shardName } from './shards.js';
 
 /** Pictures with what is known of each. A sample number is an index from 0. */
 export interface DataSet {
@@ -36,7 +36,13 @@ export interface DataSet {
  */
 export async function readData(folder: string): Promise<DataSet> {
   checkText('folder', folder);
-  return existsSync(join(resolve(folder), kSetName)) ? readShards(folder) : filesOf(await readManifest(folder));
+  const root = resolve(folder);
+  const has = (name: string) => existsSync(join(root, name));
+  if (!has(kSetName) && !has(kManifestName) && (has('generate.json') || has(shardName(0)))) {
+    const hint = 'Run the same `comface generate` again: it goes on with what is there.';
+    throw new ComFaceError('IO', `Cannot read the data folder ${root}: it is not finished`, { hint });
+  }
+  return has(kSetName) ? readShards(folder) : filesOf(await readManifest(folder));
 }
 
 /** Whether a folder has the list that is written last. */

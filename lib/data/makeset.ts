@@ -1,8 +1,9 @@
 // Makes a set of shards out of anything that draws pictures by number. A shard that is finished is never made again, so a set that was
 // interrupted goes on, and ends in the same bytes.
-import { readdir, statfs } from 'node:fs/promises';
-import { ComFaceError, messageOf } from '../errors.js';
-import { type GroupTable, isShardThere, type SetHeader, ShardWriter, shardName, writeSet } from './shards.js';
+import { statfsSync } from 'node:fs';
+import { readdir } from 'node:fs/promises';
+import { ComFaceError, invalid, messageOf } from '../errors.js';
+import { type GroupTable, isShardThere, kMostShards, type SetHeader, ShardWriter, shardName, writeSet } from './shards.js';
 
 /** Of the free space that a set may take: file systems want some for themselves. */
 const kShareOfDisk = 0.95;
@@ -46,17 +47,18 @@ export async function makeSet(
 ): Promise<void> {
   const { header, table, chunk } = plan;
   const shards = shardsOf(plan);
-  const names = new Set(await readdir(folder));
+  if (shards.length > kMostShards) throw invalid('shardBytes', `at most ${kMostShards} shards`, shards.length, 'Choose larger ones.');
+  const names = new Set(await writing(folder, () => readdir(folder)));
   const missing: { index: number; first: number; count: number }[] = [];
   let first = 0;
   for (const [index, count] of shards.entries()) {
-    const isThere = names.has(shardName(index)) && (await isShardThere(folder, index, header, first, count));
+    const isThere = names.has(shardName(index)) && (await writing(folder, () => isShardThere(folder, index, header, first, count)));
     if (!isThere) missing.push({ index, first, count });
     first += count;
   }
   const total = first;
   let left = missing.reduce((sum, { count }) => sum + count, 0);
-  await checkDisk(folder, left, total, draw);
+  await writing(folder, () => checkDisk(folder, left, total, draw));
   let drawn = 0;
   for (const { index, first: from, count } of missing) {
     await writing(folder, async () => {
@@ -82,9 +84,9 @@ export async function makeSet(
 }
 
 /** What goes wrong on the disk, with the folder's name and what to do. */
-async function writing(folder: string, work: () => Promise<void>): Promise<void> {
+async function writing<T>(folder: string, work: () => Promise<T>): Promise<T> {
   try {
-    await work();
+    return await work();
   } catch (cause) {
     const isDisk = cause instanceof Error && 'syscall' in cause;
     if (!isDisk) throw cause;
@@ -99,7 +101,7 @@ async function checkDisk(folder: string, left: number, total: number, draw: Draw
   let bytes = 0;
   let samples = 0;
   for (let at = 0; at < total && samples < kSamples; at += every, samples++) bytes += (await draw(at, 1)).bytes.length;
-  const { bavail, bsize } = await statfs(folder);
+  const { bavail, bsize } = statfsSync(folder); // as in shards.ts, no promise
   const [needed, free] = [(bytes / samples) * left, bavail * bsize];
   if (needed <= kShareOfDisk * free) return;
   throw new ComFaceError('IO', `The ${left} pictures need about ${gigabytes(needed)} in ${folder}, and ${gigabytes(free)} are free there`, {

@@ -2,7 +2,8 @@
 // without it is not finished).
 // Every picture has its own photo number: pose, light, camera and background vary apart from alpha, so that they cannot give it away.
 import { createHash } from 'node:crypto';
-import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { readFileSync } from 'node:fs';
+import { readdir, rm } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { checkFunction, checkInteger, checkObject, checkOneOf, checkSignal, checkText, numbersOf, textsOf } from '../check.js';
 import { ComFaceError, invalid } from '../errors.js';
@@ -20,13 +21,20 @@ import {
   readManifest,
   writeManifest,
 } from './manifest.js';
-import { idOf, kSetName, readShards } from './shards.js';
+import { idOf, isWhole, kSetName, shardsIn, writeWhole } from './shards.js';
 
 /** Pixels between two looks at the signal: about a second of drawing. */
 const kChunkPixels = 256 * 64 * 64;
 /** Says what an unfinished folder is to become, so that the same command may finish it. */
 const kPlanName = 'generate.json';
 const kThreads = 64;
+/** Of the pictures that native/faces draws: one more whenever any of them changes, so that a set is not finished by another. */
+const kRenderer = 1;
+/** Offsets in a shard have 32 bits; a JPEG has hardly more than its pixels. */
+const kMostShardBytes = 2 ** 32 - 2 ** 24;
+const kMostBytesOfPixel = 3;
+/** JavaScript's sets hold no more. */
+const kMostSubjects = 2 ** 24;
 const kMaxAlpha = 5;
 
 /** How far a generation is. */
@@ -151,10 +159,11 @@ function setPlan(set: Plan): SetPlan {
         subjects: set.subjects,
         composition: set.composition,
         shardBytes: set.shardBytes,
+        renderer: kRenderer,
       },
     },
     table,
-    picturesOfShard: set.shardBytes / (size ** 2 * (quality === 0 ? 3 : 0.5)),
+    picturesOfShard: Math.min(set.shardBytes / (size ** 2 * (quality === 0 ? 3 : 0.5)), kMostShardBytes / (size ** 2 * kMostBytesOfPixel)),
     chunk: chunkOf(set),
   };
 }
@@ -177,7 +186,7 @@ interface Plan {
 function plan(options: GenerateOptions): Plan {
   const { subjects, size, firstSubject = 0, seed = 1, domain = 0, quality = 90, threads = 0 } = options;
   const { composition = 'full', format = 'shards', shardBytes = 2 ** 27 } = options;
-  checkInteger('subjects', subjects, 1, 2 ** 32);
+  checkInteger('subjects', subjects, 1, options.format === 'files' ? 2 ** 32 : kMostSubjects);
   checkInteger('firstSubject', firstSubject, 0, 2 ** 32 - subjects);
   checkInteger('size', size, 32, 512);
   checkInteger('seed', seed, 0, Number.MAX_SAFE_INTEGER);
@@ -192,7 +201,8 @@ function plan(options: GenerateOptions): Plan {
   for (const name of attributes) attributeIndex(name);
   if (new Set(attributes).size < attributes.length)
     throw invalid('attributes', 'each name once', attributes, 'Remove what is there twice.');
-  const alphas = alphasOf(options.alphas);
+  const given = alphasOf(options.alphas);
+  const alphas = format === 'shards' ? [...given].sort((a, b) => a - b) : given;
   if (composition === 'paper' && attributes.length <= kSharedAttributes)
     throw invalid(
       'attributes',
@@ -203,6 +213,9 @@ function plan(options: GenerateOptions): Plan {
   const groups = groupsBefore(subjects, attributes.length, composition);
   const count = groups * alphas.length;
   if (count >= 2 ** 32) throw invalid('subjects', 'fewer than 2^32 pictures', count, 'Ask for fewer subjects, attributes or alphas.');
+  const bytesOfGroup = alphas.length * kMostBytesOfPixel * size ** 2;
+  if (format === 'shards' && bytesOfGroup > kMostShardBytes)
+    throw invalid('alphas', `at most ${Math.floor(kMostShardBytes / kMostBytesOfPixel / size ** 2)} of ${size} pixels`, alphas.length);
   const header = { size, count, seed: String(seed), domain, attributes, quality };
   return { header, seed: BigInt(seed), firstSubject, subjects, alphas, composition, format, shardBytes, threads };
 }
@@ -295,22 +308,32 @@ function planText({ header, seed, firstSubject, alphas, composition, format, sha
 async function begin(out: string, set: Plan): Promise<void> {
   try {
     await makeFolder(out);
-    await writeFile(join(out, kPlanName), planText(set));
+    // Never torn: without it what is there could not be gone on with.
+    if (planIn(out) !== planText(set)) await writeWhole(out, kPlanName, planText(set));
   } catch (cause) {
     const hint = 'Check the free space and the permissions of the folder.';
     throw new ComFaceError('IO', `Cannot write in ${out}: ${cause instanceof Error ? cause.message : String(cause)}`, { hint, cause });
   }
 }
 
-/** Whether the folder holds this very set; false for none or an empty one, an error for anything else. */
+/** The plan of an unfinished set. Not a promise: Node 20 aborts when a worker thread is terminated while one looks at a file. */
+function planIn(out: string): string | undefined {
+  try {
+    return readFileSync(join(out, kPlanName), 'utf8');
+  } catch {
+    return undefined;
+  }
+}
+
+/** Whether the folder holds this very set; false for none, an empty one or one to be gone on with, an error for anything else. */
 async function isMade(out: string, set: Plan): Promise<boolean> {
   const entries = await readdir(out).catch((cause: NodeJS.ErrnoException): string[] => {
     if (cause.code === 'ENOENT') return [];
     throw new ComFaceError('IO', `Cannot use ${out}: ${cause.message}`, { hint: 'Name a folder that is new or empty.', cause });
   });
   if (entries.length === 0) return false;
-  const unfinished = await readFile(join(out, kPlanName), 'utf8').catch(() => undefined);
-  if (unfinished === planText(set)) return false; // drawn again, to the same bytes
+  if (planIn(out) === planText(set)) return false; // drawn again, to the same bytes
+  if (entries.every((name) => name === kPlanName || name.endsWith('.part'))) return false; // nothing has been drawn
   const hint = 'Name a folder that is new or empty, or remove this one.';
   const list = set.format === 'shards' ? kSetName : kManifestName;
   if (!entries.includes(list)) {
@@ -321,7 +344,8 @@ async function isMade(out: string, set: Plan): Promise<boolean> {
     );
   }
   if (set.format === 'shards') {
-    if ((await readShards(out)).id === idOf(setPlan(set).header)) return true;
+    // With a shard missing it is drawn again.
+    if (shardsIn(out).id === idOf(setPlan(set).header)) return isWhole(out);
   } else {
     const wanted = createHash('sha256');
     for (const text of manifestText(set.header, rowsOf(set))) wanted.update(text);

@@ -1,9 +1,9 @@
 // A set of pictures in shards, as docs/data.md has it: set.json says what the set is, groups.bin which groups of pictures (one subject and
 // attribute) there are, and each NNNNN.shard holds the pictures of some groups, one after the other. set.json comes last: a folder without
 // one is not finished.
-import { createHash } from 'node:crypto';
-import { fstatSync, statSync } from 'node:fs';
-import { type FileHandle, open, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { createHash, randomUUID } from 'node:crypto';
+import { fstatSync, readFileSync, type Stats, statSync } from 'node:fs';
+import { type FileHandle, open, readdir, rename, rm, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { ComFaceError, messageOf, show } from '../errors.js';
 import { native } from '../native.js';
@@ -18,6 +18,7 @@ const kMagic = 'CFSHARD1';
 const kHeaderBytes = 64;
 const kMostPictures = 2 ** 32 - 1;
 const kMostSetBytes = 16 * 2 ** 20;
+export const kMostShards = 2 ** 20;
 
 /** What a set is. */
 export interface SetHeader {
@@ -60,14 +61,16 @@ export const tableEnd = (count: number): number => kHeaderBytes + 8 * (count + 1
 /** Writes one shard; what is not finished leaves only a file *.part. */
 export class ShardWriter {
   readonly #path: string;
+  readonly #part: string;
   readonly #file: FileHandle;
   readonly #head: Buffer;
   readonly #count: number;
   #written = 0;
   #offset: number;
 
-  private constructor(path: string, file: FileHandle, head: Buffer, count: number) {
+  private constructor(path: string, part: string, file: FileHandle, head: Buffer, count: number) {
     this.#path = path;
+    this.#part = part;
     this.#file = file;
     this.#head = head;
     this.#count = count;
@@ -77,7 +80,8 @@ export class ShardWriter {
   /** @param first Number of its first picture in the set. @param count Pictures that it will hold. */
   static async create(folder: string, index: number, set: Omit<SetHeader, 'shards'>, first: number, count: number): Promise<ShardWriter> {
     const path = join(folder, shardName(index));
-    return new ShardWriter(path, await open(`${path}.part`, 'w'), headOf(set, first, count), count);
+    const part = partOf(path); // another process may be at the same shard: whoever is last replaces it by the same bytes
+    return new ShardWriter(path, part, await open(part, 'wx'), headOf(set, first, count), count);
   }
 
   /** Pictures as encodeFaces() gives them. */
@@ -105,13 +109,13 @@ export class ShardWriter {
     await writeAll(this.#file, this.#head, 0);
     await this.#file.sync();
     await this.#file.close();
-    await rename(`${this.#path}.part`, this.#path);
+    await rename(this.#part, this.#path);
   }
 
   /** Removes what was written. */
   async abandon(): Promise<void> {
     await this.#file.close().catch(() => undefined);
-    await rm(`${this.#path}.part`, { force: true }).catch(() => undefined);
+    await rm(this.#part, { force: true }).catch(() => undefined);
   }
 }
 
@@ -165,17 +169,39 @@ export async function writeSet(folder: string, header: SetHeader, table: GroupTa
     ...header,
     groups: { count: table.subject.length, bytes: bytes.length, crc32c: native().module.crc32c(bytes) },
   };
-  await writeWhole(join(folder, kGroupsName), bytes);
-  await writeWhole(join(folder, kSetName), `${JSON.stringify(text, null, 1)}\n`);
+  await syncFolder(folder); // the shards' names
+  await writeWhole(folder, kGroupsName, bytes);
+  await writeWhole(folder, kSetName, `${JSON.stringify(text, null, 1)}\n`);
+  // What processes left that were killed.
+  for (const name of await readdir(folder)) if (name.endsWith('.part') && !isWritten(name)) await rm(join(folder, name), { force: true });
+}
+
+/** What is under way, named after its process. */
+const partOf = (path: string): string => `${path}.${process.pid}-${randomUUID()}.part`;
+
+/** Whether the process of a part is still there. */
+function isWritten(part: string): boolean {
+  const pid = Number(/\.(\d+)-[^.]*\.part$/.exec(part)?.[1]);
+  try {
+    return pid > 0 && process.kill(pid, 0);
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM';
+  }
+}
+
+async function syncFolder(folder: string): Promise<void> {
   const directory = await open(folder);
   await directory.sync().finally(() => directory.close());
 }
 
 const bytesOf = (list: Uint32Array | Float32Array): Buffer => Buffer.from(list.buffer, list.byteOffset, list.byteLength);
 
-async function writeWhole(path: string, content: Buffer | string): Promise<void> {
-  await writeFile(`${path}.part`, content, { flush: true });
-  await rename(`${path}.part`, path);
+/** Whole or not at all, and there after a power cut. */
+export async function writeWhole(folder: string, name: string, content: Buffer | string): Promise<void> {
+  const part = partOf(join(folder, name));
+  await writeFile(part, content, { flush: true });
+  await rename(part, join(folder, name));
+  await syncFolder(folder);
 }
 
 // ---- reading ----
@@ -186,8 +212,8 @@ async function writeWhole(path: string, content: Buffer | string): Promise<void>
  */
 export async function readShards(folder: string): Promise<DataSet & { id: string }> {
   const root = resolve(folder);
-  const { header, text, groups } = await readHeader(join(root, kSetName));
-  const table = await readGroups(join(root, kGroupsName), header, groups);
+  const { header, text, groups } = readHeader(join(root, kSetName));
+  const table = readGroups(join(root, kGroupsName), header, groups);
   checkShards(root, header);
   const firsts = [0];
   for (const count of header.shards) firsts.push(firsts.at(-1)! + count);
@@ -204,7 +230,7 @@ export async function readShards(folder: string): Promise<DataSet & { id: string
     count: firsts.at(-1)!,
     attributes: header.attributes,
     hash: createHash('sha256').update(text).digest('hex'),
-    subjects: Uint32Array.from(new Set(table.subject)),
+    subjects: table.subject.filter((subject, g) => g === 0 || subject !== table.subject[g - 1]), // they ascend
     groupsOf: (subjects) => groupsIn(header, table, subjects),
     placeOf,
     sampleOf: () => -1, // its messages name the picture already
@@ -234,8 +260,27 @@ interface Found {
   groups: { count: number; bytes: number; crc32c: number };
 }
 
-async function readHeader(path: string): Promise<Found> {
-  const text = await readBytes(path, kMostSetBytes).then((bytes) => bytes.toString('utf8'));
+/** What set.json says, without a look at anything else. */
+export function shardsIn(folder: string): SetHeader & { id: string } {
+  const { header } = readHeader(join(resolve(folder), kSetName));
+  return { ...header, id: idOf(header) };
+}
+
+/** Whether all that belongs to a set is there; what is in the shards is not looked at. */
+export function isWhole(folder: string): boolean {
+  const root = resolve(folder);
+  try {
+    const { header, groups } = readHeader(join(root, kSetName));
+    readGroups(join(root, kGroupsName), header, groups);
+    checkShards(root, header);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function readHeader(path: string): Found {
+  const text = readBytes(path, kMostSetBytes).toString('utf8');
   const wrong = (rule: string, found: unknown, hint?: string) => corrupt(path, `expected ${rule} but found ${show(found)}`, hint);
   let value: Record<string, unknown>;
   try {
@@ -249,18 +294,19 @@ async function readHeader(path: string): Promise<Found> {
       groups: Found['groups'];
     };
   if (version !== kVersion) throw wrong(`${kVersion} for \`version\``, version, 'Use the version of comface that wrote it.');
-  if (!isWhole(size, 8, 65535)) throw wrong('an integer from 8 to 65535 for `size`', size);
+  if (!isCount(size, 8, 65535)) throw wrong('an integer from 8 to 65535 for `size`', size);
   if (encoding !== 'jpeg' && encoding !== 'rgb') throw wrong('jpeg or rgb for `encoding`', encoding);
   const areNames = isList(attributes, 65535) && attributes.every((name) => typeof name === 'string' && name !== '');
   if (!areNames || new Set(attributes).size < attributes.length) throw wrong('a list of different names for `attributes`', attributes);
   const isAlpha = (x: unknown, i: number, list: unknown[]) => Number.isFinite(x) && (i === 0 || (x as number) > (list[i - 1] as number));
   if (alphas !== null && !(isList(alphas, 1 << 20) && alphas.every(isAlpha))) throw wrong('ascending numbers or null for `alphas`', alphas);
-  if (!isList(shards, 1 << 20) || !shards.every((count) => isWhole(count, 1, kMostPictures)))
+  if (!isList(shards, kMostShards) || !shards.every((count) => isCount(count, 1, kMostPictures)))
     throw wrong('numbers of pictures for `shards`', shards);
   const count = shards.reduce((sum, each) => sum + each, 0);
   if (count > kMostPictures) throw wrong('fewer than 2^32 pictures in `shards`', count);
-  if (typeof made !== 'object' || made === null) throw wrong('an object for `made`', made);
-  if (!isWhole(groups?.count, 1, count)) throw wrong('the number of groups for `groups.count`', groups?.count);
+  const isFlat = typeof made === 'object' && made !== null && Object.values(made).every((one) => typeof one !== 'object' || one === null);
+  if (!isFlat) throw wrong('an object of texts and numbers for `made`', made);
+  if (!isCount(groups?.count, 1, count)) throw wrong('the number of groups for `groups.count`', groups?.count);
   if (alphas && groups.count * alphas.length !== count)
     throw wrong(`${groups.count} groups of ${alphas.length} pictures in \`shards\``, count);
   const header: SetHeader = { size, encoding, attributes, alphas, shards, made };
@@ -268,10 +314,10 @@ async function readHeader(path: string): Promise<Found> {
   return { header, text, groups };
 }
 
-async function readGroups(path: string, { alphas, shards, attributes }: SetHeader, groups: Found['groups']): Promise<GroupTable> {
+function readGroups(path: string, { alphas, shards, attributes }: SetHeader, groups: Found['groups']): GroupTable {
   const count = shards.reduce((sum, each) => sum + each, 0);
   const wanted = 8 * groups.count + (alphas ? 0 : 4 * (groups.count + 1) + 4 * count);
-  const bytes = await readBytes(path, wanted);
+  const bytes = readBytes(path, wanted);
   if (bytes.length !== wanted) throw corrupt(path, `expected ${wanted} bytes but found ${bytes.length}`);
   if (native().module.crc32c(bytes) !== groups.crc32c) throw corrupt(path, 'its bytes are damaged');
   const words = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
@@ -307,27 +353,32 @@ function checkShards(root: string, { shards }: SetHeader): void {
 
 const kHint = 'Copy or generate the set again.';
 const corrupt = (path: string, text: string, hint = kHint) => new ComFaceError('CORRUPT_FILE', `${path}: ${text}`, { hint });
-const isWhole = (value: unknown, low: number, high: number): value is number =>
+const isCount = (value: unknown, low: number, high: number): value is number =>
   Number.isInteger(value) && (value as number) >= low && (value as number) <= high;
 const isList = (value: unknown, most: number): value is unknown[] => Array.isArray(value) && value.length >= 1 && value.length <= most;
 
-/** Not the promise of stat(): Node 20 aborts when a worker thread is terminated in the middle of one. */
+/** Not the promise of stat(): Node 20 aborts when a worker thread is terminated in the middle of one. So does that of readFile(), which asks for it. */
 function sizeOf(path: string): number {
+  let found: Stats;
   try {
-    return statSync(path).size;
+    found = statSync(path);
   } catch (cause) {
     throw unreadable(path, cause);
   }
+  if (!found.isFile()) throw unreadable(path, 'not a regular file');
+  return found.size;
 }
 
 const unreadable = (path: string, cause: unknown) =>
   new ComFaceError('IO', `Cannot read ${path}: ${messageOf(cause)}`, { hint: kHint, cause });
 
 /** A file of at most `most` bytes. */
-async function readBytes(path: string, most: number): Promise<Buffer> {
+function readBytes(path: string, most: number): Buffer {
   const size = sizeOf(path);
   if (size > most) throw corrupt(path, `expected at most ${most} bytes but found ${size}`);
-  return readFile(path).catch((cause: unknown) => {
+  try {
+    return readFileSync(path);
+  } catch (cause) {
     throw unreadable(path, cause);
-  });
+  }
 }

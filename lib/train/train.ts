@@ -217,7 +217,8 @@ function* noteBroken(run: Run, { broken }: NativeStep): Generator<TrainEvent> {
     if (run.broken.has(sample)) continue;
     run.broken.add(sample);
     yield emit(run, { type: 'broken', step: run.done, ...run.data.placeOf(sample), reason, count: run.broken.size });
-    run.lastBroken = `${listingOf(run.data, sample)}: ${reason}`;
+    const { line } = run.data.placeOf(sample);
+    run.lastBroken = line === undefined ? reason : `${listingOf(run.data, sample)}: ${reason}`; // else it names the picture itself
   }
 }
 
