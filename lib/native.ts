@@ -203,8 +203,7 @@ export interface NativeModule {
 
 /** What to do about an error of native code, which has no words for that. */
 const hints: Partial<Record<ErrorCode, string>> = {
-  CORRUPT_FILE:
-    'Replace the picture by a sound JPEG; what comface drew comes back when the file (a shard, too) is removed and its data set made again.',
+  CORRUPT_FILE: 'Replace the picture by a sound JPEG; one that comface drew comes back when its data set is made again.',
   IO: 'Check the path, its permissions and the free space.',
   NOT_FINITE: 'Go on from the last checkpoint with a lower learning rate.',
   OUT_OF_MEMORY: 'Ask for less at once: fewer pairs or pictures, smaller pictures, a narrower network.',
