@@ -3,6 +3,7 @@
 import { strict as assert } from 'node:assert';
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
+import { groupTable } from '../dist/data/composition.js';
 import { readData } from '../dist/data/dataset.js';
 import { PairSampler } from '../dist/data/pairs.js';
 import { shardName, tableEnd, writeSet } from '../dist/data/shards.js';
@@ -22,19 +23,11 @@ async function paperSet(folder) {
     await file.truncate(tableEnd(count));
     await file.close();
   }
-  // One subject in five has three attributes, the others one.
-  const subject = new Uint32Array(kGroups);
-  const attribute = new Uint32Array(kGroups);
-  for (let g = 0; g < kGroups; g++) {
-    const [round, turn] = [Math.floor(g / 7), g % 7];
-    subject[g] = 5 * round + Math.max(0, turn - 2);
-    attribute[g] = turn < 3 ? turn : 3 + ((4 * round + turn - 3) % 40);
-  }
   const attributes = Array.from({ length: 43 }, (_, i) => `attribute ${i}`);
   await writeSet(
     folder,
     { size: 224, encoding: 'jpeg', attributes, alphas: kAlphas, shards, made: { bench: true } },
-    { subject, attribute },
+    groupTable({ firstSubject: 0, subjects: 250_000, attributes: attributes.length, composition: 'paper' }),
   );
 }
 

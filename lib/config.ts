@@ -5,7 +5,7 @@ import { resolve } from 'node:path';
 import { type Document, isAlias, isMap, isScalar, isSeq, Lexer, LineCounter, Parser, parseDocument } from 'yaml';
 import { z } from 'zod';
 import { checkText } from './check.js';
-import { ComFaceError, show } from './errors.js';
+import { ComFaceError, messageOf, show } from './errors.js';
 import { devices, precisions } from './native.js';
 
 /** S_max of the paper (section 4.1): alpha runs from -5 to 5. */
@@ -534,7 +534,7 @@ async function readText(path: string): Promise<string> {
     }
   } catch (cause) {
     const hint = 'Check the path and its permissions.';
-    throw new ComFaceError('IO', `Cannot read ${path}: ${cause instanceof Error ? cause.message : String(cause)}`, { hint, cause });
+    throw new ComFaceError('IO', `Cannot read ${path}: ${messageOf(cause)}`, { hint, cause });
   }
 }
 

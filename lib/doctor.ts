@@ -3,7 +3,7 @@
 import { readFileSync } from 'node:fs';
 import { arch, cpus, freemem, platform, totalmem } from 'node:os';
 import { fileURLToPath } from 'node:url';
-import { ComFaceError } from './errors.js';
+import { ComFaceError, messageOf } from './errors.js';
 import type { LayerRecord } from './models/layers.js';
 import { type CudaStage, chooseDevice, cudaStages, type NativeCuda, native, threadCount } from './native.js';
 
@@ -139,7 +139,7 @@ async function tryBackend(device: 'cpu' | 'cuda'): Promise<Check> {
 }
 
 function failed(name: string, error: unknown): Check {
-  const text = error instanceof Error ? error.message : String(error);
+  const text = messageOf(error);
   const advice = error instanceof ComFaceError ? error.hint : undefined;
   return { name, ok: false, text, ...(advice === undefined ? {} : { advice }) };
 }

@@ -1,9 +1,10 @@
 // The public names, re-exported; nothing else.
 export { checkTrainOptions, readConfigFile, type TrainConfig, type TrainOptions, trainSchema } from './config.js';
 export { attributes } from './data/attributes.js';
+export type { Composition } from './data/composition.js';
 export { type DataSet, readData } from './data/dataset.js';
 export { type Manifest, readManifest } from './data/manifest.js';
-export { type Composition, type DataFormat, type GenerateOptions, type GenerateProgress, generate } from './data/procedural.js';
+export { type DataFormat, type GenerateOptions, type GenerateProgress, generate } from './data/procedural.js';
 export { contactSheet, type SheetOptions } from './data/sheet.js';
 export { ComFaceError, type ErrorCode } from './errors.js';
 export { type Comparison, loadModel, Model, type ModelDesign, type ModelOptions } from './model.js';

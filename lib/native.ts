@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { ComFaceError, type ErrorCode } from './errors.js';
+import { ComFaceError, type ErrorCode, messageOf } from './errors.js';
 import type { LayerRecord } from './models/layers.js';
 
 /** Crop, color and normalization of a view; native/augment.h states each. */
@@ -238,7 +238,7 @@ export function native(): { module: NativeModule; folder: string } {
     loaded = { module, folder: dirname(file) };
     return loaded;
   } catch (cause) {
-    const reason = (cause instanceof Error ? cause.message : String(cause)).trim().split('\n')[0];
+    const reason = messageOf(cause).trim().split('\n')[0];
     throw new ComFaceError(
       'DEVICE_UNAVAILABLE',
       `No comface binary works here (${process.platform}-${process.arch}, node ${process.versions.node}): ${reason}`,

@@ -2,8 +2,6 @@
 #include <napi.h>
 
 #include <algorithm>
-#include <chrono>
-#include <condition_variable>
 #include <cstdlib>
 #include <functional>
 #include <vector>
@@ -12,6 +10,7 @@
 #include "crc.h"
 #include "environment.h"
 #include "jpeg.h"
+#include "leaving.h"
 #include "pool.h"
 #include "rng.h"
 #include "values.h"
@@ -97,47 +96,6 @@ class SourceObject : public Napi::ObjectWrap<SourceObject> {
 
 }  // namespace
 
-namespace {
-
-/** Engines on their way out, of the whole process: what they hold is free when the call under way is done. */
-class Leaving {
- public:
-  /** One of them, as long as a copy of what this returns lives. */
-  static std::shared_ptr<void> one() {
-    add(1);
-    return {nullptr, [](void*) { add(-1); }};
-  }
-  /** How many have gone so far. */
-  static int64_t gone() {
-    const std::lock_guard lock(all().mutex_);
-    return all().gone_;
-  }
-  /** Waits until all have gone or until `stopping`. Returns whether any went since gone() was `before`. */
-  static bool wait(int64_t before, const std::atomic<bool>& stopping) {
-    std::unique_lock lock(all().mutex_);
-    while (all().count_ > 0 && !stopping) all().less_.wait_for(lock, std::chrono::milliseconds(50));
-    return all().gone_ > before;
-  }
-
- private:
-  static void add(int count) {
-    const std::lock_guard lock(all().mutex_);
-    all().count_ += count;
-    if (count < 0) ++all().gone_;
-    all().less_.notify_all();
-  }
-  static Leaving& all() {
-    static Leaving& leaving = *new Leaving;  // never freed: engines may go after static objects
-    return leaving;
-  }
-  std::mutex mutex_;
-  std::condition_variable less_;
-  int count_ = 0;
-  int64_t gone_ = 0;
-};
-
-}  // namespace
-
 /** The engine and its thread. Never freed on that thread, for it joins it: its jobs hold no share. */
 struct EngineHost {
   explicit EngineHost(std::shared_ptr<Worker> reaper) : reaper(std::move(reaper)) {}
@@ -176,17 +134,6 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
          InstanceMethod<&E::forward>("forward"), InstanceMethod<&E::backward>("backward"),
          InstanceMethod<&E::update>("update"), InstanceMethod<&E::read>("read"), InstanceMethod<&E::write>("write"),
          InstanceMethod<&E::dispose>("dispose")});
-  }
-  /** Whoever disposes of an engine and asks for another has its memory. */
-  template <class F>
-  static auto withRoom(const std::atomic<bool>& stopping, const F& take) {
-    const int64_t before = Leaving::gone();
-    try {
-      return take();
-    } catch (const Error& e) {
-      if (e.code != Code::outOfMemory || !Leaving::wait(before, stopping)) throw;
-    }
-    return take();
   }
   /** Compiles on the engine's own thread; resolves with the object. */
   static Napi::Value create(const Napi::CallbackInfo& info) {

@@ -7,9 +7,8 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { attributes } from '../lib/data/attributes.ts';
-import { type DataSet, filesOf, readData } from '../lib/data/dataset.ts';
+import { type DataSet, readData } from '../lib/data/dataset.ts';
 import { GridGroups, ListedGroups } from '../lib/data/groups.ts';
-import { readManifest } from '../lib/data/manifest.ts';
 import { PairSampler } from '../lib/data/pairs.ts';
 import { type GenerateOptions, generate } from '../lib/data/procedural.ts';
 import { native } from '../lib/native.ts';
@@ -361,6 +360,5 @@ describe('groups', () => {
       [5, 0],
     ]);
     expect(groups.at(-1)).toEqual([54, 3 + (43 % 40)]);
-    expect((await readManifest(join(shared, 'files'))).files.length).toBe(filesOf(await readManifest(join(shared, 'files'))).count);
   });
 });

@@ -62,8 +62,8 @@ export function filesOf(manifest: Manifest): DataSet & Manifest {
   };
 }
 
-/** For messages: what lists a picture, if anything does, else the picture. */
-export function listingOf(data: DataSet, sample: number): string {
-  const { file, line } = data.placeOf(sample);
-  return line === undefined ? file : `${data.folder}/${kManifestName}:${line}`;
+/** What is wrong with a picture, with the line that lists it if one does. */
+export function complaint(data: DataSet, sample: number, reason: string): string {
+  const { line } = data.placeOf(sample);
+  return line === undefined ? reason : `${data.folder}/${kManifestName}:${line}: ${reason}`;
 }

@@ -6,10 +6,11 @@ import { readFileSync } from 'node:fs';
 import { readdir, rm } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { checkFunction, checkInteger, checkObject, checkOneOf, checkSignal, checkText, numbersOf, textsOf } from '../check.js';
-import { ComFaceError, invalid } from '../errors.js';
+import { ComFaceError, invalid, messageOf } from '../errors.js';
 import { makeFolder } from '../folders.js';
 import { type NativeShots, native, threadCount } from '../native.js';
 import { attributeIndex } from './attributes.js';
+import { type Cast, type Composition, compositions, groupAt, groupCount, groupTable, kSharedAttributes } from './composition.js';
 import { type DataSet, readData } from './dataset.js';
 import { makeSet, type SetPlan } from './makeset.js';
 import {
@@ -21,7 +22,7 @@ import {
   readManifest,
   writeManifest,
 } from './manifest.js';
-import { idOf, isWhole, kSetName, shardsIn, writeWhole } from './shards.js';
+import { idIn, idOf, kSetName, readShards, writeWhole } from './shards.js';
 
 /** Pixels between two looks at the signal: about a second of drawing. */
 const kChunkPixels = 256 * 64 * 64;
@@ -45,9 +46,6 @@ export interface GenerateProgress {
   secondsLeft: number;
 }
 
-/** Which subjects have which attributes. */
-export const compositions = ['full', 'paper'] as const;
-export type Composition = (typeof compositions)[number];
 /** How pictures lie in a folder. */
 export const dataFormats = ['shards', 'files'] as const;
 export type DataFormat = (typeof dataFormats)[number];
@@ -141,13 +139,6 @@ async function writeFiles(
 
 function setPlan(set: Plan): SetPlan {
   const { size, attributes, quality, seed, domain } = set.header;
-  const groups = groupCount(set);
-  const table = { subject: new Uint32Array(groups), attribute: new Uint32Array(groups) };
-  for (let g = 0; g < groups; g++) {
-    const { subject, attribute } = groupAt(set, g);
-    table.subject[g] = subject;
-    table.attribute[g] = attribute;
-  }
   return {
     header: {
       ...{ size, encoding: quality === 0 ? 'rgb' : 'jpeg', attributes, alphas: set.alphas },
@@ -155,14 +146,14 @@ function setPlan(set: Plan): SetPlan {
         seed,
         domain,
         quality,
-        firstSubject: set.firstSubject,
-        subjects: set.subjects,
-        composition: set.composition,
+        firstSubject: set.cast.firstSubject,
+        subjects: set.cast.subjects,
+        composition: set.cast.composition,
         shardBytes: set.shardBytes,
         renderer: kRenderer,
       },
     },
-    table,
+    table: groupTable(set.cast),
     picturesOfShard: Math.min(set.shardBytes / (size ** 2 * (quality === 0 ? 3 : 0.5)), kMostShardBytes / (size ** 2 * kMostBytesOfPixel)),
     chunk: chunkOf(set),
   };
@@ -174,10 +165,8 @@ const encode = (set: Plan, from: number, count: number) =>
 interface Plan {
   header: ManifestHeader & { quality: number };
   seed: bigint;
-  firstSubject: number;
-  subjects: number;
+  cast: Cast;
   alphas: readonly number[];
-  composition: Composition;
   format: DataFormat;
   shardBytes: number;
   threads: number;
@@ -210,14 +199,14 @@ function plan(options: GenerateOptions): Plan {
       attributes,
       'Name all 43, or leave `composition` out.',
     );
-  const groups = groupsBefore(subjects, attributes.length, composition);
-  const count = groups * alphas.length;
+  const cast = { firstSubject, subjects, attributes: attributes.length, composition };
+  const count = groupCount(cast) * alphas.length;
   if (count >= 2 ** 32) throw invalid('subjects', 'fewer than 2^32 pictures', count, 'Ask for fewer subjects, attributes or alphas.');
   const bytesOfGroup = alphas.length * kMostBytesOfPixel * size ** 2;
   if (format === 'shards' && bytesOfGroup > kMostShardBytes)
     throw invalid('alphas', `at most ${Math.floor(kMostShardBytes / kMostBytesOfPixel / size ** 2)} of ${size} pixels`, alphas.length);
   const header = { size, count, seed: String(seed), domain, attributes, quality };
-  return { header, seed: BigInt(seed), firstSubject, subjects, alphas, composition, format, shardBytes, threads };
+  return { header, seed: BigInt(seed), cast, alphas, format, shardBytes, threads };
 }
 
 function alphasOf(given: number | readonly number[]): readonly number[] {
@@ -233,36 +222,11 @@ function alphasOf(given: number | readonly number[]): readonly number[] {
   return alphas;
 }
 
-/** Of composition paper: one subject in `kShare` has the first `kSharedAttributes`, the others one of the rest. */
-const kShare = 5;
-const kSharedAttributes = 3;
-
-/** Groups of the first `subjects` subjects. */
-function groupsBefore(subjects: number, attributes: number, composition: Composition): number {
-  if (composition === 'full') return subjects * attributes;
-  return subjects + (kSharedAttributes - 1) * Math.ceil(subjects / kShare);
-}
-
-const groupCount = ({ header, subjects, composition }: Plan): number => groupsBefore(subjects, header.attributes.length, composition);
-
-/** Group `index` of the set, by subject, then attribute: the subject's number, the attribute's, and which of the subject's groups it is. */
-function groupAt({ header, firstSubject, composition }: Plan, index: number): { subject: number; attribute: number; turn: number } {
-  const { length } = header.attributes;
-  if (composition === 'full')
-    return { subject: firstSubject + Math.floor(index / length), attribute: index % length, turn: index % length };
-  const inRound = kSharedAttributes + kShare - 1;
-  const [round, turn] = [Math.floor(index / inRound), index % inRound];
-  if (turn < kSharedAttributes) return { subject: firstSubject + round * kShare, attribute: turn, turn };
-  const other = turn - kSharedAttributes;
-  const attribute = kSharedAttributes + ((round * (kShare - 1) + other) % (length - kSharedAttributes));
-  return { subject: firstSubject + round * kShare + other + 1, attribute, turn: 0 };
-}
-
 /** Picture `index` of the set: alpha changes fastest, then the attribute, then the subject. */
 function pictureAt(set: Plan, index: number): ManifestRow & { photo: number } {
   const { header, alphas } = set;
   const place = index % alphas.length;
-  const group = groupAt(set, Math.floor(index / alphas.length));
+  const group = groupAt(set.cast, Math.floor(index / alphas.length));
   const attribute = header.attributes[group.attribute]!;
   const file = `${String(group.subject).padStart(6, '0')}/${attribute}/${String(place).padStart(2, '0')}.jpg`;
   return { file, subject: group.subject, attribute, alpha: alphas[place]!, photo: group.turn * alphas.length + place };
@@ -279,7 +243,7 @@ async function write(out: string, set: Plan, from: number, count: number): Promi
     for (const folder of new Set(paths.map(dirname))) await makeFolder(folder);
   } catch (cause) {
     const hint = 'Check the free space and the permissions of the folder.';
-    throw new ComFaceError('IO', `Cannot make a folder in ${out}: ${cause instanceof Error ? cause.message : String(cause)}`, {
+    throw new ComFaceError('IO', `Cannot make a folder in ${out}: ${messageOf(cause)}`, {
       hint,
       cause,
     });
@@ -301,8 +265,8 @@ function shotsOf(set: Plan, from: number, count: number): NativeShots {
 }
 
 /** Everything that decides the set, as text. */
-function planText({ header, seed, firstSubject, alphas, composition, format, shardBytes }: Plan): string {
-  return `${JSON.stringify({ ...header, seed: String(seed), firstSubject, alphas, composition, format, shardBytes })}\n`;
+function planText({ header, cast, alphas, format, shardBytes }: Plan): string {
+  return `${JSON.stringify({ ...header, cast, alphas, format, shardBytes, renderer: kRenderer })}\n`;
 }
 
 async function begin(out: string, set: Plan): Promise<void> {
@@ -312,7 +276,7 @@ async function begin(out: string, set: Plan): Promise<void> {
     if (planIn(out) !== planText(set)) await writeWhole(out, kPlanName, planText(set));
   } catch (cause) {
     const hint = 'Check the free space and the permissions of the folder.';
-    throw new ComFaceError('IO', `Cannot write in ${out}: ${cause instanceof Error ? cause.message : String(cause)}`, { hint, cause });
+    throw new ComFaceError('IO', `Cannot write in ${out}: ${messageOf(cause)}`, { hint, cause });
   }
 }
 
@@ -345,7 +309,12 @@ async function isMade(out: string, set: Plan): Promise<boolean> {
   }
   if (set.format === 'shards') {
     // With a shard missing it is drawn again.
-    if (shardsIn(out).id === idOf(setPlan(set).header)) return isWhole(out);
+    if (idIn(out) === idOf(setPlan(set).header)) {
+      return readShards(out).then(
+        () => true,
+        () => false,
+      );
+    }
   } else {
     const wanted = createHash('sha256');
     for (const text of manifestText(set.header, rowsOf(set))) wanted.update(text);

@@ -210,7 +210,7 @@ export async function writeWhole(folder: string, name: string, content: Buffer |
  * Opens a set.
  * @throws ComFaceError CORRUPT_FILE naming the file and what is wrong in it, IO for what is missing.
  */
-export async function readShards(folder: string): Promise<DataSet & { id: string }> {
+export async function readShards(folder: string): Promise<DataSet> {
   const root = resolve(folder);
   const { header, text, groups } = readHeader(join(root, kSetName));
   const table = readGroups(join(root, kGroupsName), header, groups);
@@ -224,7 +224,6 @@ export async function readShards(folder: string): Promise<DataSet & { id: string
     return { file: `${root}/${shardName(shard)}, picture ${sample - firsts[shard]!}` };
   };
   return {
-    id,
     folder: root,
     size: header.size,
     count: firsts.at(-1)!,
@@ -260,24 +259,8 @@ interface Found {
   groups: { count: number; bytes: number; crc32c: number };
 }
 
-/** What set.json says, without a look at anything else. */
-export function shardsIn(folder: string): SetHeader & { id: string } {
-  const { header } = readHeader(join(resolve(folder), kSetName));
-  return { ...header, id: idOf(header) };
-}
-
-/** Whether all that belongs to a set is there; what is in the shards is not looked at. */
-export function isWhole(folder: string): boolean {
-  const root = resolve(folder);
-  try {
-    const { header, groups } = readHeader(join(root, kSetName));
-    readGroups(join(root, kGroupsName), header, groups);
-    checkShards(root, header);
-    return true;
-  } catch {
-    return false;
-  }
-}
+/** The id of the set of a folder; nothing else is looked at. */
+export const idIn = (folder: string): string => idOf(readHeader(join(resolve(folder), kSetName)).header);
 
 function readHeader(path: string): Found {
   const text = readBytes(path, kMostSetBytes).toString('utf8');

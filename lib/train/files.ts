@@ -1,6 +1,6 @@
 // The file calls that checkpoints are made of, as an interface so that tests can put a simulated disk or a failing one in their place.
 import { open, readdir, readFile, rename, rm } from 'node:fs/promises';
-import { ComFaceError } from '../errors.js';
+import { ComFaceError, messageOf } from '../errors.js';
 import { makeFolder } from '../folders.js';
 
 /** A disk, as far as checkpoints need one. Each call rejects with a Node error (`code`, `syscall`). */
@@ -103,7 +103,7 @@ const hints: Record<string, string> = {
 
 /** ComFaceError IO from a Node error. */
 export function ioError(verb: string, path: string, cause: unknown): ComFaceError {
-  const reason = cause instanceof Error ? cause.message : String(cause);
+  const reason = messageOf(cause);
   const hint = hints[errorCode(cause) ?? ''] ?? 'Check that the path exists and can be read and written.';
   return new ComFaceError('IO', `Could not ${verb} ${JSON.stringify(path)}: ${reason}`, { cause, hint });
 }

@@ -2,7 +2,7 @@
 // Everything that computes happens on the engine's thread; between two steps this file only plans, logs and saves.
 import { checkObject, checkSignal } from '../check.js';
 import { checkTrainOptions, type TrainConfig, type TrainOptions } from '../config.js';
-import { listingOf, readData } from '../data/dataset.js';
+import { complaint, readData } from '../data/dataset.js';
 import { ComFaceError, messageOf } from '../errors.js';
 import type { NativeCollected, NativePlan, NativeStep } from '../native.js';
 import { begin, type Open, type Run } from './begin.js';
@@ -205,7 +205,7 @@ function refuse({ data }: Run, error: unknown): never {
   const sample = data.sampleOf(error.message);
   if (sample < 0) throw error;
   const hint = error.hint ?? 'Make the data set again.';
-  throw new ComFaceError('CORRUPT_FILE', `${listingOf(data, sample)}: ${error.message}`, {
+  throw new ComFaceError('CORRUPT_FILE', complaint(data, sample, error.message), {
     hint,
     cause: error,
   });
@@ -217,8 +217,7 @@ function* noteBroken(run: Run, { broken }: NativeStep): Generator<TrainEvent> {
     if (run.broken.has(sample)) continue;
     run.broken.add(sample);
     yield emit(run, { type: 'broken', step: run.done, ...run.data.placeOf(sample), reason, count: run.broken.size });
-    const { line } = run.data.placeOf(sample);
-    run.lastBroken = line === undefined ? reason : `${listingOf(run.data, sample)}: ${reason}`; // else it names the picture itself
+    run.lastBroken = complaint(run.data, sample, reason);
   }
 }
 
