@@ -9,6 +9,8 @@ import { relative } from 'node:path';
 import { Command, CommanderError, Option } from 'commander';
 import { checkTrainOptions, mergeOptions, readConfig, type TrainOptions, trainFlags } from './config.js';
 import { attributes } from './data/attributes.js';
+import { dataSheet, type Inspection, inspect } from './data/inspect.js';
+import { type PackOptions, pack } from './data/pack.js';
 import { generate } from './data/procedural.js';
 import { contactSheet, type SheetOptions } from './data/sheet.js';
 import { type DemoResult, type DemoScale, demo, demoScales } from './demo.js';
@@ -26,6 +28,8 @@ process.stderr.on('error', () => undefined);
 const version = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')).version as string;
 
 const kSameSignalMs = 300;
+/** Lines of a list that may be long. */
+const kShown = 10;
 
 /** Aborted by the first Ctrl+C, SIGTERM or closed terminal (SIGHUP); the second leaves at once, and so does the first while nothing is under way. */
 class Stopped extends Error {}
@@ -140,6 +144,56 @@ program
   });
 
 program
+  .command('pack')
+  .description('Pack your own pictures into a data set: upright, square, thousands a file. What cannot be used is listed with its reason.')
+  .argument('<from>', 'Folder SUBJECT/ALPHA.jpg or SUBJECT/ATTRIBUTE/ALPHA.jpg, or a CSV file')
+  .requiredOption('--out <folder>', 'Folder for the data set, new or empty; an unfinished set is finished')
+  .option('--size <integer>', 'Edge of a packed picture in pixels, 8 to 2048', number, 224)
+  .option('--attribute <name>', 'What changes in pictures that name no attribute', 'change')
+  .option('--quality <integer>', 'Quality of the JPEG pictures, 1 to 100; 0: pixels as they are', number, 90)
+  .option('--threads <integer>', 'Pictures prepared at once, at most 64; 0: one for each core', number, 0)
+  .addHelpText(
+    'after',
+    `\n${wrapped('A CSV file names its columns in the first line: path (from its folder), subject, alpha or label and, as needed, attribute and landmarks x1,y1,... (5, 66 or 68 points, by which faces are aligned).')}\n\nExamples:\n  $ comface pack photos --out set\n  $ comface pack photos/list.csv --out set --size 128`,
+  )
+  .action(async (from: string, options: Omit<PackOptions, 'from'>) => {
+    const { data, rejected, rejectedFile } = await pack({
+      ...options,
+      from,
+      signal: stopSignal(),
+      onProgress: ({ done, total, secondsLeft }) => {
+        isUnderWay = true;
+        showCount(done, total, 'pictures', secondsLeft);
+      },
+    });
+    if (rejected.length > 0) {
+      const some = rejected.slice(0, kShown).map(({ path: picture, reason }) => `  ${picture}: ${reason}`);
+      progress.note(`Not packed: ${rejected.length}, all in ${path(rejectedFile)}; the first:`, ...some);
+    }
+    print(`${data.count} pictures of ${data.subjects.length} subjects in ${path(data.folder)}`);
+  });
+
+program
+  .command('inspect')
+  .description('Say what a data set holds: counts, alphas, room on the disk, damaged pictures. Code 1 when some are damaged.')
+  .argument('<folder>', 'Folder of the data set')
+  .option('--verify', 'Read every picture, not just a thousand')
+  .option('--sheet <file>', 'Draw some of its pictures on a contact sheet (PNG)')
+  .option('--json', 'Print everything that was found, as JSON')
+  .addHelpText('after', '\nExample:\n  $ comface inspect set --verify --sheet sheet.png')
+  .action(async (folder: string, { verify, sheet, json }: { verify?: boolean; sheet?: string; json?: boolean }) => {
+    const found = await inspect(folder, {
+      verify: verify ? 'all' : 'some',
+      signal: stopSignal(),
+      onProgress: ({ done, total, secondsLeft }) => showCount(done, total, 'pictures', secondsLeft),
+    });
+    if (json) console.log(JSON.stringify(found, null, 2));
+    else print(...inspectionLines(found));
+    if (sheet !== undefined) await writeResult(sheet, await dataSheet(folder));
+    if (found.damaged.length > 0) process.exitCode = 1;
+  });
+
+program
   .command('sheet')
   .description('Draw a contact sheet (one JPEG) of people and attributes, to look at before making a data set.')
   .requiredOption('--out <file>', 'Where the picture goes')
@@ -159,13 +213,7 @@ program
   .addHelpText('after', '\nExample:\n  $ comface sheet --out sheet.jpg --attributes smile,weight --alphas -5,-2.5,0,2.5,5')
   .action(async (options: SheetOptions & { out: string }) => {
     const sheet = await contactSheet(options);
-    await writeFile(options.out, sheet).catch((cause) => {
-      throw new ComFaceError('IO', `Cannot write ${options.out}: ${cause.message}`, {
-        hint: 'Check the folder and its permissions.',
-        cause,
-      });
-    });
-    print(path(options.out));
+    await writeResult(options.out, sheet);
   });
 
 const training = program
@@ -258,6 +306,44 @@ function showStep({ step, steps, epoch, inter, intra, pairsPerSecond, secondsLef
     `  step ${step}/${steps}  epoch ${epoch}  ${losses}  ${pairsPerSecond.toFixed(0)} pairs/s  ${duration(secondsLeft)} left`,
     step === steps,
   );
+}
+
+async function writeResult(file: string, bytes: Uint8Array): Promise<void> {
+  await writeFile(file, bytes).catch((cause) => {
+    throw new ComFaceError('IO', `Cannot write ${file}: ${cause.message}`, { hint: 'Check the folder and its permissions.', cause });
+  });
+  print(path(file));
+}
+
+function inspectionLines({ folder, pictures, subjects, size, diskBytes, attributes: found, checked, damaged }: Inspection): string[] {
+  const width = Math.max(...found.map(({ name }) => name.length));
+  const lines = [
+    `${path(folder)}: ${pictures} pictures of ${subjects} subjects, ${size} x ${size} pixels, ${sizeText(diskBytes)} on the disk`,
+  ];
+  for (const { name, pictures: count, subjects: people, histogram } of found) {
+    const alphas = `${shortly(histogram.edges[0]!)} to ${shortly(histogram.edges.at(-1)!)}`;
+    lines.push(`  ${name.padEnd(width)}  ${count} pictures of ${people} subjects, alpha ${alphas}  ${bars(histogram.counts)}`);
+  }
+  lines.push(
+    `${checked} pictures were read; ${damaged.length === 0 ? 'none is' : damaged.length === 1 ? '1 is' : `${damaged.length} are`} damaged.`,
+  );
+  for (const { picture, reason } of damaged.slice(0, kShown)) lines.push(`  picture ${picture}: ${reason}`);
+  if (damaged.length > kShown) lines.push(`  and ${damaged.length - kShown} more (--json lists them)`);
+  return lines;
+}
+
+/** 54.5 kB, 3.18 GB. */
+function sizeText(bytes: number): string {
+  const thousands = Math.min(4, Math.floor(Math.log10(Math.max(1, bytes)) / 3));
+  return `${Number((bytes / 1000 ** thousands).toPrecision(3))} ${['bytes', 'kB', 'MB', 'GB', 'TB'][thousands]}`;
+}
+
+const shortly = (value: number): number => Number(value.toPrecision(4));
+
+/** A histogram in a line of text. */
+function bars(counts: readonly number[]): string {
+  const most = Math.max(...counts);
+  return counts.map((count) => (count === 0 ? ' ' : '▁▂▃▄▅▆▇█'[Math.ceil((8 * count) / most) - 1])).join('');
 }
 
 function demoTable({ tasks, target, files, seconds }: DemoResult): string[] {

@@ -3,7 +3,16 @@ export { checkTrainOptions, readConfigFile, type TrainConfig, type TrainOptions,
 export { attributes } from './data/attributes.js';
 export type { Composition } from './data/composition.js';
 export { type DataSet, readData } from './data/dataset.js';
+export {
+  type AttributeInspection,
+  dataSheet,
+  type Inspection,
+  type InspectOptions,
+  inspect,
+} from './data/inspect.js';
+export type { Rejected } from './data/listing.js';
 export { type Manifest, readManifest } from './data/manifest.js';
+export { type PackOptions, type PackProgress, type PackResult, pack } from './data/pack.js';
 export { type DataFormat, type GenerateOptions, type GenerateProgress, generate } from './data/procedural.js';
 export { contactSheet, type SheetOptions } from './data/sheet.js';
 export { ComFaceError, type ErrorCode } from './errors.js';

@@ -2,7 +2,7 @@
 import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
-import { copyFile, mkdir, truncate, writeFile } from 'node:fs/promises';
+import { copyFile, cp, mkdir, rm, truncate, writeFile } from 'node:fs/promises';
 import { constants } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -51,7 +51,7 @@ beforeAll(() => {
 });
 
 describe('help', () => {
-  const commands = ['demo', 'generate', 'sheet', 'train', 'compare', 'doctor'];
+  const commands = ['demo', 'generate', 'pack', 'inspect', 'sheet', 'train', 'compare', 'doctor'];
 
   test('lists the commands and goes to standard output', () => {
     const { status, out, errors } = comface('--help');
@@ -166,6 +166,35 @@ describe('the commands', () => {
     expect([shards.status, shards.out]).toEqual([0, '30 pictures in shards\n']);
     const trained = comface('train', '--data', 'shards', '--out', 'shards-run', ...small, '--epochs', '1');
     expect([trained.status, trained.out]).toEqual([0, 'shards-run/checkpoints/step-00000006\n']);
+  });
+
+  test('pack says what it packed and what not, and inspect what is there, with code 1 for damage', async () => {
+    const photos = join(shared, 'photos');
+    await cp(data, photos, { recursive: true }); // SUBJECT/ATTRIBUTE/NUMBER.jpg
+    await rm(join(photos, 'manifest.jsonl'));
+    await truncate(join(photos, '000003', 'smile', '02.jpg'), 200);
+    const packed = comface('pack', 'photos', '--out', 'packed', '--size', '32');
+    expect([packed.status, packed.out]).toEqual([0, '59 pictures of 6 subjects in packed\n']);
+    expect(packed.errors).toMatch(/Not packed: 1, all in packed\/rejected\.csv; the first:\n {2}000003\/smile\/02\.jpg: .*end of JPEG/);
+    const sound = comface('inspect', 'packed', '--verify', '--sheet', 'sheet.png');
+    expect([sound.status, sound.out.split('\n')]).toEqual([
+      0,
+      [
+        expect.stringMatching(/^packed: 59 pictures of 6 subjects, 32 x 32 pixels, \d+(\.\d)? kB on the disk$/),
+        expect.stringMatching(/^ {2}age {4}30 pictures of 6 subjects, alpha 0 to 4 {2}█.*█$/),
+        expect.stringMatching(/^ {2}smile {2}29 pictures of 6 subjects, alpha 0 to 4 {2}█.*█$/),
+        '59 pictures were read; none is damaged.',
+        'sheet.png',
+        '',
+      ],
+    ]);
+    await truncate(join(shared, 'packed', '00000.shard'), 5000);
+    const damaged = comface('inspect', 'packed');
+    expect([damaged.status, damaged.out]).toEqual([
+      1,
+      expect.stringMatching(/59 pictures were read; 59 are damaged\.\n {2}picture 0: .*\n(.*\n){9} {2}and 49 more/),
+    ]);
+    expect(JSON.parse(comface('inspect', 'packed', '--json').out).damaged).toHaveLength(59);
   });
 
   test('train prints the checkpoint alone, from flags over a file, and compare takes the run', async () => {

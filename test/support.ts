@@ -1,7 +1,11 @@
 // Helpers that several tests use: engines, keyed numbers, distances.
+import { execFile, spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
+import { open, readdir, readFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { onTestFinished } from 'vitest';
 import { philox, unit } from '../lib/data/random.ts';
 import type { LayerRecord } from '../lib/models/layers.ts';
@@ -58,4 +62,50 @@ export function temporaryFolder(): string {
   const folder = mkdtempSync(join(tmpdir(), 'comface-'));
   onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
   return folder;
+}
+
+/** SHA-256 of the names and bytes of a folder's files. */
+export async function digest(folder: string): Promise<string> {
+  const hash = createHash('sha256');
+  for (const name of (await readdir(folder)).sort()) hash.update(name).update(await readFile(join(folder, name)));
+  return hash.digest('hex');
+}
+
+/** A module of its own process that calls the built package. @param call A function of its names. */
+const program = (call: string): string =>
+  `import(${JSON.stringify(new URL('../dist/index.js', import.meta.url).href)}).then(${call}).catch((e) => { console.log(e.code + ': ' + e.message); })`;
+
+/**
+ * Makes a call in a new process and kills that at another moment each time, until one ends by itself or `most` were killed.
+ * @returns How many were killed.
+ */
+export async function endedAfterKills(call: string, most: number): Promise<number> {
+  for (let kills = 0; kills < most; kills++) {
+    const child = spawn(process.execPath, ['-e', program(call)], { stdio: 'ignore' });
+    const ended = new Promise<string | null>((resolve) => child.on('close', (_, signal) => resolve(signal)));
+    setTimeout(() => child.kill('SIGKILL'), 120 + 35 * kills);
+    if ((await ended) === null) return kills;
+  }
+  return most;
+}
+
+/** Makes a call in a process that may write no file beyond so many KiB. @returns What it failed with. */
+export async function withFileLimit(kibibytes: number, call: string): Promise<string> {
+  const { stdout } = await promisify(execFile)('bash', [
+    '-c',
+    `ulimit -f ${kibibytes}; exec "$0" -e "$1"`,
+    process.execPath,
+    program(call),
+  ]);
+  return stdout;
+}
+
+/** Flips a bit of a file. */
+export async function flip(file: string, at: number): Promise<void> {
+  const handle = await open(file, 'r+');
+  const byte = Buffer.alloc(1);
+  await handle.read(byte, 0, 1, at);
+  byte[0]! ^= 1;
+  await handle.write(byte, 0, 1, at);
+  await handle.close();
 }

@@ -22,6 +22,8 @@ export interface DataSet {
   readonly subjects: Uint32Array;
   /** The pictures of these subjects. */
   groupsOf(subjects: ReadonlySet<number>): Groups;
+  /** Index into `attributes` of what changes in a picture. */
+  attributeOf(sample: number): number;
   /** Where a picture is: its file, and the line of a manifest that names it. */
   placeOf(sample: number): { file: string; line?: number };
   /** The sample that a message of the native reader begins with, or -1. */
@@ -38,8 +40,8 @@ export async function readData(folder: string): Promise<DataSet> {
   checkText('folder', folder);
   const root = resolve(folder);
   const has = (name: string) => existsSync(join(root, name));
-  if (!has(kSetName) && !has(kManifestName) && (has('generate.json') || has(shardName(0)))) {
-    const hint = 'Run the same `comface generate` again: it goes on with what is there.';
+  if (!has(kSetName) && !has(kManifestName) && (has('generate.json') || has('pack.jsonl') || has(shardName(0)))) {
+    const hint = 'Run the same `comface generate` or `comface pack` again: it goes on with what is there.';
     throw new ComFaceError('IO', `Cannot read the data folder ${root}: it is not finished`, { hint });
   }
   return has(kSetName) ? readShards(folder) : filesOf(await readManifest(folder));
@@ -56,6 +58,7 @@ export function filesOf(manifest: Manifest): DataSet & Manifest {
     count: files.length,
     subjects: Uint32Array.from(new Set(manifest.subject)).sort(),
     groupsOf: (subjects) => new ListedGroups(manifest, subjects),
+    attributeOf: (sample) => manifest.attribute[sample]!,
     placeOf: (sample) => ({ file: files[sample]!, line: lines[sample]! }),
     sampleOf: (message) => files.findIndex((file) => message.startsWith(`${printable(file)}:`)),
     open: (edge, threads) => native().module.openFiles(files, edge, threads, size),

@@ -110,7 +110,8 @@ export class GridGroups implements Groups {
   }
 }
 
-function firstAtLeast(values: Float32Array | Uint32Array, from: number, to: number, value: number): number {
+/** The first index in [from, to) of ascending values with at least `value`; `to` if there is none. */
+export function firstAtLeast(values: Float32Array | Uint32Array, from: number, to: number, value: number): number {
   while (from < to) {
     const middle = (from + to) >>> 1;
     if (values[middle]! < value) from = middle + 1;

@@ -2,8 +2,9 @@
 // interrupted goes on, and ends in the same bytes.
 import { statfsSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
-import { ComFaceError, invalid, messageOf } from '../errors.js';
+import { ComFaceError, invalid } from '../errors.js';
 import { type GroupTable, isShardThere, kMostShards, type SetHeader, ShardWriter, shardName, writeSet } from './shards.js';
+import { writing } from './target.js';
 
 /** Of the free space that a set may take: file systems want some for themselves. */
 const kShareOfDisk = 0.95;
@@ -58,7 +59,7 @@ export async function makeSet(
   }
   const total = first;
   let left = missing.reduce((sum, { count }) => sum + count, 0);
-  await writing(folder, () => checkDisk(folder, left, total, draw));
+  await writing(folder, () => checkDisk(folder, left, total, async (at) => (await draw(at, 1)).bytes.length));
   let drawn = 0;
   for (const { index, first: from, count } of missing) {
     await writing(folder, async () => {
@@ -83,24 +84,17 @@ export async function makeSet(
   await writing(folder, () => writeSet(folder, { ...header, shards }, table));
 }
 
-/** What goes wrong on the disk, with the folder's name and what to do. */
-async function writing<T>(folder: string, work: () => Promise<T>): Promise<T> {
-  try {
-    return await work();
-  } catch (cause) {
-    const isDisk = cause instanceof Error && 'syscall' in cause;
-    if (!isDisk) throw cause;
-    const hint = 'Check the free space and the permissions of the folder; the same call goes on with what is there.';
-    throw new ComFaceError('IO', `Cannot write in ${folder}: ${messageOf(cause)}`, { hint, cause });
-  }
-}
-
-async function checkDisk(folder: string, left: number, total: number, draw: Draw): Promise<void> {
+/**
+ * @param left Pictures still to be written, of `total`.
+ * @param sizeOf Bytes that one of them will take.
+ * @throws ComFaceError IO where they will not find room.
+ */
+export async function checkDisk(folder: string, left: number, total: number, sizeOf: (at: number) => Promise<number>): Promise<void> {
   if (left === 0) return;
   const every = Math.max(1, Math.floor(total / kSamples));
   let bytes = 0;
   let samples = 0;
-  for (let at = 0; at < total && samples < kSamples; at += every, samples++) bytes += (await draw(at, 1)).bytes.length;
+  for (let at = 0; at < total && samples < kSamples; at += every, samples++) bytes += await sizeOf(at);
   const { bavail, bsize } = statfsSync(folder); // as in shards.ts, no promise
   const [needed, free] = [(bytes / samples) * left, bavail * bsize];
   if (needed <= kShareOfDisk * free) return;

@@ -2,8 +2,7 @@
 // without it is not finished).
 // Every picture has its own photo number: pose, light, camera and background vary apart from alpha, so that they cannot give it away.
 import { createHash } from 'node:crypto';
-import { readFileSync } from 'node:fs';
-import { readdir, rm } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { checkFunction, checkInteger, checkObject, checkOneOf, checkSignal, checkText, numbersOf, textsOf } from '../check.js';
 import { ComFaceError, invalid, messageOf } from '../errors.js';
@@ -23,6 +22,7 @@ import {
   writeManifest,
 } from './manifest.js';
 import { idIn, idOf, kSetName, readShards, writeWhole } from './shards.js';
+import { contentOf, otherSet, planIn, type Target } from './target.js';
 
 /** Pixels between two looks at the signal: about a second of drawing. */
 const kChunkPixels = 256 * 64 * 64;
@@ -273,40 +273,16 @@ async function begin(out: string, set: Plan): Promise<void> {
   try {
     await makeFolder(out);
     // Never torn: without it what is there could not be gone on with.
-    if (planIn(out) !== planText(set)) await writeWhole(out, kPlanName, planText(set));
+    if (planIn(targetOf(out, set)) !== planText(set)) await writeWhole(out, kPlanName, planText(set));
   } catch (cause) {
     const hint = 'Check the free space and the permissions of the folder.';
     throw new ComFaceError('IO', `Cannot write in ${out}: ${messageOf(cause)}`, { hint, cause });
   }
 }
 
-/** The plan of an unfinished set. Not a promise: Node 20 aborts when a worker thread is terminated while one looks at a file. */
-function planIn(out: string): string | undefined {
-  try {
-    return readFileSync(join(out, kPlanName), 'utf8');
-  } catch {
-    return undefined;
-  }
-}
-
 /** Whether the folder holds this very set; false for none, an empty one or one to be gone on with, an error for anything else. */
 async function isMade(out: string, set: Plan): Promise<boolean> {
-  const entries = await readdir(out).catch((cause: NodeJS.ErrnoException): string[] => {
-    if (cause.code === 'ENOENT') return [];
-    throw new ComFaceError('IO', `Cannot use ${out}: ${cause.message}`, { hint: 'Name a folder that is new or empty.', cause });
-  });
-  if (entries.length === 0) return false;
-  if (planIn(out) === planText(set)) return false; // drawn again, to the same bytes
-  if (entries.every((name) => name === kPlanName || name.endsWith('.part'))) return false; // nothing has been drawn
-  const hint = 'Name a folder that is new or empty, or remove this one.';
-  const list = set.format === 'shards' ? kSetName : kManifestName;
-  if (!entries.includes(list)) {
-    throw new ComFaceError(
-      'INVALID_INPUT',
-      `Expected a new or empty folder for \`out\` but ${out} holds ${entries.length} entries and no ${list}`,
-      { hint },
-    );
-  }
+  if ((await contentOf(targetOf(out, set))) !== 'set') return false;
   if (set.format === 'shards') {
     // With a shard missing it is drawn again.
     if (idIn(out) === idOf(setPlan(set).header)) {
@@ -320,7 +296,12 @@ async function isMade(out: string, set: Plan): Promise<boolean> {
     for (const text of manifestText(set.header, rowsOf(set))) wanted.update(text);
     if ((await readManifest(out)).hash === wanted.digest('hex')) return true;
   }
-  throw new ComFaceError('INVALID_INPUT', `Expected a new or empty folder for \`out\` but ${out} holds a data set of other options`, {
-    hint,
-  });
+  throw otherSet(out);
 }
+
+const targetOf = (out: string, set: Plan): Target => ({
+  out,
+  planName: kPlanName,
+  plan: planText(set),
+  listName: set.format === 'shards' ? kSetName : kManifestName,
+});

@@ -8,7 +8,7 @@ import { join, resolve } from 'node:path';
 import { ComFaceError, messageOf, show } from '../errors.js';
 import { native } from '../native.js';
 import type { DataSet } from './dataset.js';
-import { GridGroups, type Groups, ListedGroups } from './groups.js';
+import { firstAtLeast, GridGroups, type Groups, ListedGroups } from './groups.js';
 
 export const kSetName = 'set.json';
 const kGroupsName = 'groups.bin';
@@ -231,11 +231,17 @@ export async function readShards(folder: string): Promise<DataSet> {
     hash: createHash('sha256').update(text).digest('hex'),
     subjects: table.subject.filter((subject, g) => g === 0 || subject !== table.subject[g - 1]), // they ascend
     groupsOf: (subjects) => groupsIn(header, table, subjects),
+    attributeOf: (sample) => table.attribute[groupOf(header, table, sample)]!,
     placeOf,
     sampleOf: () => -1, // its messages name the picture already
     open: (size, threads) =>
       native().module.openShards({ folder: root, counts, size: header.size, raw: header.encoding === 'rgb', id }, size, threads),
   };
+}
+
+function groupOf({ alphas }: SetHeader, { first }: GroupTable, sample: number): number {
+  if (alphas) return Math.floor(sample / alphas.length);
+  return firstAtLeast(first!, 0, first!.length, sample + 1) - 1;
 }
 
 function groupsIn({ alphas }: SetHeader, { subject, attribute, alpha, first }: GroupTable, subjects: ReadonlySet<number>): Groups {

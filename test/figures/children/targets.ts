@@ -228,6 +228,11 @@ function ofPackage({ data, run }: Fixtures, folder: string): Target[] {
     made('readManifest', 0.5, () => [data]),
     made('readData', 0.5, () => [data]),
     made('generate', 0.1, () => [{ ...faces, out: out(), signal: soon(), onProgress: () => undefined }]),
+    made('pack', 0.1, () => [
+      { from: data, out: out(), size: 16, quality: 90, attribute: 'smile', threads: 1, signal: soon(), onProgress: () => undefined },
+    ]),
+    made('inspect', 0.1, () => [data, { verify: 'some', signal: soon(), onProgress: () => undefined }]),
+    made('dataSheet', 0.05, () => [data]),
     made('contactSheet', 1.5, () => [{ subjects: 1, attributes: ['smile'], alphas: [1], size: 32, seed: 1, domain: 0, firstSubject: 3 }]),
     { ...made('ComFaceError', 1, () => ['IO', 'message', { hint: 'hint', cause: 1 }]), isClass: true },
     made('loadModel', 0.05, () => [run, { ...options }]),

@@ -1,0 +1,373 @@
+// Packs a person's own pictures into shards. Which of them can be used is only known once they have been decoded, so a journal says of each
+// finished shard what came of its pictures: a call that was killed goes on behind it, and the set ends in the same bytes.
+import { createReadStream, existsSync } from 'node:fs';
+import { type FileHandle, open, rm } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import { parse } from 'csv-parse';
+import { checkFunction, checkInteger, checkObject, checkSignal, checkText } from '../check.js';
+import { ComFaceError, invalid } from '../errors.js';
+import { makeFolder } from '../folders.js';
+import { native, threadCount } from '../native.js';
+import type { DataSet } from './dataset.js';
+import { kTolerance } from './groups.js';
+import { type Listed, type Listing, listPictures, type Rejected } from './listing.js';
+import { checkDisk, type Encoded } from './makeset.js';
+import { preparePicture, UnusablePicture } from './picture.js';
+import {
+  type GroupTable,
+  idIn,
+  idOf,
+  isShardThere,
+  kSetName,
+  readShards,
+  type SetHeader,
+  ShardWriter,
+  writeSet,
+  writeWhole,
+} from './shards.js';
+import { contentOf, otherSet, planIn, writing } from './target.js';
+
+const kJournalName = 'pack.jsonl';
+const kPicturesName = 'pictures.csv';
+const kRejectedName = 'rejected.csv';
+const kThreads = 64;
+/** Pictures under way before a shard may end. */
+const kChunk = 256;
+const kMostBytesAtOnce = 2 ** 31;
+/** Offsets in a shard have 32 bits. */
+const kMostShardBytes = 2 ** 32 - 2 ** 24;
+
+/** How far packing is. */
+export interface PackProgress {
+  /** Pictures read, packed or not, and in all. */
+  done: number;
+  total: number;
+  rejected: number;
+  secondsLeft: number;
+}
+
+/** What to pack. */
+export interface PackOptions {
+  /**
+   * A folder SUBJECT/ALPHA.jpg or SUBJECT/ATTRIBUTE/ALPHA.jpg, or a CSV file with the columns path (from its folder), subject, alpha or label, and
+   * maybe attribute and landmarks x1,y1,... (5, 66 or 68 points in the upright picture, by which faces are aligned as in FFHQ).
+   */
+  from: string;
+  /** Folder of the data set: new, empty, or already made with the same options. */
+  out: string;
+  /** Edge of the packed pictures in pixels, 8 to 2048. @default 224 */
+  size?: number;
+  /** Of JPEG, 1 to 100; 0: pixels as they are, which are read fastest. @default 90 */
+  quality?: number;
+  /** Name of what changes in pictures that name no attribute. @default 'change' */
+  attribute?: string;
+  /** Of a shard, about: it holds whole groups, and is in memory before it is written. @default 2^27 */
+  shardBytes?: number;
+  /** Pictures prepared at once, 1 to 64; 0: one for each core. @default 0 */
+  threads?: number;
+  signal?: AbortSignal;
+  /** Called after each few pictures. */
+  onProgress?: (progress: PackProgress) => void;
+}
+
+/** A set of packed pictures. */
+export interface PackResult {
+  data: DataSet;
+  /** Pictures and lines that are not in it, each with its reason: what `rejectedFile` lists. */
+  rejected: Rejected[];
+  rejectedFile: string;
+  /** CSV file of the pictures in the order of their numbers: subject (as given), its number, attribute, alpha, path. */
+  picturesFile: string;
+}
+
+/**
+ * Packs pictures of any common format (JPEG, PNG, WebP, GIF, TIFF, AVIF) into a set of shards, upright, square and in sRGB. A folder that holds the
+ * set already is read and returned.
+ *
+ * @example
+ * const { data, rejected } = await pack({ from: 'photos', out: 'set' });
+ *
+ * @throws ComFaceError INVALID_INPUT for an option out of range, a folder with other content, pictures of which no two can be compared; CORRUPT_FILE for a
+ * CSV file that is none; IO; DEVICE_UNAVAILABLE where sharp does not work. Aborted: rejects with `signal.reason`; the same call again goes on.
+ */
+export async function pack(options: PackOptions): Promise<PackResult> {
+  checkObject('options', options);
+  const job = check(options);
+  options.signal?.throwIfAborted();
+  native(); // without it nothing may be left behind
+  const listing = await listPictures(options.from, job.attribute);
+  checkPairs(listing.pictures, options.from);
+  const packer = new Packer(job, listing);
+  if (!(await packer.isMade())) await packer.run();
+  return {
+    data: await readShards(job.out),
+    rejected: await readRejected(join(job.out, kRejectedName)),
+    rejectedFile: join(job.out, kRejectedName),
+    picturesFile: join(job.out, kPicturesName),
+  };
+}
+
+interface Job {
+  out: string;
+  size: number;
+  quality: number;
+  attribute: string;
+  shardBytes: number;
+  threads: number;
+  signal: AbortSignal | undefined;
+  onProgress: ((progress: PackProgress) => void) | undefined;
+}
+
+function check({ from, out, ...options }: PackOptions): Job {
+  const { size = 224, quality = 90, attribute = 'change', shardBytes = 2 ** 27, threads = 0, signal, onProgress } = options;
+  checkText('from', from);
+  checkText('out', out);
+  checkInteger('size', size, 8, 2048);
+  checkInteger('quality', quality, 0, 100);
+  checkText('attribute', attribute);
+  checkInteger('shardBytes', shardBytes, 1, kMostBytesAtOnce);
+  checkInteger('threads', threads, 0, kThreads);
+  checkSignal(signal);
+  checkFunction('onProgress', onProgress);
+  return { out: resolve(out), size, quality, attribute, shardBytes, threads, signal, onProgress };
+}
+
+/** A line of the journal: what a finished shard has of the pictures `from` to `to` of the listing. */
+interface Entry {
+  from: number;
+  to: number;
+  rejected: [index: number, reason: string][];
+}
+
+class Packer {
+  readonly #job: Job;
+  readonly #listing: Listing;
+  readonly #header: Omit<SetHeader, 'shards'>;
+  readonly #plan: string;
+  readonly #entries: Entry[] = [];
+  readonly #reasons = new Map<number, string>();
+  readonly #started = performance.now();
+  #resumedAt = 0;
+  #done = 0;
+  #packed = 0;
+
+  constructor(job: Job, listing: Listing) {
+    const { size, quality, shardBytes } = job;
+    this.#job = job;
+    this.#listing = listing;
+    this.#header = {
+      ...{ size, encoding: quality === 0 ? 'rgb' : 'jpeg', attributes: listing.attributes, alphas: null },
+      made: { from: 'pack', pictures: listing.hash, quality, shardBytes },
+    };
+    this.#plan = `${JSON.stringify({ pack: idOf(this.#header) })}\n`;
+  }
+
+  get #target() {
+    return { out: this.#job.out, planName: kJournalName, plan: this.#plan, listName: kSetName };
+  }
+
+  /** Whether the folder holds the whole set. */
+  async isMade(): Promise<boolean> {
+    if ((await contentOf(this.#target)) !== 'set') return false;
+    const { out } = this.#job;
+    if (idIn(out) !== idOf(this.#header)) throw otherSet(out);
+    const isWhole = () => [kPicturesName, kRejectedName].every((name) => existsSync(join(out, name)));
+    return readShards(out).then(isWhole, () => false);
+  }
+
+  async run(): Promise<void> {
+    const { out } = this.#job;
+    const { pictures } = this.#listing;
+    await writing(out, async () => {
+      await makeFolder(out);
+      await this.#resume();
+      const left = pictures.length - this.#done;
+      await checkDisk(out, left, pictures.length, async (at) => (await this.#encode(pictures[at]!)).bytes?.length ?? 0);
+      const journal = await open(join(out, kJournalName), 'a');
+      try {
+        while (this.#done < pictures.length) await this.#packShard(journal);
+      } finally {
+        await journal.close();
+      }
+      await this.#finish();
+    });
+  }
+
+  /** Takes over the shards that a call before has finished. */
+  async #resume(): Promise<void> {
+    const { out } = this.#job;
+    const [, ...lines] = planIn(this.#target).split('\n');
+    for (const line of lines) {
+      const entry = parseEntry(line);
+      if (entry?.from !== this.#done) continue; // torn, or written by another call at the same time
+      const count = entry.to - entry.from - entry.rejected.length;
+      if (!(await isShardThere(out, this.#shards.length, this.#header, this.#packed, count))) break;
+      this.#take(entry);
+    }
+    this.#resumedAt = this.#done;
+    // Written anew, without what was torn.
+    await writeWhole(out, kJournalName, this.#plan + this.#entries.map(lineOf).join(''));
+  }
+
+  get #shards(): number[] {
+    return this.#entries.map(countOf).filter((count) => count > 0);
+  }
+
+  #take(entry: Entry): void {
+    this.#entries.push(entry);
+    for (const [index, reason] of entry.rejected) this.#reasons.set(index, reason);
+    this.#packed += countOf(entry);
+    this.#done = entry.to;
+  }
+
+  async #packShard(journal: FileHandle): Promise<void> {
+    const { shardBytes, signal } = this.#job;
+    const entry: Entry = { from: this.#done, to: this.#done, rejected: [] };
+    const kept: Encoded[] = [];
+    let bytes = 0;
+    while (entry.to < this.#listing.pictures.length && bytes < shardBytes) {
+      const to = this.#chunkEnd(entry.to);
+      const chunk = await this.#encodeAll(entry.to, to);
+      for (const { index, reason } of chunk) if (reason !== undefined) entry.rejected.push([index, reason]);
+      kept.push(encodedOf(chunk.flatMap(({ bytes: picture }) => (picture ? [picture] : []))));
+      bytes += kept.at(-1)!.bytes.length;
+      entry.to = to;
+      this.#tell(to, this.#reasons.size + entry.rejected.length);
+    }
+    signal?.throwIfAborted();
+    if (bytes > kMostShardBytes) {
+      const { subject, attribute } = this.#listing.pictures[entry.to - 1]!;
+      throw invalid(
+        'size',
+        `a size at which all pictures of a subject and attribute take less than 4 GiB`,
+        `${bytes} bytes of ${subject}, ${attribute}`,
+      );
+    }
+    if (countOf(entry) > 0) await this.#writeShard(kept, countOf(entry));
+    this.#take(entry);
+    await journal.appendFile(lineOf(entry));
+    await journal.sync();
+  }
+
+  async #writeShard(parts: readonly Encoded[], count: number): Promise<void> {
+    const writer = await ShardWriter.create(this.#job.out, this.#shards.length, this.#header, this.#packed, count);
+    try {
+      for (const part of parts) await writer.add(part);
+      await writer.finish();
+    } catch (error) {
+      await writer.abandon();
+      throw error;
+    }
+  }
+
+  /** Whole groups, so that a shard ends with one. */
+  #chunkEnd(from: number): number {
+    const { pictures } = this.#listing;
+    let to = Math.min(from + kChunk, pictures.length);
+    while (to < pictures.length && isSameGroup(pictures[to - 1]!, pictures[to]!)) to++;
+    return to;
+  }
+
+  async #encodeAll(from: number, to: number): Promise<{ index: number; bytes?: Uint8Array; reason?: string }[]> {
+    const { threads, signal } = this.#job;
+    const results: { index: number; bytes?: Uint8Array; reason?: string }[] = new Array(to - from);
+    let next = from;
+    const work = async () => {
+      while (next < to) {
+        signal?.throwIfAborted();
+        const index = next++;
+        results[index - from] = { index, ...(await this.#encode(this.#listing.pictures[index]!)) };
+      }
+    };
+    await Promise.all(Array.from({ length: Math.min(kThreads, threadCount(threads)) }, work));
+    return results;
+  }
+
+  async #encode({ file, landmarks }: Listed): Promise<{ bytes?: Uint8Array; reason?: string }> {
+    const { size, quality } = this.#job;
+    try {
+      return { bytes: await preparePicture(file, { size, quality, landmarks }) };
+    } catch (error) {
+      if (error instanceof UnusablePicture) return { reason: error.message };
+      throw error;
+    }
+  }
+
+  #tell(done: number, rejected: number): void {
+    const total = this.#listing.pictures.length;
+    const seconds = (performance.now() - this.#started) / 1000;
+    this.#job.onProgress?.({ done, total, rejected, secondsLeft: (seconds / (done - this.#resumedAt)) * (total - done) });
+  }
+
+  async #finish(): Promise<void> {
+    const { out } = this.#job;
+    const { pictures, subjects, attributes, rejected } = this.#listing;
+    const kept = pictures.filter((_, index) => !this.#reasons.has(index));
+    checkPairs(kept, out, [...this.#reasons].map(([index, reason]) => ({ path: pictures[index]!.path, reason }))[0]);
+    const rows = kept.map(({ subject, attribute, alpha, path }, index) =>
+      csvLine([index, subject, subjects.get(subject)!, attribute, alpha, path]),
+    );
+    await writeWhole(out, kPicturesName, csvLine(['picture', 'subject', 'number', 'attribute', 'alpha', 'path']) + rows.join(''));
+    const left = [...rejected, ...[...this.#reasons].map(([index, reason]) => ({ path: pictures[index]!.path, reason }))];
+    await writeWhole(out, kRejectedName, csvLine(['path', 'reason']) + left.map(({ path, reason }) => csvLine([path, reason])).join(''));
+    await writeSet(out, { ...this.#header, shards: this.#shards }, tableOf(kept, subjects, attributes));
+    await rm(join(out, kJournalName), { force: true });
+  }
+}
+
+const countOf = ({ from, to, rejected }: Entry): number => to - from - rejected.length;
+const lineOf = (entry: Entry): string => `${JSON.stringify(entry)}\n`;
+const isSameGroup = (a: Listed, b: Listed): boolean => a.subject === b.subject && a.attribute === b.attribute;
+
+/** A line as it was written whole; nothing for the torn end of a journal. */
+function parseEntry(line: string): Entry | undefined {
+  try {
+    return JSON.parse(line) as Entry;
+  } catch {
+    return undefined;
+  }
+}
+
+function encodedOf(pictures: readonly Uint8Array[]): Encoded {
+  const { module } = native();
+  return {
+    bytes: Buffer.concat(pictures),
+    sizes: pictures.map(({ length }) => length),
+    crcs: pictures.map((picture) => module.crc32c(picture)),
+  };
+}
+
+function tableOf(pictures: readonly Listed[], subjects: ReadonlyMap<string, number>, attributes: readonly string[]): GroupTable {
+  const firsts = pictures.flatMap((picture, i) => (i === 0 || !isSameGroup(pictures[i - 1]!, picture) ? [i] : []));
+  return {
+    subject: Uint32Array.from(firsts, (first) => subjects.get(pictures[first]!.subject)!),
+    attribute: Uint32Array.from(firsts, (first) => attributes.indexOf(pictures[first]!.attribute)),
+    alpha: Float32Array.from(pictures, ({ alpha }) => alpha),
+    first: Uint32Array.from([...firsts, pictures.length]),
+  };
+}
+
+/** Somebody has two pictures to compare. @param because The first that was not usable. */
+function checkPairs(pictures: readonly Listed[], folder: string, because?: Rejected): void {
+  const isPair = (picture: Listed, i: number) =>
+    i > 0 && isSameGroup(pictures[i - 1]!, picture) && picture.alpha - pictures[i - 1]!.alpha >= kTolerance;
+  if (pictures.some(isPair)) return;
+  const subjects = new Set(pictures.map(({ subject }) => subject)).size;
+  const why = because ? `; ${because.path}: ${because.reason}` : '';
+  throw new ComFaceError(
+    'INVALID_INPUT',
+    `Expected two pictures of one subject and attribute with different alphas in ${folder} but found none among ${pictures.length} of ${subjects} subjects${why}`,
+    { hint: 'Comparing needs several pictures of a person: give each person two or more, each with the alpha that it shows.' },
+  );
+}
+
+function csvLine(cells: readonly (string | number)[]): string {
+  const quoted = (text: string) => (/[",\r\n]|^\s|\s$/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
+  return `${cells.map((cell) => quoted(String(cell))).join(',')}\n`;
+}
+
+async function readRejected(file: string): Promise<Rejected[]> {
+  const list: Rejected[] = [];
+  for await (const row of createReadStream(file).pipe(parse({ columns: true }))) list.push(row as Rejected);
+  return list;
+}

@@ -1,0 +1,66 @@
+// The folder that a set is made in. A file says what it is to become, so that the same call may go on after a kill; the list of the pictures is
+// written last.
+import { readFileSync } from 'node:fs';
+import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { ComFaceError, messageOf } from '../errors.js';
+
+/** What a folder holds: nothing yet, a part of what is to be made, or a finished set, of the same kind at least. */
+export type Content = 'nothing' | 'part' | 'set';
+
+/** How a set is made. */
+export interface Target {
+  out: string;
+  /** File that says what an unfinished folder is to become, and how that begins. */
+  planName: string;
+  plan: string;
+  /** File that a finished one has. */
+  listName: string;
+}
+
+/** @throws ComFaceError INVALID_INPUT for a folder with anything else, IO for one that cannot be read. */
+export async function contentOf(target: Target): Promise<Content> {
+  const { out, planName, plan, listName } = target;
+  const entries = await readdir(out).catch((cause: NodeJS.ErrnoException): string[] => {
+    if (cause.code === 'ENOENT') return [];
+    throw new ComFaceError('IO', `Cannot use ${out}: ${cause.message}`, { hint: 'Name a folder that is new or empty.', cause });
+  });
+  if (entries.length === 0) return 'nothing';
+  if (planIn(target).startsWith(plan)) return 'part'; // made again, to the same bytes
+  if (entries.every((name) => name === planName || name.endsWith('.part'))) return 'nothing';
+  if (entries.includes(listName)) return 'set';
+  throw new ComFaceError(
+    'INVALID_INPUT',
+    `Expected a new or empty folder for \`out\` but ${out} holds ${entries.length} entries and no ${listName}`,
+    { hint: kHint },
+  );
+}
+
+const kHint = 'Name a folder that is new or empty, or remove this one.';
+
+/** For a finished set that is not the one to be made. */
+export const otherSet = (out: string): ComFaceError =>
+  new ComFaceError('INVALID_INPUT', `Expected a new or empty folder for \`out\` but ${out} holds a data set of other options`, {
+    hint: kHint,
+  });
+
+/** The plan of an unfinished set, or nothing. Not a promise: Node 20 aborts when a worker thread is terminated while one looks at a file. */
+export function planIn({ out, planName }: Pick<Target, 'out' | 'planName'>): string {
+  try {
+    return readFileSync(join(out, planName), 'utf8');
+  } catch {
+    return '';
+  }
+}
+
+/** Work on the folder; what goes wrong on the disk gets the folder's name and what to do. */
+export async function writing<T>(folder: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (cause) {
+    const isDisk = cause instanceof Error && 'syscall' in cause;
+    if (!isDisk) throw cause;
+    const hint = 'Check the free space and the permissions of the folder; the same call goes on with what is there.';
+    throw new ComFaceError('IO', `Cannot write in ${folder}: ${messageOf(cause)}`, { hint, cause });
+  }
+}
