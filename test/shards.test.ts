@@ -12,7 +12,7 @@ import { type GenerateOptions, generate } from '../lib/data/procedural.ts';
 import { native } from '../lib/native.ts';
 import { train } from '../lib/train/train.ts';
 import { planOf, runAugment, sharedFolder, smallRun, smallSet } from './faces.ts';
-import { digest, endedAfterKills, flip, temporaryFolder, withFileLimit } from './support.ts';
+import { digest, flip, temporaryFolder, withFileLimit } from './support.ts';
 
 const shared = sharedFolder();
 
@@ -109,19 +109,6 @@ describe('a set of shards', () => {
       await rm(join(part, '00000.shard.part'), { force: true });
       expect(await digest(part)).toBe(expected);
     }
-  });
-
-  test('ends in the same bytes however often its drawing is killed', async () => {
-    const many = { ...options, subjects: 60, size: 64, shardBytes: 20 * 2048 };
-    const whole = join(temporaryFolder(), 'set');
-    await generate({ ...many, out: whole });
-    const expected = await digest(whole);
-    const killed = join(temporaryFolder(), 'set');
-    const kills = await endedAfterKills(`({ generate }) => generate(${JSON.stringify({ ...many, out: killed })})`, 12);
-    await generate({ ...many, out: killed });
-    expect(kills).toBeGreaterThan(2);
-    expect((await readdir(killed)).filter((name) => name.endsWith('.part'))).toEqual([]);
-    expect(await digest(killed)).toBe(expected);
   });
 
   test('onto a disk that fills up leaves nothing torn, and goes on when there is room', async () => {

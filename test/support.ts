@@ -75,18 +75,14 @@ export async function digest(folder: string): Promise<string> {
 const program = (call: string): string =>
   `import(${JSON.stringify(new URL('../dist/index.js', import.meta.url).href)}).then(${call}).catch((e) => { console.log(e.code + ': ' + e.message); })`;
 
-/**
- * Makes a call in a new process and kills that at another moment each time, until one ends by itself or `most` were killed.
- * @returns How many were killed.
- */
-export async function endedAfterKills(call: string, most: number): Promise<number> {
-  for (let kills = 0; kills < most; kills++) {
-    const child = spawn(process.execPath, ['-e', program(call)], { stdio: 'ignore' });
-    const ended = new Promise<string | null>((resolve) => child.on('close', (_, signal) => resolve(signal)));
-    setTimeout(() => child.kill('SIGKILL'), 120 + 35 * kills);
-    if ((await ended) === null) return kills;
-  }
-  return most;
+/** Makes a call in a new process. @param killMs When that is killed, if it still runs then. @returns Whether it was. */
+export async function wasKilled(call: string, killMs?: number): Promise<boolean> {
+  const child = spawn(process.execPath, ['-e', program(call)], { stdio: 'ignore' });
+  const ended = new Promise<string | null>((resolve) => child.on('close', (_, signal) => resolve(signal)));
+  const timer = killMs === undefined ? undefined : setTimeout(() => child.kill('SIGKILL'), killMs);
+  const signal = await ended;
+  clearTimeout(timer);
+  return signal !== null;
 }
 
 /** Makes a call in a process that may write no file beyond so many KiB. @returns What it failed with. */

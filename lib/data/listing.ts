@@ -3,12 +3,13 @@
 import { createHash } from 'node:crypto';
 import { createReadStream, lstatSync, readdirSync, realpathSync, statSync } from 'node:fs';
 import { basename, dirname, extname, join, relative, resolve, sep } from 'node:path';
+import type { Readable } from 'node:stream';
 import { parse } from 'csv-parse';
 import { ComFaceError, invalid, messageOf, show } from '../errors.js';
 import { type Point, pointCounts } from './align.js';
 
 /** What is known of a picture. */
-interface Described {
+export interface Described {
   subject: string;
   attribute: string;
   alpha: number;
@@ -194,30 +195,33 @@ function numberOf(text: string): number | undefined {
 type Row = Record<string, string>;
 
 async function listTable(file: string, attribute: string, collector: Collector): Promise<void> {
+  for await (const [path, described] of readTable(file, createReadStream(file), attribute)) collector.offer(path, described);
+}
+
+/**
+ * Reads a CSV file: of each line its path, or its number, with what is known of the picture, or why it cannot be used.
+ * @param bytes Of the file.
+ * @throws ComFaceError CORRUPT_FILE with the line where the text is no table of pictures, IO.
+ */
+export async function* readTable(file: string, bytes: Readable, attribute: string): AsyncGenerator<[string, Described | string]> {
   const corrupt = (line: number, text: string) =>
     new ComFaceError('CORRUPT_FILE', `${file}:${line}: ${text}`, {
       hint: 'The first line names the columns: path, subject, alpha (or label) and, if there is more than one, attribute.',
     });
   let columns: Columns | undefined;
-  const parser = createReadStream(file).pipe(
-    parse({
-      bom: true,
-      trim: true,
-      skip_empty_lines: true,
-      relax_column_count: true,
-      info: true,
-      max_record_size: kLineBytes,
-      columns: (names: string[]) => {
-        columns = columnsOf(names, (text) => corrupt(1, text));
-        return names;
-      },
-    }),
-  );
+  const options = { bom: true, trim: true, skip_empty_lines: true, relax_column_count: true, info: true, max_record_size: kLineBytes };
+  const parser = parse({
+    ...options,
+    columns: (names: string[]) => {
+      columns = columnsOf(names, (text) => corrupt(1, text));
+      return names;
+    },
+  });
+  bytes.on('error', (cause) => parser.destroy(cause)); // pipe() does not pass it on
   try {
-    for await (const { record, info } of parser as AsyncIterable<{ record: Row; info: { lines: number } }>) {
-      const place = record.path ? record.path : `line ${info.lines}`;
+    for await (const { record, info } of bytes.pipe(parser) as AsyncIterable<{ record: Row; info: { lines: number } }>) {
       const found = columns!.read(record, attribute);
-      collector.offer(place, typeof found === 'string' ? `line ${info.lines}: ${found}` : found);
+      yield [record.path || `line ${info.lines}`, typeof found === 'string' ? `line ${info.lines}: ${found}` : found];
     }
   } catch (cause) {
     if (cause instanceof ComFaceError) throw cause;
@@ -240,10 +244,9 @@ function columnsOf(names: readonly string[], corrupt: (text: string) => ComFaceE
   const measures = ['alpha', 'label'].filter((name) => names.includes(name));
   if (measures.length !== 1) throw corrupt(`expected a column \`alpha\` or \`label\` but found ${shown}`);
   const points = names.filter((name) => /^[xy]\d+$/.test(name)).length / 2;
-  const isWhole = Array.from({ length: points }, (_, i) => [`x${i + 1}`, `y${i + 1}`])
-    .flat()
-    .every((name) => names.includes(name));
-  if (points > 0 && !(isWhole && pointCounts.includes(points)))
+  const isScheme = points === 0 || pointCounts.includes(points);
+  const coordinates = isScheme ? Array.from({ length: points }, (_, i) => [`x${i + 1}`, `y${i + 1}`]).flat() : [];
+  if (!isScheme || !coordinates.every((name) => names.includes(name)))
     throw corrupt(`expected landmarks x1,y1 to xN,yN with N = ${pointCounts.join(', ')} but found ${points} points`);
   const [measure] = measures as [string];
   return {

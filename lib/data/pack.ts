@@ -32,7 +32,7 @@ const kPicturesName = 'pictures.csv';
 const kRejectedName = 'rejected.csv';
 const kThreads = 64;
 /** Pictures under way before a shard may end. */
-const kChunk = 256;
+const kChunk = 64;
 const kMostBytesAtOnce = 2 ** 31;
 /** Offsets in a shard have 32 bits. */
 const kMostShardBytes = 2 ** 32 - 2 ** 24;

@@ -9,6 +9,8 @@ const kMostPixels = 64_000_000;
 const kLeastEdge = 8;
 /** Formats of photographs. Not SVG, PDF and whatever else may be built in: those are programs, or name other files. */
 const kFormats: readonly string[] = ['jpeg', 'png', 'webp', 'gif', 'tiff', 'heif'];
+const kUnreadable = `it is damaged, or no picture in a format that can be read (${kFormats.join(', ')})`;
+const kDamaged = 'its pixels are damaged or incomplete';
 /** Behind a transparent picture. */
 const kBackground = '#808080';
 
@@ -48,21 +50,24 @@ export async function loadSharp(): Promise<Open> {
  */
 export async function preparePicture(file: string, { size, quality, landmarks }: Preparation): Promise<Uint8Array> {
   const open = await loadSharp();
-  const wrong = (error: unknown) => new UnusablePicture(messageOf(error).replaceAll('\n', ' ').slice(0, 200));
+  const { width, height } = uprightSize(await readable(open(file, { limitInputPixels: false }).metadata(), kUnreadable));
+  const upright = open(file, { failOn: 'warning', limitInputPixels: kMostPixels, pages: 1 })
+    .autoOrient()
+    .flatten({ background: kBackground })
+    .toColourspace('srgb');
+  if (!landmarks) return readable(encode(upright.resize(size, size, { fit: 'cover' }), quality), kDamaged);
+  const square = squareIn(landmarks, width, height);
+  const { pixels, part } = await readable(regionOf(upright, square, width, height, size), kDamaged);
+  const rgb = cut(pixels, part, size);
+  return quality === 0 ? rgb : encode(open(rgb, { raw: { width: size, height: size, channels: 3 } } as SharpOptions), quality);
+}
+
+/** A reason of our own for what libvips finds wrong: in its words the errors of threads mix, and the same picture gets others each time. */
+async function readable<T>(work: Promise<T>, reason: string): Promise<T> {
   try {
-    const { width, height } = uprightSize(await open(file, { limitInputPixels: false }).metadata());
-    const upright = open(file, { failOn: 'warning', limitInputPixels: kMostPixels, pages: 1 })
-      .autoOrient()
-      .flatten({ background: kBackground })
-      .toColourspace('srgb');
-    if (!landmarks) return await encode(upright.resize(size, size, { fit: 'cover' }), quality);
-    const square = squareIn(landmarks, width, height);
-    const { pixels, part } = await regionOf(upright, square, width, height, size);
-    const rgb = cut(pixels, part, size);
-    return quality === 0 ? rgb : await encode(open(rgb, { raw: { width: size, height: size, channels: 3 } } as SharpOptions), quality);
-  } catch (error) {
-    if (error instanceof ComFaceError) throw error;
-    throw error instanceof UnusablePicture ? error : wrong(error);
+    return await work;
+  } catch {
+    throw new UnusablePicture(reason);
   }
 }
 

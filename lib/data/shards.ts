@@ -213,7 +213,8 @@ export async function writeWhole(folder: string, name: string, content: Buffer |
 export async function readShards(folder: string): Promise<DataSet> {
   const root = resolve(folder);
   const { header, text, groups } = readHeader(join(root, kSetName));
-  const table = readGroups(join(root, kGroupsName), header, groups);
+  const path = join(root, kGroupsName);
+  const table = parseGroups(path, readBytes(path, groupsBytes(header, groups)), header, groups);
   checkShards(root, header);
   const firsts = [0];
   for (const count of header.shards) firsts.push(firsts.at(-1)! + count);
@@ -259,7 +260,8 @@ function groupsIn({ alphas }: SetHeader, { subject, attribute, alpha, first }: G
   return new ListedGroups({ subject: of(subject), attribute: of(attribute), alpha: alpha! }, subjects);
 }
 
-interface Found {
+/** What set.json says. */
+export interface SetText {
   header: SetHeader;
   text: string;
   groups: { count: number; bytes: number; crc32c: number };
@@ -268,8 +270,10 @@ interface Found {
 /** The id of the set of a folder; nothing else is looked at. */
 export const idIn = (folder: string): string => idOf(readHeader(join(resolve(folder), kSetName)).header);
 
-function readHeader(path: string): Found {
-  const text = readBytes(path, kMostSetBytes).toString('utf8');
+const readHeader = (path: string): SetText => parseSet(path, readBytes(path, kMostSetBytes).toString('utf8'));
+
+/** Reads the text of a set.json. @throws ComFaceError CORRUPT_FILE. */
+export function parseSet(path: string, text: string): SetText {
   const wrong = (rule: string, found: unknown, hint?: string) => corrupt(path, `expected ${rule} but found ${show(found)}`, hint);
   let value: Record<string, unknown>;
   try {
@@ -279,8 +283,8 @@ function readHeader(path: string): Found {
   }
   if (typeof value !== 'object' || value === null || value.format !== kFormat) throw wrong(`"${kFormat}" for \`format\``, value?.format);
   const { version, size, encoding, attributes, alphas, shards, made, groups, id } = value as Record<string, unknown> &
-    Found['header'] & {
-      groups: Found['groups'];
+    SetText['header'] & {
+      groups: SetText['groups'];
     };
   if (version !== kVersion) throw wrong(`${kVersion} for \`version\``, version, 'Use the version of comface that wrote it.');
   if (!isCount(size, 8, 65535)) throw wrong('an integer from 8 to 65535 for `size`', size);
@@ -303,13 +307,19 @@ function readHeader(path: string): Found {
   return { header, text, groups };
 }
 
-function readGroups(path: string, { alphas, shards, attributes }: SetHeader, groups: Found['groups']): GroupTable {
-  const count = shards.reduce((sum, each) => sum + each, 0);
-  const wanted = 8 * groups.count + (alphas ? 0 : 4 * (groups.count + 1) + 4 * count);
-  const bytes = readBytes(path, wanted);
+const picturesIn = ({ shards }: SetHeader): number => shards.reduce((sum, each) => sum + each, 0);
+
+const groupsBytes = (header: SetHeader, { count }: SetText['groups']): number =>
+  8 * count + (header.alphas ? 0 : 4 * (count + 1) + 4 * picturesIn(header));
+
+/** Reads the bytes of a groups.bin. @throws ComFaceError CORRUPT_FILE. */
+export function parseGroups(path: string, bytes: Buffer, header: SetHeader, groups: SetText['groups']): GroupTable {
+  const { alphas, attributes } = header;
+  const count = picturesIn(header);
+  const wanted = groupsBytes(header, groups);
   if (bytes.length !== wanted) throw corrupt(path, `expected ${wanted} bytes but found ${bytes.length}`);
   if (native().module.crc32c(bytes) !== groups.crc32c) throw corrupt(path, 'its bytes are damaged');
-  const words = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
+  const words = new Uint32Array(Uint8Array.from(bytes).buffer);
   const subject = new Uint32Array(groups.count);
   const attribute = new Uint32Array(groups.count);
   for (let g = 0; g < groups.count; g++) {

@@ -124,6 +124,20 @@ export const sabotages = [
     to: 'engine.initialize(BigInt(Date.now()))',
   },
   {
+    figure: 'R10',
+    what: 'a shard under way has the name of a finished one',
+    file: 'lib/data/shards.ts',
+    from: 'const part = partOf(path); //',
+    to: 'const part = path; //',
+  },
+  {
+    figure: 'R10',
+    what: 'a packing that goes on forgets what was no good',
+    file: 'lib/data/pack.ts',
+    from: 'for (const [index, reason] of entry.rejected) this.#reasons.set(index, reason);',
+    to: '',
+  },
+  {
     figure: 'F1',
     what: 'a layer may read one that comes later',
     file: 'native/graph.cc',

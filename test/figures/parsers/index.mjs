@@ -1,10 +1,11 @@
 // @ts-check
 // The parsers of untrusted text, and what figure F2 feeds them.
 import { checkpoint } from './checkpoint.mjs';
+import { csv, set, table } from './data.mjs';
 import { lock, log } from './log.mjs';
 import { manifest } from './manifest.mjs';
 import { options, words, yaml } from './options.mjs';
 import { safetensors } from './safetensors.mjs';
 
 /** @type {Record<string, import('./common.mjs').Parser>} */
-export const parsers = { safetensors, checkpoint, manifest, options, yaml, words, log, lock };
+export const parsers = { safetensors, checkpoint, manifest, set, table, csv, options, yaml, words, log, lock };
