@@ -10,6 +10,7 @@ import { Command, CommanderError, Option } from 'commander';
 import { checkTrainOptions, mergeOptions, readConfig, type TrainOptions, trainFlags } from './config.js';
 import { attributes } from './data/attributes.js';
 import { dataSheet, type Inspection, inspect } from './data/inspect.js';
+import type { DiskSizes } from './data/makeset.js';
 import { type PackOptions, pack } from './data/pack.js';
 import { generate } from './data/procedural.js';
 import { contactSheet, type SheetOptions } from './data/sheet.js';
@@ -135,6 +136,7 @@ program
     const set = await generate({
       ...options,
       signal: stopSignal(),
+      onDisk: showDisk,
       onProgress: ({ done, total, secondsLeft }) => {
         isUnderWay = true;
         showCount(done, total, 'faces', secondsLeft);
@@ -161,6 +163,7 @@ program
       ...options,
       from,
       signal: stopSignal(),
+      onDisk: showDisk,
       onProgress: ({ done, total, secondsLeft }) => {
         isUnderWay = true;
         showCount(done, total, 'pictures', secondsLeft);
@@ -294,6 +297,10 @@ function safeError(text: string): string {
   const words = process.argv.slice(2).flatMap((word) => [word, ...word.split('=')]);
   const shown = words.filter((word) => /[\r\n]/.test(word)).reduce((all, word) => all.replaceAll(word, printable(word)), text);
   return shown.split('\n').map(printable).join('\n');
+}
+
+function showDisk({ neededBytes, freeBytes }: DiskSizes): void {
+  progress.note(`About ${sizeText(neededBytes)} to write; ${sizeText(freeBytes)} are free there.`);
 }
 
 function showCount(done: number, total: number, what: string, secondsLeft: number): void {

@@ -11,6 +11,7 @@ export {
   inspect,
 } from './data/inspect.js';
 export type { Rejected } from './data/listing.js';
+export type { DiskSizes } from './data/makeset.js';
 export { type Manifest, readManifest } from './data/manifest.js';
 export { type PackOptions, type PackProgress, type PackResult, pack } from './data/pack.js';
 export { type DataFormat, type GenerateOptions, type GenerateProgress, generate } from './data/procedural.js';

@@ -164,6 +164,7 @@ describe('the commands', () => {
     expect([made.status, made.out]).toEqual([0, '60 pictures in faces\n']);
     const shards = comface('generate', '--out', 'shards', '--subjects', '6', '--alphas', '5', '--size', '32', '--attributes', 'smile');
     expect([shards.status, shards.out]).toEqual([0, '30 pictures in shards\n']);
+    for (const { errors } of [made, shards]) expect(errors).toMatch(/^About \d+(\.\d+)? kB to write; \d+(\.\d+)? [GT]B are free there\.\n/);
     const trained = comface('train', '--data', 'shards', '--out', 'shards-run', ...small, '--epochs', '1');
     expect([trained.status, trained.out]).toEqual([0, 'shards-run/checkpoints/step-00000006\n']);
   });

@@ -267,6 +267,34 @@ describe('damage', () => {
     for (const { reason } of broken) expect(reason).toMatch(message);
   });
 
+  /** Writes a number into a shard's table, with the sum that it has then. */
+  async function forge(file: string, picture: number, offset: number): Promise<void> {
+    const bytes = await readFile(file);
+    bytes.writeUInt32LE(offset, 64 + 8 * picture);
+    const end = 64 + 8 * (bytes.readUInt32LE(20) + 1);
+    bytes.writeUInt32LE(native().module.crc32c(bytes.subarray(12, end)), 8);
+    await writeFile(file, bytes);
+  }
+
+  test.each([
+    ['far beyond the file', 4, 4_000_000_000, /its table has a picture of \d+ bytes$/],
+    ['beyond the file', 15, 100_000_000, /expected 100000000 bytes but the file has \d+$/],
+    ['before the one in front', 4, 70, /its table has a picture at byte 70 after one at \d+$/],
+    ['in the table', 0, 64, /its table has a picture at byte 64 after one at 192$/],
+  ])('of an index with sound sums, that puts a picture %s, is found', async (_, picture, offset, message) => {
+    const path = await copy();
+    await forge(join(path, '00001.shard'), picture, offset);
+    const broken = await brokenIn(await readData(path), [15, 2], [16, 3], 1);
+    expect(broken.map(({ sample }) => sample)).toEqual([15, 16]);
+    for (const { reason } of broken) expect(reason).toMatch(message);
+  });
+
+  test('is none where a number is asked for that the set does not have', async () => {
+    const source = set.open(32, 1);
+    await expect(source.fill(planOf([40], [0]), runAugment)).rejects.toMatchObject({ code: 'INVALID_INPUT' });
+    source.dispose();
+  });
+
   test('of a picture makes that one broken', async () => {
     const path = await copy();
     const file = join(path, '00001.shard');

@@ -29,6 +29,13 @@ export interface SetPlan {
   chunk: number;
 }
 
+interface MakeOptions {
+  signal?: AbortSignal | undefined;
+  onDisk?: ((sizes: DiskSizes) => void) | undefined;
+  /** Called with the pictures that are there and how many were drawn by this call. */
+  onProgress: (done: number, drawn: number) => void;
+}
+
 /** Pictures of each shard: whole groups. */
 function shardsOf({ header: { alphas }, table, picturesOfShard }: SetPlan): number[] {
   const groups = table.subject.length;
@@ -37,15 +44,9 @@ function shardsOf({ header: { alphas }, table, picturesOfShard }: SetPlan): numb
 }
 
 /**
- * @param onProgress Called with the pictures that are there and how many were drawn by this call.
  * @throws ComFaceError IO when the disk is too small, which is looked at first, or cannot be written. Aborted: rejects with `signal.reason`.
  */
-export async function makeSet(
-  folder: string,
-  plan: SetPlan,
-  draw: Draw,
-  { signal, onProgress }: { signal?: AbortSignal | undefined; onProgress: (done: number, drawn: number) => void },
-): Promise<void> {
+export async function makeSet(folder: string, plan: SetPlan, draw: Draw, { signal, onDisk, onProgress }: MakeOptions): Promise<void> {
   const { header, table, chunk } = plan;
   const shards = shardsOf(plan);
   if (shards.length > kMostShards) throw invalid('shardBytes', `at most ${kMostShards} shards`, shards.length, 'Choose larger ones.');
@@ -59,7 +60,7 @@ export async function makeSet(
   }
   const total = first;
   let left = missing.reduce((sum, { count }) => sum + count, 0);
-  await writing(folder, () => checkDisk(folder, left, total, async (at) => (await draw(at, 1)).bytes.length));
+  await writing(folder, () => checkDisk(folder, left, total, async (at) => (await draw(at, 1)).bytes.length, onDisk));
   let drawn = 0;
   for (const { index, first: from, count } of missing) {
     await writing(folder, async () => {
@@ -84,21 +85,38 @@ export async function makeSet(
   await writing(folder, () => writeSet(folder, { ...header, shards }, table));
 }
 
+/** Room on the disk, in bytes. */
+export interface DiskSizes {
+  /** What is still to be written will take, about. */
+  neededBytes: number;
+  freeBytes: number;
+}
+
 /**
+ * Looks at the disk before anything is written.
+ *
  * @param left Pictures still to be written, of `total`.
  * @param sizeOf Bytes that one of them will take.
  * @throws ComFaceError IO where they will not find room.
  */
-export async function checkDisk(folder: string, left: number, total: number, sizeOf: (at: number) => Promise<number>): Promise<void> {
+export async function checkDisk(
+  folder: string,
+  left: number,
+  total: number,
+  sizeOf: (at: number) => Promise<number>,
+  onDisk: ((sizes: DiskSizes) => void) | undefined,
+): Promise<void> {
   if (left === 0) return;
   const every = Math.max(1, Math.floor(total / kSamples));
   let bytes = 0;
   let samples = 0;
   for (let at = 0; at < total && samples < kSamples; at += every, samples++) bytes += await sizeOf(at);
   const { bavail, bsize } = statfsSync(folder); // as in shards.ts, no promise
-  const [needed, free] = [(bytes / samples) * left, bavail * bsize];
-  if (needed <= kShareOfDisk * free) return;
-  throw new ComFaceError('IO', `The ${left} pictures need about ${gigabytes(needed)} in ${folder}, and ${gigabytes(free)} are free there`, {
+  const sizes = { neededBytes: Math.round((bytes / samples) * left), freeBytes: bavail * bsize };
+  onDisk?.(sizes);
+  if (sizes.neededBytes <= kShareOfDisk * sizes.freeBytes) return;
+  const [needed, free] = [gigabytes(sizes.neededBytes), gigabytes(sizes.freeBytes)];
+  throw new ComFaceError('IO', `The ${left} pictures need about ${needed} in ${folder}, and ${free} are free there`, {
     hint: 'Choose another disk, fewer pictures, a smaller size or a lower quality.',
   });
 }

@@ -11,7 +11,7 @@ import { native, threadCount } from '../native.js';
 import type { DataSet } from './dataset.js';
 import { kTolerance } from './groups.js';
 import { type Listed, type Listing, listPictures, type Rejected } from './listing.js';
-import { checkDisk, type Encoded } from './makeset.js';
+import { checkDisk, type DiskSizes, type Encoded } from './makeset.js';
 import { preparePicture, UnusablePicture } from './picture.js';
 import {
   type GroupTable,
@@ -66,6 +66,8 @@ export interface PackOptions {
   /** Pictures prepared at once, 1 to 64; 0: one for each core. @default 0 */
   threads?: number;
   signal?: AbortSignal;
+  /** Called once, before anything is packed. */
+  onDisk?: (sizes: DiskSizes) => void;
   /** Called after each few pictures. */
   onProgress?: (progress: PackProgress) => void;
 }
@@ -115,11 +117,13 @@ interface Job {
   shardBytes: number;
   threads: number;
   signal: AbortSignal | undefined;
+  onDisk: ((sizes: DiskSizes) => void) | undefined;
   onProgress: ((progress: PackProgress) => void) | undefined;
 }
 
 function check({ from, out, ...options }: PackOptions): Job {
-  const { size = 224, quality = 90, attribute = 'change', shardBytes = 2 ** 27, threads = 0, signal, onProgress } = options;
+  const { size = 224, quality = 90, attribute = 'change', shardBytes = 2 ** 27, threads = 0, signal } = options;
+  const { onDisk, onProgress } = options;
   checkText('from', from);
   checkText('out', out);
   checkInteger('size', size, 8, 2048);
@@ -128,8 +132,9 @@ function check({ from, out, ...options }: PackOptions): Job {
   checkInteger('shardBytes', shardBytes, 1, kMostBytesAtOnce);
   checkInteger('threads', threads, 0, kThreads);
   checkSignal(signal);
+  checkFunction('onDisk', onDisk);
   checkFunction('onProgress', onProgress);
-  return { out: resolve(out), size, quality, attribute, shardBytes, threads, signal, onProgress };
+  return { out: resolve(out), size, quality, attribute, shardBytes, threads, signal, onDisk, onProgress };
 }
 
 /** A line of the journal: what a finished shard has of the pictures `from` to `to` of the listing. */
@@ -182,7 +187,7 @@ class Packer {
       await makeFolder(out);
       await this.#resume();
       const left = pictures.length - this.#done;
-      await checkDisk(out, left, pictures.length, async (at) => (await this.#encode(pictures[at]!)).bytes?.length ?? 0);
+      await checkDisk(out, left, pictures.length, async (at) => (await this.#encode(pictures[at]!)).bytes?.length ?? 0, this.#job.onDisk);
       const journal = await open(join(out, kJournalName), 'a');
       try {
         while (this.#done < pictures.length) await this.#packShard(journal);

@@ -11,7 +11,7 @@ import { type NativeShots, native, threadCount } from '../native.js';
 import { attributeIndex } from './attributes.js';
 import { type Cast, type Composition, compositions, groupAt, groupCount, groupTable, kSharedAttributes } from './composition.js';
 import { type DataSet, readData } from './dataset.js';
-import { makeSet, type SetPlan } from './makeset.js';
+import { checkDisk, type DiskSizes, makeSet, type SetPlan } from './makeset.js';
 import {
   kManifestName,
   type Manifest,
@@ -34,6 +34,8 @@ const kRenderer = 1;
 /** Offsets in a shard have 32 bits; a JPEG has hardly more than its pixels. */
 const kMostShardBytes = 2 ** 32 - 2 ** 24;
 const kMostBytesOfPixel = 3;
+/** What file systems give to files. */
+const kBlockBytes = 4096;
 /** JavaScript's sets hold no more. */
 const kMostSubjects = 2 ** 24;
 const kMaxAlpha = 5;
@@ -82,6 +84,8 @@ export interface GenerateOptions {
   /** 1 to 64; 0: one for each core. @default 0 */
   threads?: number;
   signal?: AbortSignal;
+  /** Called once, before anything is drawn. */
+  onDisk?: (sizes: DiskSizes) => void;
   /** Called after each chunk of pictures. */
   onProgress?: (progress: GenerateProgress) => void;
 }
@@ -96,10 +100,11 @@ export async function generate(options: GenerateOptions & { format: 'files' }): 
 export async function generate(options: GenerateOptions): Promise<DataSet>;
 export async function generate(options: GenerateOptions): Promise<DataSet> {
   checkObject('options', options);
-  const { out: folder, signal, onProgress } = options;
+  const { out: folder, signal, onDisk, onProgress } = options;
   const set = plan(options);
   checkText('out', folder);
   checkSignal(signal);
+  checkFunction('onDisk', onDisk);
   checkFunction('onProgress', onProgress);
   const out = resolve(folder);
   signal?.throwIfAborted();
@@ -112,8 +117,13 @@ export async function generate(options: GenerateOptions): Promise<DataSet> {
     const secondsLeft = ((performance.now() - started) / 1000 / drawn) * (total - done);
     onProgress?.({ done, total, secondsLeft });
   };
-  if (set.format === 'shards') await makeSet(out, setPlan(set), (from, count) => encode(set, from, count), { signal, onProgress: tell });
-  else await writeFiles(out, set, signal, tell);
+  const draw = (from: number, count: number) => encode(set, from, count);
+  if (set.format === 'shards') await makeSet(out, setPlan(set), draw, { signal, onDisk, onProgress: tell });
+  else {
+    const sizeOf = async (at: number) => kBlockBytes * Math.ceil((await draw(at, 1)).bytes.length / kBlockBytes);
+    await checkDisk(out, total, total, sizeOf, onDisk);
+    await writeFiles(out, set, signal, tell);
+  }
   await rm(join(out, kPlanName), { force: true });
   return readData(out);
 }
