@@ -16,7 +16,7 @@ import { generate } from './data/procedural.js';
 import { contactSheet, type SheetOptions } from './data/sheet.js';
 import { type DemoResult, type DemoScale, demo, demoScales } from './demo.js';
 import { describe, diagnose } from './doctor.js';
-import { ComFaceError, printable } from './errors.js';
+import { ComFaceError, invalid, printable } from './errors.js';
 import { GivenOptions } from './flags.js';
 import { loadModel } from './model.js';
 import { duration, Progress } from './progress.js';
@@ -171,9 +171,9 @@ program
     });
     if (rejected.length > 0) {
       const some = rejected.slice(0, kShown).map(({ path: picture, reason }) => `  ${picture}: ${reason}`);
-      progress.note(`Not packed: ${rejected.length}, all in ${path(rejectedFile)}; the first:`, ...some);
+      progress.note(`Not packed: ${rejected.length} of ${data.count + rejected.length}, all in ${path(rejectedFile)}; the first:`, ...some);
     }
-    print(`${data.count} pictures of ${data.subjects.length} subjects in ${path(data.folder)}`);
+    print(`${counted(data.count, 'picture')} of ${counted(data.subjects.length, 'subject')} in ${path(data.folder)}`);
   });
 
 program
@@ -185,6 +185,8 @@ program
   .option('--json', 'Print everything that was found, as JSON')
   .addHelpText('after', '\nExample:\n  $ comface inspect set --verify --sheet sheet.png')
   .action(async (folder: string, { verify, sheet, json }: { verify?: boolean; sheet?: string; json?: boolean }) => {
+    if (sheet !== undefined && !sheet.toLowerCase().endsWith('.png'))
+      throw invalid('sheet', 'a name that ends in .png', sheet, 'Name a PNG file.');
     const found = await inspect(folder, {
       verify: verify ? 'all' : 'some',
       signal: stopSignal(),
@@ -192,7 +194,7 @@ program
     });
     if (json) console.log(JSON.stringify(found, null, 2));
     else print(...inspectionLines(found));
-    if (sheet !== undefined) await writeResult(sheet, await dataSheet(folder));
+    if (sheet !== undefined) await writeResult(sheet, await dataSheet(folder), !json);
     if (found.damaged.length > 0) process.exitCode = 1;
   });
 
@@ -315,29 +317,33 @@ function showStep({ step, steps, epoch, inter, intra, pairsPerSecond, secondsLef
   );
 }
 
-async function writeResult(file: string, bytes: Uint8Array): Promise<void> {
+async function writeResult(file: string, bytes: Uint8Array, isSaid = true): Promise<void> {
   await writeFile(file, bytes).catch((cause) => {
     throw new ComFaceError('IO', `Cannot write ${file}: ${cause.message}`, { hint: 'Check the folder and its permissions.', cause });
   });
-  print(path(file));
+  if (isSaid) print(path(file));
 }
 
 function inspectionLines({ folder, pictures, subjects, size, diskBytes, attributes: found, checked, damaged }: Inspection): string[] {
   const width = Math.max(...found.map(({ name }) => name.length));
   const lines = [
-    `${path(folder)}: ${pictures} pictures of ${subjects} subjects, ${size} x ${size} pixels, ${sizeText(diskBytes)} on the disk`,
+    `${path(folder)}: ${counted(pictures, 'picture')} of ${counted(subjects, 'subject')}, ${size} x ${size} pixels, ${sizeText(diskBytes)} on the disk`,
   ];
   for (const { name, pictures: count, subjects: people, histogram } of found) {
     const alphas = `${shortly(histogram.edges[0]!)} to ${shortly(histogram.edges.at(-1)!)}`;
-    lines.push(`  ${name.padEnd(width)}  ${count} pictures of ${people} subjects, alpha ${alphas}  ${bars(histogram.counts)}`);
+    lines.push(
+      `  ${name.padEnd(width)}  ${counted(count, 'picture')} of ${counted(people, 'subject')}, alpha ${alphas}  ${bars(histogram.counts)}`,
+    );
   }
   lines.push(
-    `${checked} pictures were read; ${damaged.length === 0 ? 'none is' : damaged.length === 1 ? '1 is' : `${damaged.length} are`} damaged.`,
+    `${counted(checked, 'picture')} read; ${damaged.length === 0 ? 'none is' : damaged.length === 1 ? '1 is' : `${damaged.length} are`} damaged.`,
   );
   for (const { picture, reason } of damaged.slice(0, kShown)) lines.push(`  picture ${picture}: ${reason}`);
   if (damaged.length > kShown) lines.push(`  and ${damaged.length - kShown} more (--json lists them)`);
   return lines;
 }
+
+const counted = (count: number, noun: string): string => `${count} ${noun}${count === 1 ? '' : 's'}`;
 
 /** 54.5 kB, 3.18 GB. */
 function sizeText(bytes: number): string {
@@ -392,7 +398,8 @@ try {
   await program.parseAsync();
 } catch (error) {
   if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? 0 : 2;
-  else if (error instanceof Stopped) progress.note('Stopped; what was reached is saved: the same command (train: with --resume) goes on.');
+  else if (error instanceof Stopped)
+    progress.note('Stopped. Checkpoints, files and whole shards are saved: the same command (train: with --resume) goes on with them.');
   else {
     const isOurs = error instanceof ComFaceError;
     if (isOurs) {

@@ -176,7 +176,9 @@ describe('the commands', () => {
     await truncate(join(photos, '000003', 'smile', '02.jpg'), 200);
     const packed = comface('pack', 'photos', '--out', 'packed', '--size', '32');
     expect([packed.status, packed.out]).toEqual([0, '59 pictures of 6 subjects in packed\n']);
-    expect(packed.errors).toMatch(/Not packed: 1, all in packed\/rejected\.csv; the first:\n {2}000003\/smile\/02\.jpg: it is damaged, /);
+    expect(packed.errors).toMatch(
+      /Not packed: 1 of 60, all in packed\/rejected\.csv; the first:\n {2}000003\/smile\/02\.jpg: it is damaged, /,
+    );
     const sound = comface('inspect', 'packed', '--verify', '--sheet', 'sheet.png');
     expect([sound.status, sound.out.split('\n')]).toEqual([
       0,
@@ -184,7 +186,7 @@ describe('the commands', () => {
         expect.stringMatching(/^packed: 59 pictures of 6 subjects, 32 x 32 pixels, \d+(\.\d)? kB on the disk$/),
         expect.stringMatching(/^ {2}age {4}30 pictures of 6 subjects, alpha 0 to 4 {2}█.*█$/),
         expect.stringMatching(/^ {2}smile {2}29 pictures of 6 subjects, alpha 0 to 4 {2}█.*█$/),
-        '59 pictures were read; none is damaged.',
+        '59 pictures read; none is damaged.',
         'sheet.png',
         '',
       ],
@@ -193,9 +195,14 @@ describe('the commands', () => {
     const damaged = comface('inspect', 'packed');
     expect([damaged.status, damaged.out]).toEqual([
       1,
-      expect.stringMatching(/59 pictures were read; 59 are damaged\.\n {2}picture 0: .*\n(.*\n){9} {2}and 49 more/),
+      expect.stringMatching(/59 pictures read; 59 are damaged\.\n {2}picture 0: .*\n(.*\n){9} {2}and 49 more/),
     ]);
-    expect(JSON.parse(comface('inspect', 'packed', '--json').out).damaged).toHaveLength(59);
+    expect(JSON.parse(comface('inspect', 'packed', '--json', '--sheet', 'again.png').out).damaged).toHaveLength(59);
+    const jpeg = comface('inspect', 'packed', '--sheet', 'sheet.jpg');
+    expect([jpeg.status, jpeg.errors]).toEqual([
+      2,
+      expect.stringContaining('Expected a name that ends in .png for --sheet but received "sheet.jpg"'),
+    ]);
   });
 
   test('train prints the checkpoint alone, from flags over a file, and compare takes the run', async () => {

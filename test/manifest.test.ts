@@ -197,7 +197,7 @@ describe('a folder', () => {
   it('that is missing, empty, a file or without a manifest is told apart', async () => {
     const empty = join(folder, 'empty');
     await mkdir(empty);
-    const hint = 'Run `comface generate --out DIR` and name DIR.';
+    const hint = 'Make one with `comface generate --out DIR` or `comface pack PICTURES --out DIR`, and name DIR.';
     const refuse = (name: string, found: string) =>
       expect(readManifest(name)).rejects.toMatchObject({ code: 'IO', message: `Cannot read the data folder ${name}: ${found}`, hint });
     await refuse(join(folder, 'none'), 'there is no such folder');

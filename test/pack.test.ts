@@ -1,7 +1,7 @@
 // Packing one's own pictures: what goes in comes out, upright and square, however the packing was interrupted; what does not go in is named.
 import { createHash } from 'node:crypto';
 import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
-import { cp, readFile, rm, truncate } from 'node:fs/promises';
+import { cp, readFile, rm, truncate, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import sharp from 'sharp';
 import { beforeAll, describe, expect, test } from 'vitest';
@@ -31,7 +31,7 @@ function quarters(edge: number, colors: string) {
 
 const gray = (level: number): string => `rgb(${level},${level},${level})`;
 
-/** One color, with noise that JPEG cannot make small. */
+/** A picture of one color. */
 async function save(file: string, level: number, format: 'jpg' | 'png' | 'webp' = 'png', edge = 48): Promise<void> {
   mkdirSync(dirname(file), { recursive: true });
   await sharp({ create: { width: edge, height: edge, channels: 3, background: gray(level) } }).toFile(`${file}.${format}`);
@@ -114,7 +114,7 @@ describe('a folder of pictures', () => {
     for (const who of ['a', 'b', 'c', 'd']) for (const alpha of [-1, 0, 1]) await save(join(from, who, String(alpha)), 60 * (alpha + 2));
     const { data } = await pack(options(from, { quality: 90 }));
     const { path } = await train({ ...smallRun, data: data.folder, out: join(temporaryFolder(), 'run'), validation: 0.3 });
-    expect(path).toMatch(/run/);
+    expect(path).toMatch(/checkpoints\/step-00000006$/);
   });
 
   test('turns upright what EXIF says lies', async () => {
@@ -168,7 +168,7 @@ describe('a folder of pictures', () => {
 
 describe('a list of pictures', () => {
   const list = (folder: string, text: string): string => {
-    writeFileSync(join(folder, 'list.csv'), text);
+    writeFileSync(join(folder, 'list.csv'), text, text.includes('J\xf6rg') ? 'latin1' : 'utf8');
     return join(folder, 'list.csv');
   };
 
@@ -186,6 +186,18 @@ describe('a list of pictures', () => {
       '2,"Anna ""A"", Dr.",0,weight,71.25,x y.png',
     ]);
     expect(await levels(data.folder)).toEqual([30, 20, 10]);
+  });
+
+  test('may be UTF-16, have columns without a name, and write one name in two ways', async () => {
+    const from = temporaryFolder();
+    for (const name of ['a', 'b']) await save(join(from, name), 10);
+    const text = `\ufeffpath,subject,alpha,,\na.png,Ren\u00e9,0.1,,\nb.png,Rene\u0301,71.1,,\n`;
+    writeFileSync(join(from, 'list.csv'), Buffer.from(text, 'utf16le'));
+    const { picturesFile } = await pack(options(join(from, 'list.csv')));
+    expect((await readFile(picturesFile, 'utf8')).split('\n').slice(1, -1)).toEqual([
+      '0,Ren\u00e9,0,change,0.1,a.png',
+      '1,Ren\u00e9,0,change,71.1,b.png',
+    ]);
   });
 
   test('names each line that cannot be used, and why', async () => {
@@ -215,7 +227,9 @@ describe('a list of pictures', () => {
       ['b.png,x,1e39', 'line 16: expected a number for alpha but found "1e39"'],
       ['b.png,x,NaN', 'line 17: expected a number for alpha but found "NaN"'],
       ['b.png,x', 'line 18: expected a number for alpha but found ""'],
-      ['b.png\0,x,1', 'line 19: its path holds a NUL'],
+      ['b.png,x,1,5', 'line 19: it has 4 cells in 3 columns; quote what holds a comma'],
+      [`b.png,${'x'.repeat(201)},1`, 'line 20: a name of more than 200 letters'],
+      ['b.png\0,x,1', 'line 21: its path holds a NUL'],
       ['list.csv,x,1', 'it is damaged, or no picture in a format that can be read (jpeg, png, webp, gif, tiff, heif)'],
     ];
     const { data, rejected, rejectedFile } = await pack(options(list(from, `path,subject,alpha\n${rows.map(([row]) => row).join('\n')}`)));
@@ -233,6 +247,8 @@ describe('a list of pictures', () => {
     ['path,subject,alpha,path\n', /:1: expected each column once/],
     ['path,subject,alpha,x1,y1,x2\n', /:1: expected landmarks x1,y1 to xN,yN with N = 5, 66, 68 but found 1\.5 points/],
     ['path,subject,alpha\n"a.png,x,1\n', /:\d: Quote Not Closed/],
+    ['path;subject;alpha\na.png;x;1\n', /:1: expected commas between the columns but found ";"$/],
+    ['path,subject,alpha\na.png,J\xf6rg,1\n', /list\.csv: expected UTF-8 text but found other bytes at line 1 or later$/],
   ])('that is none is refused with its line: %j', async (text, message) => {
     await expect(pack(options(list(temporaryFolder(), text)))).rejects.toMatchObject({
       code: 'CORRUPT_FILE',
@@ -399,8 +415,66 @@ describe('pictures that are no good', () => {
   });
 });
 
+describe('a folder that is not as it should be', () => {
+  test('is packed but for what cannot be read or is elsewhere, each with its reason', async () => {
+    const from = temporaryFolder();
+    for (const file of ['007/.5', '007/1', '12/0', '12/1']) await save(join(from, file), 10);
+    writeFileSync(join(from, '12', '.DS_Store'), 'left by a system');
+    symlinkSync(join(from, '12'), join(from, '13'));
+    symlinkSync('loop.png', join(from, '12', 'loop.png'));
+    const out = join(from, 'set');
+    const { data, rejected } = await pack(options(from, { out }));
+    expect([data.count, [...data.subjects]]).toEqual([4, [7, 12]]);
+    expect(rejected).toEqual([
+      {
+        path: '12/loop.png',
+        reason: 'its name does not begin with its alpha, as -2.jpg or 1.5_tuesday.jpg do; or list the pictures in a CSV file',
+      },
+      { path: '13', reason: 'it is a link to a folder, which is not followed' },
+    ]);
+    // The set lies among the pictures and is none of them; what is no good now is listed now.
+    const before = await readFile(join(out, 'set.json'), 'utf8');
+    writeFileSync(join(from, '007', 'notes.txt'), 'hello');
+    const again = await pack(options(from, { out, onProgress: () => expect.unreachable() }));
+    expect(again.rejected.map(({ path }) => path)).toEqual(['007/notes.txt', '12/loop.png', '13']);
+    expect(await readFile(join(out, 'set.json'), 'utf8')).toBe(before);
+    await save(join(from, '12', '2'), 10);
+    await expect(pack(options(from, { out }))).rejects.toMatchObject({
+      code: 'INVALID_INPUT',
+      message: `Expected a new or empty folder for \`out\` but ${out} holds a data set of other pictures or options`,
+    });
+  });
+
+  test('because it is a data set is refused', async () => {
+    const from = temporaryFolder();
+    await save(join(from, 'a', '1'), 10);
+    writeFileSync(join(from, 'manifest.jsonl'), '');
+    await expect(pack(options(from))).rejects.toMatchObject({
+      code: 'INVALID_INPUT',
+      message: `Expected pictures in ${from} but found a data set, by its manifest.jsonl`,
+    });
+  });
+
+  test('because pictures change or vanish meanwhile stops the packing, and costs no picture', async () => {
+    const from = temporaryFolder();
+    for (let i = 0; i < 200; i++) await save(join(from, 'a', String(i)), i % 256);
+    const out = join(temporaryFolder(), 'set');
+    const last = join(from, 'a', '199.png');
+    const bytes = await readFile(last);
+    for (const change of [() => rm(last), () => writeFile(last, 'another')]) {
+      const call = pack(options(from, { out, threads: 1, onProgress: ({ done }) => done === 64 && change() }));
+      await expect(call).rejects.toMatchObject({
+        code: 'IO',
+        message: expect.stringMatching(/^Cannot read the picture a\/199\.png: (ENOENT|it had \d+ bytes)/),
+      });
+      await writeFile(last, bytes);
+    }
+    expect((await pack(options(from, { out }))).data.count).toBe(200);
+  });
+});
+
 describe('a packing', () => {
-  /** Many people of few pictures: a shard for every 256. */
+  /** 300 people of four pictures: a shard for each 64. */
   const many = join(shared, 'many');
   const options = { from: many, size: 64, quality: 90, shardBytes: 1 };
   let expected: string;
@@ -439,7 +513,7 @@ describe('a packing', () => {
     expect([data.count, rejected.length]).toEqual([1188, 12]);
     await expect(pack({ ...options, size: 32, out })).rejects.toMatchObject({
       code: 'INVALID_INPUT',
-      message: expect.stringMatching(/a data set of other options$/),
+      message: expect.stringMatching(/a data set of other pictures or options$/),
     });
     expect(await digest(out)).toBe(expected);
   });
@@ -461,6 +535,19 @@ describe('a packing', () => {
     const first: number[] = [];
     await pack({ ...options, out: part, onProgress: ({ done }) => first.push(done) });
     expect([first[0], await digest(part)]).toEqual([576, expected]);
+  });
+
+  test('of other pictures or options in the same folder at the same time is refused, whoever is second', async () => {
+    const out = join(temporaryFolder(), 'set');
+    const both = await Promise.allSettled([pack({ ...options, out }), pack({ ...options, out, size: 32 })]);
+    const refused = both.flatMap((one) => (one.status === 'rejected' ? [one.reason] : []));
+    expect(refused).toHaveLength(1);
+    expect(refused[0]).toMatchObject({ code: 'INVALID_INPUT', message: expect.stringMatching(/other pictures or options/) });
+    const data = await readData(out);
+    const source = data.open(8, 1);
+    const samples = Array.from({ length: data.count }, (_, i) => i);
+    expect((await source.fill(planOf(samples, samples), plainAugment)).broken).toEqual([]);
+    source.dispose();
   });
 
   test('two at once are as one', async () => {

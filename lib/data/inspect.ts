@@ -1,6 +1,5 @@
 // What a data folder holds: counts, alphas, room on the disk, damage, a sheet to look at. It sees pictures through the same reader as training does.
-import { statSync } from 'node:fs';
-import { readdir } from 'node:fs/promises';
+import { readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { checkFunction, checkObject, checkOneOf, checkSignal } from '../check.js';
 import { type NativeAugment, type NativePlan, type NativeSource, threadCount } from '../native.js';
@@ -49,7 +48,7 @@ export interface Inspection {
   /** Edge of a picture in pixels. */
   size: number;
   attributes: AttributeInspection[];
-  /** Of all files in the folder. */
+  /** Of all files in the folder that may be looked at. */
   diskBytes: number;
   /** Number of pictures that were read and decoded. */
   checked: number;
@@ -78,7 +77,7 @@ export async function inspect(folder: string, options: InspectOptions = {}): Pro
     subjects: data.subjects.length,
     size: data.size,
     attributes: attributesOf(data, data.groupsOf(new Set(data.subjects))),
-    diskBytes: await bytesIn(data.folder),
+    diskBytes: bytesIn(data.folder),
     checked: samples.length,
     damaged: await damagedOf(data, samples, { signal, onProgress }),
   };
@@ -132,10 +131,18 @@ function attributesOf(data: DataSet, groups: Groups): AttributeInspection[] {
   });
 }
 
-async function bytesIn(folder: string): Promise<number> {
+/** Of the files that may be looked at. */
+function bytesIn(folder: string): number {
   let bytes = 0;
-  for (const entry of await readdir(folder, { withFileTypes: true, recursive: true }))
-    if (entry.isFile()) bytes += statSync(join(entry.parentPath, entry.name)).size;
+  try {
+    for (const entry of readdirSync(folder, { withFileTypes: true })) {
+      const path = join(folder, entry.name);
+      if (entry.isDirectory()) bytes += bytesIn(path);
+      else if (entry.isFile()) bytes += statSync(path).size;
+    }
+  } catch {
+    // somebody else's folder, or a file that is no more
+  }
   return bytes;
 }
 

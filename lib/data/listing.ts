@@ -1,20 +1,13 @@
 // What there is to pack: a folder per subject, or a CSV file. Every picture that cannot be used gets a reason here or when it is read; none is
 // dropped in silence.
 import { createHash } from 'node:crypto';
-import { createReadStream, lstatSync, readdirSync, realpathSync, statSync } from 'node:fs';
+import { accessSync, constants, createReadStream, type Dirent, existsSync, lstatSync, readdirSync, realpathSync, statSync } from 'node:fs';
 import { basename, dirname, extname, join, relative, resolve, sep } from 'node:path';
-import type { Readable } from 'node:stream';
-import { parse } from 'csv-parse';
 import { ComFaceError, invalid, messageOf, show } from '../errors.js';
-import { type Point, pointCounts } from './align.js';
-
-/** What is known of a picture. */
-export interface Described {
-  subject: string;
-  attribute: string;
-  alpha: number;
-  landmarks?: readonly Point[];
-}
+import { type Described, described, numberOf } from './described.js';
+import { kManifestName } from './manifest.js';
+import { kSetName } from './shards.js';
+import { readTable } from './table.js';
 
 /** A picture to pack. */
 export interface Listed extends Described {
@@ -46,16 +39,19 @@ export interface Listing {
 const kMostPictures = 2 ** 24;
 const kMostDepth = 8;
 const kMostSubject = 2 ** 32 - 1;
+const kMostAttributes = 65_535;
+/** More than a sane picture of 64 megapixels. */
+const kMostBytes = 512_000_000;
 const kSuffixes = new Set(['.jpg', '.jpeg', '.png', '.webp', '.gif', '.tif', '.tiff', '.avif', '.heic', '.heif']);
-const kLineBytes = 1 << 20;
 
 /**
  * Lists what lies in `from`.
  *
  * @param attribute Of pictures that name none.
+ * @param out Folder of the set, which is not looked into.
  * @throws ComFaceError IO for what cannot be read, CORRUPT_FILE naming the line of a CSV file that is none, INVALID_INPUT where nothing is to be packed.
  */
-export async function listPictures(from: string, attribute: string): Promise<Listing> {
+export async function listPictures(from: string, attribute: string, out: string): Promise<Listing> {
   const root = resolve(from);
   let isFolder: boolean;
   try {
@@ -64,7 +60,12 @@ export async function listPictures(from: string, attribute: string): Promise<Lis
     const hint = 'Name a folder with a folder for each subject, or a CSV file.';
     throw new ComFaceError('IO', `Cannot read ${root}: ${messageOf(cause)}`, { hint, cause });
   }
-  const collector = new Collector(isFolder ? root : dirname(root));
+  const list = [kSetName, kManifestName].find((name) => isFolder && existsSync(join(root, name)));
+  if (list !== undefined) {
+    const hint = 'Train on it as it is; pack takes the pictures that a person has.';
+    throw new ComFaceError('INVALID_INPUT', `Expected pictures in ${root} but found a data set, by its ${list}`, { hint });
+  }
+  const collector = new Collector(isFolder ? root : dirname(root), out);
   if (isFolder) listFolder(root, attribute, collector);
   else await listTable(root, attribute, collector);
   return collector.finish(from);
@@ -73,14 +74,21 @@ export async function listPictures(from: string, attribute: string): Promise<Lis
 class Collector {
   readonly root: string;
   readonly #real: string;
+  readonly #out: string;
   readonly #pictures: Listed[] = [];
   readonly #rejected: Rejected[] = [];
   readonly #subjectOf = new Map<string, string>();
   readonly #seen = new Set<string>();
 
-  constructor(root: string) {
+  /** @param out Folder of the set, which may lie among the pictures. */
+  constructor(root: string, out: string) {
     this.root = root;
     this.#real = realpathSync(root);
+    this.#out = out;
+  }
+
+  isLeftOut(path: string): boolean {
+    return path === this.#out;
   }
 
   /** Takes a picture, unless something is wrong with it. @param described What is known of it, or why it cannot be used. */
@@ -114,10 +122,13 @@ class Collector {
       }
       const state = statSync(file);
       if (!state.isFile()) return 'it is not a file';
+      if (state.size > kMostBytes) return `expected at most ${kMostBytes} bytes but the file has ${state.size}`;
+      accessSync(file, constants.R_OK);
       return state.size === 0 ? 'the file is empty' : { file, sizeBytes: state.size };
     } catch (error) {
       const { code } = error as NodeJS.ErrnoException;
-      return code === 'ENOENT' || code === 'ENOTDIR' ? 'there is no such file' : messageOf(error);
+      if (code === 'ENOENT' || code === 'ENOTDIR') return 'there is no such file';
+      return code === 'EACCES' ? 'its permissions do not let it be read' : messageOf(error);
     }
   }
 
@@ -138,6 +149,8 @@ class Collector {
         byName(a.path, b.path),
     );
     const attributes = [...new Set(pictures.map(({ attribute }) => attribute))].sort(byName);
+    if (attributes.length > kMostAttributes)
+      throw invalid('from', `at most ${kMostAttributes} attributes`, attributes.length, 'An attribute is what changes, such as smile.');
     const hash = createHash('sha256');
     for (const { path, subject, attribute, alpha, landmarks, sizeBytes } of pictures)
       hash.update(JSON.stringify([path, subject, attribute, alpha, landmarks, sizeBytes]));
@@ -147,8 +160,9 @@ class Collector {
 
 function numberedSubjects(names: ReadonlySet<string>): Map<string, number> {
   const sorted = [...names].sort();
-  const areNumbers = sorted.every((name) => /^(0|[1-9]\d{0,9})$/.test(name) && Number(name) <= kMostSubject);
-  return new Map(sorted.map((name, index) => [name, areNumbers ? Number(name) : index]));
+  const areNumbers = sorted.every((name) => /^\d{1,10}$/.test(name) && Number(name) <= kMostSubject);
+  const isOwn = areNumbers && new Set(sorted.map(Number)).size === sorted.length;
+  return new Map(sorted.map((name, index) => [name, isOwn ? Number(name) : index]));
 }
 
 const kPlace = 'it does not lie at SUBJECT/PICTURE or SUBJECT/ATTRIBUTE/PICTURE';
@@ -159,109 +173,48 @@ function describedBy(path: string, attribute: string): Described | string {
   const suffix = extname(path);
   if (parts.length < 2 || parts.length > 3) return kPlace;
   if (!kSuffixes.has(suffix.toLowerCase())) return `its name does not end like that of a picture (${[...kSuffixes].join(' ')})`;
-  const [text] = basename(path, suffix).split('_');
-  const alpha = numberOf(text!);
+  const alpha = alphaIn(basename(path));
   if (alpha === undefined)
     return 'its name does not begin with its alpha, as -2.jpg or 1.5_tuesday.jpg do; or list the pictures in a CSV file';
-  return { subject: parts[0]!, attribute: parts.length === 3 ? parts[1]! : attribute, alpha };
+  return described(parts[0]!, parts.length === 3 ? parts[1]! : attribute, alpha);
 }
+
+/** The number that a file's name begins with. */
+const alphaIn = (name: string): number | undefined => numberOf(basename(name, extname(name)).split('_')[0]!);
 
 function listFolder(root: string, attribute: string, collector: Collector): void {
   const visit = (folder: string, depth: number): void => {
-    for (const entry of readdirSync(folder, { withFileTypes: true }).sort((a, b) => (a.name < b.name ? -1 : 1))) {
-      if (entry.name.startsWith('.')) continue; // what systems leave
+    const inside = (name: string) => relative(root, join(folder, name)).split(sep).join('/');
+    let entries: Dirent[];
+    try {
+      entries = readdirSync(folder, { withFileTypes: true }).sort((a, b) => (a.name < b.name ? -1 : 1));
+    } catch (error) {
+      collector.offer(inside('') || '.', `the folder cannot be read: ${messageOf(error)}`);
+      return;
+    }
+    for (const entry of entries) {
       const path = join(folder, entry.name);
+      if (collector.isLeftOut(path) || isHidden(entry.name)) continue;
       if (entry.isDirectory() && depth < kMostDepth) visit(path, depth + 1);
-      else {
-        const inside = relative(root, path).split(sep).join('/');
-        collector.offer(inside, entry.isDirectory() ? kPlace : describedBy(inside, attribute));
-      }
+      else collector.offer(inside(entry.name), wrongKind(path, entry) ?? describedBy(inside(entry.name), attribute));
     }
   };
+  visit(root, 0);
+}
+
+/** What systems leave, as .DS_Store; .5.jpg is a picture. */
+const isHidden = (name: string): boolean => name.startsWith('.') && alphaIn(name) === undefined;
+
+function wrongKind(path: string, entry: Dirent): string | undefined {
+  if (entry.isDirectory()) return kPlace;
+  if (!entry.isSymbolicLink()) return undefined;
   try {
-    visit(root, 0);
-  } catch (cause) {
-    throw new ComFaceError('IO', `Cannot read ${root}: ${messageOf(cause)}`, { hint: 'Check its permissions.', cause });
+    return statSync(path).isDirectory() ? 'it is a link to a folder, which is not followed' : undefined;
+  } catch {
+    return undefined; // said when the file is looked for
   }
 }
-
-/** A decimal number that a float holds. */
-function numberOf(text: string): number | undefined {
-  if (!/^[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$/i.test(text.trim())) return undefined;
-  const value = Math.fround(Number(text));
-  return Number.isFinite(value) ? value + 0 : undefined; // -0 and 0 are one alpha
-}
-
-type Row = Record<string, string>;
 
 async function listTable(file: string, attribute: string, collector: Collector): Promise<void> {
-  for await (const [path, described] of readTable(file, createReadStream(file), attribute)) collector.offer(path, described);
-}
-
-/**
- * Reads a CSV file: of each line its path, or its number, with what is known of the picture, or why it cannot be used.
- * @param bytes Of the file.
- * @throws ComFaceError CORRUPT_FILE with the line where the text is no table of pictures, IO.
- */
-export async function* readTable(file: string, bytes: Readable, attribute: string): AsyncGenerator<[string, Described | string]> {
-  const corrupt = (line: number, text: string) =>
-    new ComFaceError('CORRUPT_FILE', `${file}:${line}: ${text}`, {
-      hint: 'The first line names the columns: path, subject, alpha (or label) and, if there is more than one, attribute.',
-    });
-  let columns: Columns | undefined;
-  const options = { bom: true, trim: true, skip_empty_lines: true, relax_column_count: true, info: true, max_record_size: kLineBytes };
-  const parser = parse({
-    ...options,
-    columns: (names: string[]) => {
-      columns = columnsOf(names, (text) => corrupt(1, text));
-      return names;
-    },
-  });
-  bytes.on('error', (cause) => parser.destroy(cause)); // pipe() does not pass it on
-  try {
-    for await (const { record, info } of bytes.pipe(parser) as AsyncIterable<{ record: Row; info: { lines: number } }>) {
-      const found = columns!.read(record, attribute);
-      yield [record.path || `line ${info.lines}`, typeof found === 'string' ? `line ${info.lines}: ${found}` : found];
-    }
-  } catch (cause) {
-    if (cause instanceof ComFaceError) throw cause;
-    const { lines } = cause as { lines?: number };
-    if (lines === undefined) throw new ComFaceError('IO', `Cannot read ${file}: ${messageOf(cause)}`, { hint: 'Check the file.', cause });
-    throw corrupt(lines, messageOf(cause));
-  }
-  if (!columns) throw corrupt(1, 'expected the names of the columns but the file is empty');
-}
-
-interface Columns {
-  /** A row's picture, or what is wrong with it. */
-  read(row: Row, attribute: string): Described | string;
-}
-
-function columnsOf(names: readonly string[], corrupt: (text: string) => ComFaceError): Columns {
-  const shown = show(names.join(','));
-  for (const name of ['path', 'subject']) if (!names.includes(name)) throw corrupt(`expected a column \`${name}\` but found ${shown}`);
-  if (new Set(names).size < names.length) throw corrupt(`expected each column once but found ${shown}`);
-  const measures = ['alpha', 'label'].filter((name) => names.includes(name));
-  if (measures.length !== 1) throw corrupt(`expected a column \`alpha\` or \`label\` but found ${shown}`);
-  const points = names.filter((name) => /^[xy]\d+$/.test(name)).length / 2;
-  const isScheme = points === 0 || pointCounts.includes(points);
-  const coordinates = isScheme ? Array.from({ length: points }, (_, i) => [`x${i + 1}`, `y${i + 1}`]).flat() : [];
-  if (!isScheme || !coordinates.every((name) => names.includes(name)))
-    throw corrupt(`expected landmarks x1,y1 to xN,yN with N = ${pointCounts.join(', ')} but found ${points} points`);
-  const [measure] = measures as [string];
-  return {
-    read: (row, attribute) => {
-      if (!row.path) return 'it has no path';
-      if (row.path.includes('\0')) return 'its path holds a NUL';
-      if (!row.subject) return 'it has no subject';
-      const alpha = numberOf(row[measure] ?? '');
-      if (alpha === undefined) return `expected a number for ${measure} but found ${show(row[measure] ?? '')}`;
-      const picture = { subject: row.subject, attribute: row.attribute || attribute, alpha };
-      if (points === 0) return picture;
-      const landmarks = Array.from({ length: points }, (_, i) => [numberOf(row[`x${i + 1}`] ?? ''), numberOf(row[`y${i + 1}`] ?? '')]);
-      const wrong = landmarks.findIndex(([x, y]) => x === undefined || y === undefined);
-      if (wrong >= 0) return `landmark ${wrong + 1} is not two numbers`;
-      return { ...picture, landmarks: landmarks as unknown as Point[] };
-    },
-  };
+  for await (const [path, picture] of readTable(file, createReadStream(file), attribute)) collector.offer(path, picture);
 }

@@ -32,6 +32,8 @@ export interface SetPlan {
 interface MakeOptions {
   signal?: AbortSignal | undefined;
   onDisk?: ((sizes: DiskSizes) => void) | undefined;
+  /** Called before anything gets its name; throws when it may not. */
+  check: () => void;
   /** Called with the pictures that are there and how many were drawn by this call. */
   onProgress: (done: number, drawn: number) => void;
 }
@@ -46,7 +48,12 @@ function shardsOf({ header: { alphas }, table, picturesOfShard }: SetPlan): numb
 /**
  * @throws ComFaceError IO when the disk is too small, which is looked at first, or cannot be written. Aborted: rejects with `signal.reason`.
  */
-export async function makeSet(folder: string, plan: SetPlan, draw: Draw, { signal, onDisk, onProgress }: MakeOptions): Promise<void> {
+export async function makeSet(
+  folder: string,
+  plan: SetPlan,
+  draw: Draw,
+  { signal, onDisk, check, onProgress }: MakeOptions,
+): Promise<void> {
   const { header, table, chunk } = plan;
   const shards = shardsOf(plan);
   if (shards.length > kMostShards) throw invalid('shardBytes', `at most ${kMostShards} shards`, shards.length, 'Choose larger ones.');
@@ -74,6 +81,7 @@ export async function makeSet(folder: string, plan: SetPlan, draw: Draw, { signa
           left -= some;
           onProgress(total - left, drawn);
         }
+        check();
         await writer.finish();
       } catch (error) {
         await writer.abandon();
@@ -82,6 +90,7 @@ export async function makeSet(folder: string, plan: SetPlan, draw: Draw, { signa
     });
   }
   signal?.throwIfAborted();
+  check();
   await writing(folder, () => writeSet(folder, { ...header, shards }, table));
 }
 

@@ -309,7 +309,7 @@ async function* chunksOf(path: string): AsyncGenerator<Buffer> {
 }
 
 async function sizeOf(root: string, path: string): Promise<number> {
-  const hint = 'Run `comface generate --out DIR` and name DIR.';
+  const hint = 'Make one with `comface generate --out DIR` or `comface pack PICTURES --out DIR`, and name DIR.';
   const entries = await readdir(root).catch((cause: NodeJS.ErrnoException) => {
     const found = cause.code === 'ENOENT' ? 'there is no such folder' : cause.code === 'ENOTDIR' ? 'it is a file' : cause.message;
     throw new ComFaceError('IO', `Cannot read the data folder ${root}: ${found}`, { hint, cause });

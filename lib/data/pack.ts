@@ -1,14 +1,15 @@
 // Packs a person's own pictures into shards. Which of them can be used is only known once they have been decoded, so a journal says of each
 // finished shard what came of its pictures: a call that was killed goes on behind it, and the set ends in the same bytes.
-import { createReadStream, existsSync } from 'node:fs';
+import { constants, createReadStream, existsSync } from 'node:fs';
 import { type FileHandle, open, rm } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { parse } from 'csv-parse';
 import { checkFunction, checkInteger, checkObject, checkSignal, checkText } from '../check.js';
-import { ComFaceError, invalid } from '../errors.js';
+import { ComFaceError, invalid, messageOf } from '../errors.js';
 import { makeFolder } from '../folders.js';
 import { native, threadCount } from '../native.js';
 import type { DataSet } from './dataset.js';
+import { floatText } from './described.js';
 import { kTolerance } from './groups.js';
 import { type Listed, type Listing, listPictures, type Rejected } from './listing.js';
 import { checkDisk, type DiskSizes, type Encoded } from './makeset.js';
@@ -25,7 +26,7 @@ import {
   writeSet,
   writeWhole,
 } from './shards.js';
-import { contentOf, otherSet, planIn, writing } from './target.js';
+import { checkOwn, contentOf, otherSet, planIn, writing } from './target.js';
 
 const kJournalName = 'pack.jsonl';
 const kPicturesName = 'pictures.csv';
@@ -61,7 +62,7 @@ export interface PackOptions {
   quality?: number;
   /** Name of what changes in pictures that name no attribute. @default 'change' */
   attribute?: string;
-  /** Of a shard, about: it holds whole groups, and is in memory before it is written. @default 2^27 */
+  /** Of a shard, about: it holds whole groups, and is in memory before it is written. What is lost when a packing is killed is read anew. @default 2^25 */
   shardBytes?: number;
   /** Pictures prepared at once, 1 to 64; 0: one for each core. @default 0 */
   threads?: number;
@@ -97,10 +98,11 @@ export async function pack(options: PackOptions): Promise<PackResult> {
   const job = check(options);
   options.signal?.throwIfAborted();
   native(); // without it nothing may be left behind
-  const listing = await listPictures(options.from, job.attribute);
+  const listing = await listPictures(options.from, job.attribute, job.out);
   checkPairs(listing.pictures, options.from);
-  const packer = new Packer(job, listing);
-  if (!(await packer.isMade())) await packer.run();
+  const packer = new Packer(job, listing, options.from);
+  if (await packer.isMade()) await packer.listRejected();
+  else await packer.run();
   return {
     data: await readShards(job.out),
     rejected: await readRejected(join(job.out, kRejectedName)),
@@ -122,7 +124,7 @@ interface Job {
 }
 
 function check({ from, out, ...options }: PackOptions): Job {
-  const { size = 224, quality = 90, attribute = 'change', shardBytes = 2 ** 27, threads = 0, signal } = options;
+  const { size = 224, quality = 90, attribute = 'change', shardBytes = 2 ** 25, threads = 0, signal } = options;
   const { onDisk, onProgress } = options;
   checkText('from', from);
   checkText('out', out);
@@ -146,6 +148,7 @@ interface Entry {
 
 class Packer {
   readonly #job: Job;
+  readonly #from: string;
   readonly #listing: Listing;
   readonly #header: Omit<SetHeader, 'shards'>;
   readonly #plan: string;
@@ -156,9 +159,10 @@ class Packer {
   #done = 0;
   #packed = 0;
 
-  constructor(job: Job, listing: Listing) {
+  constructor(job: Job, listing: Listing, from: string) {
     const { size, quality, shardBytes } = job;
     this.#job = job;
+    this.#from = from;
     this.#listing = listing;
     this.#header = {
       ...{ size, encoding: quality === 0 ? 'rgb' : 'jpeg', attributes: listing.attributes, alphas: null },
@@ -227,50 +231,47 @@ class Packer {
 
   async #packShard(journal: FileHandle): Promise<void> {
     const { shardBytes, signal } = this.#job;
+    const { pictures } = this.#listing;
     const entry: Entry = { from: this.#done, to: this.#done, rejected: [] };
-    const kept: Encoded[] = [];
+    const kept: Uint8Array[] = [];
     let bytes = 0;
-    while (entry.to < this.#listing.pictures.length && bytes < shardBytes) {
-      const to = this.#chunkEnd(entry.to);
-      const chunk = await this.#encodeAll(entry.to, to);
-      for (const { index, reason } of chunk) if (reason !== undefined) entry.rejected.push([index, reason]);
-      kept.push(encodedOf(chunk.flatMap(({ bytes: picture }) => (picture ? [picture] : []))));
-      bytes += kept.at(-1)!.bytes.length;
+    const isFull = () => bytes >= shardBytes && !isSameGroup(pictures[entry.to - 1]!, pictures[entry.to]);
+    while (entry.to < pictures.length && !isFull()) {
+      const to = bytes >= shardBytes ? this.#groupEnd(entry.to) : Math.min(entry.to + kChunk, pictures.length);
+      for (const { index, bytes: picture, reason } of await this.#encodeAll(entry.to, to)) {
+        if (picture === undefined) entry.rejected.push([index, reason!]);
+        else kept.push(picture);
+        bytes += picture?.length ?? 0;
+      }
       entry.to = to;
       this.#tell(to, this.#reasons.size + entry.rejected.length);
+      if (bytes > kMostShardBytes) throw tooLarge(pictures[to - 1]!);
     }
     signal?.throwIfAborted();
-    if (bytes > kMostShardBytes) {
-      const { subject, attribute } = this.#listing.pictures[entry.to - 1]!;
-      throw invalid(
-        'size',
-        `a size at which all pictures of a subject and attribute take less than 4 GiB`,
-        `${bytes} bytes of ${subject}, ${attribute}`,
-      );
-    }
-    if (countOf(entry) > 0) await this.#writeShard(kept, countOf(entry));
+    if (kept.length > 0) await this.#writeShard(kept);
     this.#take(entry);
     await journal.appendFile(lineOf(entry));
     await journal.sync();
   }
 
-  async #writeShard(parts: readonly Encoded[], count: number): Promise<void> {
-    const writer = await ShardWriter.create(this.#job.out, this.#shards.length, this.#header, this.#packed, count);
+  /** The end of the group of the picture before, or of a chunk: a shard ends with a group. */
+  #groupEnd(from: number): number {
+    const { pictures } = this.#listing;
+    let to = from;
+    while (to < from + kChunk && isSameGroup(pictures[from - 1]!, pictures[to])) to++;
+    return to;
+  }
+
+  async #writeShard(pictures: readonly Uint8Array[]): Promise<void> {
+    const writer = await ShardWriter.create(this.#job.out, this.#shards.length, this.#header, this.#packed, pictures.length);
     try {
-      for (const part of parts) await writer.add(part);
+      for (let at = 0; at < pictures.length; at += kChunk) await writer.add(encodedOf(pictures.slice(at, at + kChunk)));
+      checkOwn(this.#target);
       await writer.finish();
     } catch (error) {
       await writer.abandon();
       throw error;
     }
-  }
-
-  /** Whole groups, so that a shard ends with one. */
-  #chunkEnd(from: number): number {
-    const { pictures } = this.#listing;
-    let to = Math.min(from + kChunk, pictures.length);
-    while (to < pictures.length && isSameGroup(pictures[to - 1]!, pictures[to]!)) to++;
-    return to;
   }
 
   async #encodeAll(from: number, to: number): Promise<{ index: number; bytes?: Uint8Array; reason?: string }[]> {
@@ -288,10 +289,11 @@ class Packer {
     return results;
   }
 
-  async #encode({ file, landmarks }: Listed): Promise<{ bytes?: Uint8Array; reason?: string }> {
+  async #encode(picture: Listed): Promise<{ bytes?: Uint8Array; reason?: string }> {
     const { size, quality } = this.#job;
+    const bytes = await readPicture(picture); // its errors are no property of the picture
     try {
-      return { bytes: await preparePicture(file, { size, quality, landmarks }) };
+      return { bytes: await preparePicture(bytes, { size, quality, landmarks: picture.landmarks }) };
     } catch (error) {
       if (error instanceof UnusablePicture) return { reason: error.message };
       throw error;
@@ -304,25 +306,74 @@ class Packer {
     this.#job.onProgress?.({ done, total, rejected, secondsLeft: (seconds / (done - this.#resumedAt)) * (total - done) });
   }
 
+  /** Reasons that were found now, of files that are not in the set, with those that were found when it was made. */
+  async listRejected(): Promise<void> {
+    const paths = new Set(this.#listing.pictures.map(({ path }) => path));
+    const known = (await readRejected(join(this.#job.out, kRejectedName))).filter(({ path }) => paths.has(path));
+    await this.#writeRejected([...this.#listing.rejected, ...known]);
+  }
+
+  #writeRejected(list: readonly Rejected[]): Promise<void> {
+    const lines = list.map(({ path, reason }) => csvLine([path, reason]));
+    return writeWhole(this.#job.out, kRejectedName, csvLine(['path', 'reason']) + lines.join(''));
+  }
+
   async #finish(): Promise<void> {
     const { out } = this.#job;
     const { pictures, subjects, attributes, rejected } = this.#listing;
+    const unusable = [...this.#reasons].map(([index, reason]) => ({ path: pictures[index]!.path, reason }));
     const kept = pictures.filter((_, index) => !this.#reasons.has(index));
-    checkPairs(kept, out, [...this.#reasons].map(([index, reason]) => ({ path: pictures[index]!.path, reason }))[0]);
+    checkPairs(kept, this.#from, unusable[0]);
+    checkOwn(this.#target);
     const rows = kept.map(({ subject, attribute, alpha, path }, index) =>
-      csvLine([index, subject, subjects.get(subject)!, attribute, alpha, path]),
+      csvLine([index, subject, subjects.get(subject)!, attribute, floatText(alpha), path]),
     );
     await writeWhole(out, kPicturesName, csvLine(['picture', 'subject', 'number', 'attribute', 'alpha', 'path']) + rows.join(''));
-    const left = [...rejected, ...[...this.#reasons].map(([index, reason]) => ({ path: pictures[index]!.path, reason }))];
-    await writeWhole(out, kRejectedName, csvLine(['path', 'reason']) + left.map(({ path, reason }) => csvLine([path, reason])).join(''));
+    await this.#writeRejected([...rejected, ...unusable]);
     await writeSet(out, { ...this.#header, shards: this.#shards }, tableOf(kept, subjects, attributes));
     await rm(join(out, kJournalName), { force: true });
   }
 }
 
+/** The bytes of a picture that was listed. @throws ComFaceError IO when it has changed since, or the disk fails: then the call can go on later. */
+async function readPicture({ file, path, sizeBytes }: Listed): Promise<Uint8Array> {
+  const fail = (found: string, cause?: unknown) =>
+    new ComFaceError('IO', `Cannot read the picture ${path}: ${found}`, {
+      hint: 'Run the same call again: it lists the pictures anew.',
+      cause,
+    });
+  let handle: FileHandle;
+  try {
+    // Not through a link and without waiting: it may be something else than it was.
+    handle = await open(file, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  } catch (cause) {
+    throw fail(messageOf(cause), cause);
+  }
+  try {
+    const bytes = Buffer.allocUnsafe(sizeBytes + 1);
+    let count = 0;
+    for (let read = -1; read !== 0 && count < bytes.length; count += read)
+      read = (await handle.read(bytes, count, bytes.length - count, count)).bytesRead;
+    if (count !== sizeBytes) throw fail(`it had ${sizeBytes} bytes when it was listed and has others now`);
+    return bytes.subarray(0, count);
+  } catch (cause) {
+    throw cause instanceof ComFaceError ? cause : fail(messageOf(cause), cause);
+  } finally {
+    await handle.close();
+  }
+}
+
 const countOf = ({ from, to, rejected }: Entry): number => to - from - rejected.length;
 const lineOf = (entry: Entry): string => `${JSON.stringify(entry)}\n`;
-const isSameGroup = (a: Listed, b: Listed): boolean => a.subject === b.subject && a.attribute === b.attribute;
+const isSameGroup = (a: Listed, b: Listed | undefined): boolean => a.subject === b?.subject && a.attribute === b.attribute;
+
+const tooLarge = ({ subject, attribute }: Listed) =>
+  invalid(
+    'size',
+    'less than 4 GiB for all pictures of a subject and attribute',
+    `more for ${subject}, ${attribute}`,
+    'Choose a smaller size.',
+  );
 
 /** A line as it was written whole; nothing for the torn end of a journal. */
 function parseEntry(line: string): Entry | undefined {
@@ -344,9 +395,10 @@ function encodedOf(pictures: readonly Uint8Array[]): Encoded {
 
 function tableOf(pictures: readonly Listed[], subjects: ReadonlyMap<string, number>, attributes: readonly string[]): GroupTable {
   const firsts = pictures.flatMap((picture, i) => (i === 0 || !isSameGroup(pictures[i - 1]!, picture) ? [i] : []));
+  const indexes = new Map(attributes.map((name, index) => [name, index]));
   return {
     subject: Uint32Array.from(firsts, (first) => subjects.get(pictures[first]!.subject)!),
-    attribute: Uint32Array.from(firsts, (first) => attributes.indexOf(pictures[first]!.attribute)),
+    attribute: Uint32Array.from(firsts, (first) => indexes.get(pictures[first]!.attribute)!),
     alpha: Float32Array.from(pictures, ({ alpha }) => alpha),
     first: Uint32Array.from([...firsts, pictures.length]),
   };

@@ -46,12 +46,13 @@ export async function loadSharp(): Promise<Open> {
  * Reads, turns upright, cuts and encodes a picture.
  *
  * @returns A baseline JPEG (4:2:0), or size x size x 3 bytes.
+ * @param bytes Of the file.
  * @throws UnusablePicture with the reason.
  */
-export async function preparePicture(file: string, { size, quality, landmarks }: Preparation): Promise<Uint8Array> {
+export async function preparePicture(bytes: Uint8Array, { size, quality, landmarks }: Preparation): Promise<Uint8Array> {
   const open = await loadSharp();
-  const { width, height } = uprightSize(await readable(open(file, { limitInputPixels: false }).metadata(), kUnreadable));
-  const upright = open(file, { failOn: 'warning', limitInputPixels: kMostPixels, pages: 1 })
+  const { width, height } = uprightSize(await readable(open(bytes, { limitInputPixels: false }).metadata(), kUnreadable));
+  const upright = open(bytes, { failOn: 'warning', limitInputPixels: kMostPixels, pages: 1 })
     .autoOrient()
     .flatten({ background: kBackground })
     .toColourspace('srgb');
@@ -75,7 +76,8 @@ function encode(picture: Sharp, quality: number): Promise<Uint8Array> {
   return (quality === 0 ? picture.raw() : picture.jpeg({ quality, chromaSubsampling: '4:2:0', optimiseCoding: false })).toBuffer();
 }
 
-function uprightSize({ format, autoOrient: { width, height } }: Metadata): { width: number; height: number } {
+function uprightSize({ format, compression, autoOrient: { width, height } }: Metadata): { width: number; height: number } {
+  if (format === 'heif' && compression !== 'av1') throw new UnusablePicture('HEIC pictures cannot be read: save them as JPEG');
   if (!kFormats.includes(format)) throw new UnusablePicture(`expected ${kFormats.join(', ')} but found ${format}`);
   if (width * height > kMostPixels) throw new UnusablePicture(`expected at most 64 megapixels but found ${width} x ${height}`);
   if (Math.min(width, height) < kLeastEdge)

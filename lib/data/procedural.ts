@@ -22,7 +22,7 @@ import {
   writeManifest,
 } from './manifest.js';
 import { idIn, idOf, kSetName, readShards, writeWhole } from './shards.js';
-import { contentOf, otherSet, planIn, type Target } from './target.js';
+import { checkOwn, contentOf, otherSet, planIn, type Target } from './target.js';
 
 /** Pixels between two looks at the signal: about a second of drawing. */
 const kChunkPixels = 256 * 64 * 64;
@@ -118,7 +118,8 @@ export async function generate(options: GenerateOptions): Promise<DataSet> {
     onProgress?.({ done, total, secondsLeft });
   };
   const draw = (from: number, count: number) => encode(set, from, count);
-  if (set.format === 'shards') await makeSet(out, setPlan(set), draw, { signal, onDisk, onProgress: tell });
+  if (set.format === 'shards')
+    await makeSet(out, setPlan(set), draw, { signal, onDisk, check: () => checkOwn(targetOf(out, set)), onProgress: tell });
   else {
     const sizeOf = async (at: number) => kBlockBytes * Math.ceil((await draw(at, 1)).bytes.length / kBlockBytes);
     await checkDisk(out, total, total, sizeOf, onDisk);

@@ -1,7 +1,7 @@
 // A set of pictures in shards, as docs/data.md has it: set.json says what the set is, groups.bin which groups of pictures (one subject and
 // attribute) there are, and each NNNNN.shard holds the pictures of some groups, one after the other. set.json comes last: a folder without
 // one is not finished.
-import { createHash, randomUUID } from 'node:crypto';
+import { createHash } from 'node:crypto';
 import { fstatSync, readFileSync, type Stats, statSync } from 'node:fs';
 import { type FileHandle, open, readdir, rename, rm, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
@@ -9,6 +9,7 @@ import { ComFaceError, messageOf, show } from '../errors.js';
 import { native } from '../native.js';
 import type { DataSet } from './dataset.js';
 import { firstAtLeast, GridGroups, type Groups, ListedGroups } from './groups.js';
+import { isWritten, partOf } from './target.js';
 
 export const kSetName = 'set.json';
 const kGroupsName = 'groups.bin';
@@ -174,19 +175,6 @@ export async function writeSet(folder: string, header: SetHeader, table: GroupTa
   await writeWhole(folder, kSetName, `${JSON.stringify(text, null, 1)}\n`);
   // What processes left that were killed.
   for (const name of await readdir(folder)) if (name.endsWith('.part') && !isWritten(name)) await rm(join(folder, name), { force: true });
-}
-
-/** What is under way, named after its process. */
-const partOf = (path: string): string => `${path}.${process.pid}-${randomUUID()}.part`;
-
-/** Whether the process of a part is still there. */
-function isWritten(part: string): boolean {
-  const pid = Number(/\.(\d+)-[^.]*\.part$/.exec(part)?.[1]);
-  try {
-    return pid > 0 && process.kill(pid, 0);
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM';
-  }
 }
 
 async function syncFolder(folder: string): Promise<void> {

@@ -1,5 +1,6 @@
 // The folder that a set is made in. A file says what it is to become, so that the same call may go on after a kill; the list of the pictures is
 // written last.
+import { randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -27,8 +28,13 @@ export async function contentOf(target: Target): Promise<Content> {
   });
   if (entries.length === 0) return 'nothing';
   if (planIn(target).startsWith(plan)) return 'part'; // made again, to the same bytes
+  if (entries.some(isWritten)) throw taken(out);
   if (entries.every((name) => name === planName || name.endsWith('.part'))) return 'nothing';
   if (entries.includes(listName)) return 'set';
+  if (entries.includes(planName))
+    throw new ComFaceError('INVALID_INPUT', `Expected a new or empty folder for \`out\` but ${out} holds a part of ${kOther}`, {
+      hint: kHint,
+    });
   throw new ComFaceError(
     'INVALID_INPUT',
     `Expected a new or empty folder for \`out\` but ${out} holds ${entries.length} entries and no ${listName}`,
@@ -37,10 +43,35 @@ export async function contentOf(target: Target): Promise<Content> {
 }
 
 const kHint = 'Name a folder that is new or empty, or remove this one.';
+const kOther = 'a data set of other pictures or options';
+
+const taken = (out: string) =>
+  new ComFaceError('INVALID_INPUT', `Expected a folder of its own for \`out\` but another call makes ${kOther} in ${out}`, {
+    hint: 'Name another folder.',
+  });
+
+/** Nobody else has begun another set in the folder: what two of them write would be mixed. @throws ComFaceError INVALID_INPUT. */
+export function checkOwn(target: Target): void {
+  const found = planIn(target);
+  if (found !== '' && !found.startsWith(target.plan)) throw taken(target.out); // none: a call like this one was through first
+}
+
+/** What is under way, named after its process. */
+export const partOf = (path: string): string => `${path}.${process.pid}-${randomUUID()}.part`;
+
+/** Whether a file is a part whose process is still there. */
+export function isWritten(part: string): boolean {
+  const pid = Number(/\.(\d+)-[^.]*\.part$/.exec(part)?.[1]);
+  try {
+    return pid > 0 && process.kill(pid, 0);
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM';
+  }
+}
 
 /** For a finished set that is not the one to be made. */
 export const otherSet = (out: string): ComFaceError =>
-  new ComFaceError('INVALID_INPUT', `Expected a new or empty folder for \`out\` but ${out} holds a data set of other options`, {
+  new ComFaceError('INVALID_INPUT', `Expected a new or empty folder for \`out\` but ${out} holds ${kOther}`, {
     hint: kHint,
   });
 

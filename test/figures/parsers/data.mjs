@@ -3,8 +3,8 @@
 import assert from 'node:assert/strict';
 import { Buffer } from 'node:buffer';
 import { Readable } from 'node:stream';
-import { readTable } from '../../../dist/data/listing.js';
 import { idOf, parseGroups, parseSet } from '../../../dist/data/shards.js';
+import { readTable } from '../../../dist/data/table.js';
 import { native } from '../../../dist/native.js';
 import { bytesOf, longWords, mutated, nest, numbered, tokensOf } from './common.mjs';
 
