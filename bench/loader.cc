@@ -1,6 +1,6 @@
 // One contender of the cases data/*, in a process of its own: for each line on its input it does one round over the
-// whole set and answers with the time that the process computed. bench/contenders.mjs starts it.
-//   loader reader|turbojpeg|augment|fill SET... [PLANS [crops] [OUT]]
+// whole set and answers with the time that the process computed. bench/loading.mjs starts it.
+//   loader reader|turbojpeg|augment|fill SET... [PLANS [crops|simclr [OUT]]]
 // SET: folder, edge, jpeg|rgb, id, pictures of each shard with commas between. reader: each picture by Pictures::load,
 // as fill() does. turbojpeg: the same files, in memory, by tjDecompress2 alone. augment: the views of PLANS batches of
 // pictures that are decoded. fill: the batches. crops: without color. OUT: where fill leaves views and their crops.
@@ -224,6 +224,12 @@ Work fill(const Options& options) {
   if (!options.out.empty()) show(options, *plans, *batch);
   Work work;
   work.items = 3.0 * kPairs * options.plans;
+  uint32_t crc = 0;
+  for (const Plan& plan : *plans) {
+    source->fill(plan, *batch);
+    crc = crc32c({reinterpret_cast<const uint8_t*>(batch->images.data()), batch->images.size() * sizeof(float)}, crc);
+  }
+  work.checked = std::to_string(crc);
   work.run = [=] {
     for (const Plan& plan : *plans) source->fill(plan, *batch);
   };
