@@ -8,7 +8,7 @@
 #include <cstring>
 
 #include "formulas.h"
-#if COMFACE_BLOCK > 4
+#ifdef __AVX2__
 #include <immintrin.h>
 #endif
 
@@ -17,7 +17,6 @@ namespace {
 
 constexpr int B = COMFACE_BLOCK;
 using Lanes = float __attribute__((vector_size(B * 4)));
-using Places = int __attribute__((vector_size(B * 4)));
 using Quad = float __attribute__((vector_size(16)));
 /** Pixels that are adjusted together: 12 KB of floats. Divides kRun. */
 constexpr size_t kChunk = 1024;
@@ -88,7 +87,7 @@ class AnyRows {
   const int n_;
 };
 
-#if COMFACE_BLOCK > 4
+#ifdef __AVX2__
 
 /** Sixteen pixels of three bytes to a plane for each color. */
 inline void splitSixteen(const uint8_t* from, float* red, float* green, float* blue) {
@@ -142,13 +141,13 @@ class EnlargedRows {
     const float *upper = split(row), *lower = count > 1 ? split(row + 1) : upper;
     mix(upper, weights[0], lower, count > 1 ? weights[1] : 0);
     for (size_t group = 0; group < groups_; ++group) {
-      const Places places = load<Places>(task_.places + group * B);
+      const __m256i places = load<__m256i>(task_.places + group * B);
       const Lanes w0 = load<Lanes>(first_ + group * B), w1 = load<Lanes>(second_ + group * B);
       const size_t x = firstOf(group);
       const float* from = mixed_ + bases_[group];
       for (float* to : {out.red, out.green, out.blue}) {
-        const Lanes left = __builtin_shuffle(load<Lanes>(from), places);
-        const Lanes right = __builtin_shuffle(load<Lanes>(from + 1), places);
+        const Lanes left = _mm256_permutevar8x32_ps(_mm256_loadu_ps(from), places);
+        const Lanes right = _mm256_permutevar8x32_ps(_mm256_loadu_ps(from + 1), places);
         store(to + x, w0 * left + w1 * right);
         from += pitch_;
       }
@@ -369,7 +368,7 @@ void makeRows(const Task& task) {
 }  // namespace
 
 void make(const Task& task) {
-#if COMFACE_BLOCK > 4
+#ifdef __AVX2__
   if (EnlargedRows::fits(task)) return makeRows<EnlargedRows>(task);
 #endif
   makeRows<AnyRows>(task);
