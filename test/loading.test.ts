@@ -10,6 +10,14 @@ import { temporaryFolder } from './support.ts';
 
 const loading = (...words: string[]) => outcomeOf(join(testPrograms(), 'loading'), words);
 
+/** A small set of shards, in the words that the programs take. */
+async function shardSet(encoding: string): Promise<string[]> {
+  const out = join(temporaryFolder(), 'set');
+  await generate({ ...smallSet, format: 'shards', quality: encoding === 'rgb' ? 0 : 90, shardBytes: 20 * 512, out });
+  const { id, shards } = JSON.parse(await readFile(join(out, 'set.json'), 'utf8'));
+  return [out, String(smallSet.size), encoding, id, shards.join(',')];
+}
+
 /** Takes the segments with this marker out of a JPEG file. */
 function without(file: Buffer, marker: number): Buffer {
   const kept = [file.subarray(0, 2)];
@@ -33,16 +41,26 @@ describe('the loader', () => {
     expect(status, text).toBe(0);
   });
 
-  test.each([
-    ['rgb', 0],
-    ['jpeg', 90],
-  ])('asks for no memory in a running batch of %s pictures, but for what libjpeg-turbo takes', async (encoding, quality) => {
-    const out = join(temporaryFolder(), 'set');
-    await generate({ ...smallSet, format: 'shards', quality, shardBytes: 20 * 512, out });
-    const { id, shards } = JSON.parse(await readFile(join(out, 'set.json'), 'utf8'));
-    const { text, status } = await loading('allocations', out, String(smallSet.size), encoding, id, shards.join(','));
+  test.each(['rgb', 'jpeg'])('asks for no memory in a running batch of %s pictures, but for what libjpeg-turbo takes', async (encoding) => {
+    const { text, status } = await loading('allocations', ...(await shardSet(encoding)));
     expect(status, text).toBe(0);
     expect(text).toMatch(encoding === 'rgb' ? /^0 allocations for 320 pictures/ : /^\d+ allocations for 320 pictures/);
+  });
+
+  test('is timed at the work that it is said to do', async () => {
+    const set = await shardSet('jpeg');
+    const checked = async (what: string, ...more: string[]) => {
+      const { text, status } = await outcomeOf(join(testPrograms(), 'loader'), [what, ...set, ...more]);
+      expect(status, text).toBe(0);
+      return JSON.parse(text);
+    };
+    const reader = await checked('reader');
+    expect(reader).toEqual({ items: 60, checked: expect.stringMatching(/^\d+$/) });
+    expect(await checked('turbojpeg')).toEqual(reader);
+    const batches = await checked('fill', '2', 'simclr');
+    expect(batches.items).toBe(2 * 3 * 32);
+    expect(await checked('augment', '2', 'simclr')).toEqual(batches);
+    expect((await checked('fill', '2', 'crops')).checked).not.toBe(batches.checked);
   });
 });
 
