@@ -8,20 +8,23 @@ import { backbone, embeddingWidth } from '../dist/models/resnet.js';
 import { chooseDevice, native } from '../dist/native.js';
 import { readState } from '../dist/train/state.js';
 import { openIndex, samplePairs } from './data.mjs';
+import { load, makeViews, readJpeg, readRaw } from './loading.mjs';
 import { drawSet, numbers, planner, shots } from './pictures.mjs';
 
 /**
  * @typedef {{ threads: number, folder: string, device: 'cpu' | 'cuda' }} Setting threads: to compute with; folder: a temporary one.
  * @typedef {object} Ready
- * @property {() => Promise<unknown>} run What is timed.
+ * @property {() => Promise<unknown>} run What is timed, unless it answers with an `overriddenDuration` in ms.
  * @property {number} items How many of the unit one run makes.
  * @property {string} checked What was checked, in words.
  * @property {() => Record<string, unknown>} [facts] Asked at the end; goes into the result as it is.
  * @property {number} [threads] Where it is not the setting's.
+ * @property {() => void} [end] Ends what it has started.
  * @typedef {object} Case
  * @property {string} unit
  * @property {(setting: Setting) => Promise<Ready>} prepare
  * @property {number} [line] The rate to reach, on 2 cores with AVX-512 and bf16.
+ * @property {number} [ratioLine] The ratio to reach to the best of the rivals that it is timed beside.
  * @property {number} [iterations] At least, 10 if not given; more while timeMs lasts.
  * @property {number} [timeMs] 3000 if not given.
  * @property {'cpu' | 'cuda'} [only] The device that it is for, if not for all.
@@ -258,6 +261,9 @@ async function compare(setting) {
 /** A run is ten steps, so a few runs are many steps. */
 const onGpu = { unit: 'views/s', only: /** @type {const} */ ('cuda'), iterations: 3, timeMs: 1000 };
 
+/** Rounds of several programs, one after the other. */
+const inTurns = { iterations: 11, timeMs: 0 };
+
 /** @type {Record<string, Case>} */
 export const cases = {
   'train/resnet18-32-narrow': { unit: 'views/s', prepare: training('resnet18', 32, 8, 'fp32', { width: 16 }) },
@@ -282,6 +288,11 @@ export const cases = {
   'augment/224': { unit: 'views/s', prepare: augmentation(224) },
   'data/index': { unit: 'opens/s', line: 1, prepare: openIndex },
   'data/pairs': { unit: 'pairs/s', line: 1_000_000, prepare: samplePairs },
+  'data/jpeg': { unit: 'pictures/s', ratioLine: 0.9, ...inTurns, prepare: readJpeg },
+  'data/raw': { unit: 'GB/s', line: 3, ...inTurns, prepare: readRaw },
+  'data/augment': { unit: 'views/s', line: 1500, ...inTurns, prepare: makeViews },
+  'data/loader': { unit: 'views/s', ratioLine: 5, ...inTurns, prepare: load('crops') },
+  'data/loader-simclr': { unit: 'views/s', line: 1500, ratioLine: 5, ...inTurns, prepare: load('simclr') },
   'faces/64': { unit: 'images/s', prepare: faces(64) },
   'faces/224': { unit: 'images/s', prepare: faces(224) },
   'embed/resnet18-64': { unit: 'images/s', prepare: embed },

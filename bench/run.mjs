@@ -1,6 +1,6 @@
 // @ts-check
 // Runs the cases of cases.mjs, each in a process of its own, so that none inherits another's memory or threads.
-//   npm run bench -- [NAME ...] [--threads N] [--device cpu|cuda] [--quick] [--json FILE] [--list]      a NAME that ends in / takes the whole group
+//   npm run bench -- [NAME ...] [--threads N] [--device cpu|cuda] [--quick] [--json FILE] [--list]      a NAME takes a whole group, too
 import { spawnSync } from 'node:child_process';
 import { appendFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { cpus, tmpdir, totalmem } from 'node:os';
@@ -19,6 +19,7 @@ import { cases } from './cases.mjs';
  * @property {number} medianMs @property {number} p75Ms @property {number} madPercent Median absolute deviation.
  * @property {number} samples @property {number} items @property {number} peakRssBytes @property {number} threads
  * @property {string} checked @property {number} [sizeBytes] Buffers of the engine. @property {number} [line] @property {boolean} [reached] @property {number | null} [rssGrowthBytes]
+ * @property {import('./contenders.mjs').Rival[]} [rivals] @property {number} [ratioLine] @property {number} [ratio] To the best of them.
  */
 
 const root = fileURLToPath(new URL('..', import.meta.url));
@@ -39,7 +40,7 @@ function choose(wanted) {
   const all = Object.keys(cases).filter((name) => (cases[name]?.only ?? options.device) === options.device);
   if (wanted.length === 0) return all;
   return wanted.flatMap((name) => {
-    const found = all.filter((each) => each === name || (name.endsWith('/') && each.startsWith(name)));
+    const found = all.filter((each) => each === name || each.startsWith(name.endsWith('/') ? name : `${name}/`));
     if (found.length > 0) return found;
     return unknown(name, all);
   });
@@ -69,6 +70,9 @@ function machine() {
 /** Bytes at the highest since the peak was last forgotten; resourceUsage() cannot forget. */
 const peakRss = () => Number(/VmHWM:\s*(\d+)/.exec(readFileSync('/proc/self/status', 'utf8'))?.[1]) * 1024;
 
+/** @param {unknown} answer @returns {answer is { overriddenDuration: number }} */
+const isTimed = (answer) => typeof answer === 'object' && answer !== null && 'overriddenDuration' in answer;
+
 /** In the case's own process: prepare, check, time. @param {string} name @returns {Promise<Result>} */
 async function measure(name) {
   const found = cases[name];
@@ -84,11 +88,18 @@ async function measure(name) {
     // A quick run only shows that the case runs.
     const { iterations = 10, timeMs = 3000 } = options.quick ? { iterations: 2, timeMs: 0 } : found;
     const bench = new Bench({ iterations, time: timeMs, warmupIterations: timeMs > 0 ? 2 : 1, warmupTime: 0, throws: true });
-    bench.add(name, async () => void (await ready.run()));
+    bench.add(name, async () => {
+      const answer = await ready.run();
+      return isTimed(answer) ? answer : undefined;
+    });
     const result = (await bench.run())[0]?.result;
     if (result?.state !== 'completed') throw new Error(`not completed: ${result?.state}`);
     const { p50, p75, mad, samplesCount } = result.latency;
     const rate = (ready.items / p50) * 1000;
+    const facts = /** @type {{ rivals?: import('./contenders.mjs').Rival[] }} */ (ready.facts?.() ?? {});
+    ready.end?.();
+    const ratios = (facts.rivals ?? []).flatMap(({ ratio }) => (ratio === undefined ? [] : [ratio]));
+    const { ratioLine } = found;
     return {
       name,
       unit,
@@ -102,7 +113,9 @@ async function measure(name) {
       peakRssBytes: peakRss(),
       threads: ready.threads ?? threads,
       checked: ready.checked,
-      ...ready.facts?.(),
+      ...facts,
+      ...(ratioLine !== undefined && { ratioLine }),
+      ...(ratios.length > 0 && { ratio: Math.min(...ratios) }),
       ...machine(),
     };
   } finally {
@@ -126,6 +139,29 @@ function runCase(name) {
   return status === 0 ? JSON.parse(/** @type {string} */ (stdout.trim().split('\n').at(-1))) : undefined;
 }
 
+/** What it had to reach, and whether it did. @param {Result} r */
+function linesOf({ line, reached, ratioLine, ratio }) {
+  const said = (/** @type {boolean} */ is) => (is ? 'reached' : 'NOT reached');
+  const lines = [];
+  if (line !== undefined) lines.push(`line ${line}: ${said(reached === true)}`);
+  if (ratioLine !== undefined)
+    lines.push(
+      `line ${ratioLine} x the best rival: ${ratio === undefined ? 'no rival' : `${ratio.toFixed(2)} x, ${said(ratio >= ratioLine)}`}`,
+    );
+  return lines.join('; ');
+}
+
+/** Those that were timed in turns with our cases. @param {readonly Result[]} results */
+function rivalLines(results) {
+  return results.flatMap(({ name, unit, rivals = [] }) =>
+    rivals.map((rival) => {
+      if (rival.rate === undefined) return `${name}: ${rival.name}: ${rival.missing}`;
+      const views = rival.difference === undefined ? '' : `; its views differ by ${rival.difference.toFixed(4)}`;
+      return `${name}: ${rival.name}: ${rival.rate.toFixed(0)} ${unit}, ours is ${rival.ratio?.toFixed(2)} x${views}`;
+    }),
+  );
+}
+
 /** @param {readonly Result[]} results */
 function table(results) {
   const header = ['case', 'rate', 'unit', 'median ms', 'p75 ms', 'MAD', 'runs', 'buffers MiB', 'peak MiB', 'threads', ''];
@@ -140,7 +176,7 @@ function table(results) {
     r.sizeBytes === undefined ? '' : (r.sizeBytes / 2 ** 20).toFixed(1),
     String(Math.round(r.peakRssBytes / 2 ** 20)),
     String(r.threads),
-    r.line === undefined ? '' : `line ${r.line}: ${r.reached ? 'reached' : 'NOT reached'}`,
+    linesOf(r),
   ]);
   const widths = header.map((title, i) => Math.max(title.length, ...rows.map((row) => /** @type {string} */ (row[i]).length)));
   const isText = new Set([0, 2, 10]);
@@ -174,6 +210,8 @@ function main() {
   const { cpu, versions, commit } = machine();
   console.log(`\n${cpu.model} (${cpu.cores} cores, ${cpu.bf16 ? 'avx512 bf16' : cpu.avx512 ? 'avx512' : cpu.avx2 ? 'avx2' : 'baseline'})`);
   console.log(`comface ${versions.comface}, node ${versions.node}, commit ${commit?.slice(0, 7) ?? 'unknown'}\n\n${table(results)}`);
+  const lines = rivalLines(results);
+  if (lines.length > 0) console.log(`\nFor each second of a processor, in turns:\n${lines.join('\n')}`);
 }
 
 if (options.case === undefined) main();

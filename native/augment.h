@@ -67,7 +67,7 @@ constexpr size_t packedBytes(int width, int height) { return (size_t{1} * packed
 /** Scratch that a thread reuses, so that a view costs no allocation once it has grown. */
 struct AugmentScratch {
   std::vector<float> rows, weights;
-  std::vector<int> starts;
+  std::vector<int> places;
 };
 
 /** The view of a picture of this size that the key stands for. Throws invalidInput for settings that are none. */

@@ -11,6 +11,10 @@
 #endif
 
 namespace comface::formulas {
+// A file that is compiled for several instruction sets has formulas of its own: the linker keeps one of a name.
+#ifdef COMFACE_ISA
+inline namespace COMFACE_ISA {
+#endif
 
 // ---- augmentation: torchvision's functions on pixels in [0, 1]. T: float, or a vector of floats on the CPU. ----
 
@@ -124,4 +128,7 @@ struct AdamStep {
   }
 };
 
+#ifdef COMFACE_ISA
+}
+#endif
 }  // namespace comface::formulas

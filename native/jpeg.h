@@ -2,6 +2,7 @@
 // must not reach training.
 #pragma once
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 #include <vector>
@@ -17,9 +18,16 @@ struct JpegSize {
 /** What the header says. Throws corruptFile for what decodeJpeg() refuses without decoding. */
 JpegSize readJpegSize(std::span<const uint8_t> file, const std::string& name);
 
+/** What a message calls a picture: asked for where there is something to say, for a name is an allocation. */
+using NameOf = std::function<std::string()>;
+
 /** Decodes into `picture`, reusing its memory. Throws corruptFile ("<name>: <what libjpeg-turbo found>"); refuses more
  * than 64 megapixels and, unless `edge` is 0, all but edge x edge pixels, before any memory is claimed for them. */
-void decodeJpeg(std::span<const uint8_t> file, const std::string& name, Picture& picture, int edge = 0);
+void decodeJpeg(std::span<const uint8_t> file, const NameOf& nameOf, Picture& picture, int edge = 0);
+inline void decodeJpeg(std::span<const uint8_t> file, const std::string& name, Picture& picture, int edge = 0) {
+  decodeJpeg(
+      file, [&name] { return name; }, picture, edge);
+}
 
 /** Encodes 4:2:0 baseline, quality 1..100. */
 std::vector<uint8_t> encodeJpeg(const Picture& picture, int quality);

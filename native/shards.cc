@@ -123,7 +123,9 @@ class ShardPictures final : public Pictures {
     to.resize(table->sizeBytes(index));
     file->read(table->offset(index), to);
     if (crc32c(to) != table->crc(index)) throw Error(Code::corruptFile, name(sample) + ": its bytes are damaged");
-    if (!set_.isRaw) return decodeJpeg(bytes, name(sample), picture, set_.edge);
+    if (!set_.isRaw)
+      return decodeJpeg(
+          bytes, [this, sample] { return name(sample); }, picture, set_.edge);
     picture.width = picture.height = set_.edge;
   }
 
