@@ -192,7 +192,7 @@ Color paintHat(const Portrait& q, const Place& at) {
 void buildEarring(const Face& f, const Pose& pose, float side, Surface& ring) {
   constexpr int kRows = 7, kCols = 9;
   ring.resize(kRows, kCols, true);
-  const float amount = clamp01(f.earrings), radius = 0.018f + 0.055f * amount;
+  const float amount = clamp01(f.earrings), radius = 0.020f + 0.075f * amount;
   const Vec3 middle{side * (0.765f + 0.02f * f.jaw) * (1 + f.width), -0.41f - 0.07f * f.earSize - radius, 0.05f};
   for (int r = 0; r < kRows; ++r) {
     for (int c = 0; c < kCols; ++c) {

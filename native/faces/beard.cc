@@ -28,9 +28,9 @@ Zones zones(const Portrait& q, const Spot& s) {
       sq(Lanes(s.x * (1 / (0.21f + 0.5f * q.face.chinWidth)))) + sq(Lanes((s.y - m.chinY - 0.12f) * (1 / 0.24f)));
   z.goatee = larger(smooth(1.15f, 0.9f, ring) * smooth(0.28f, 0.48f, ring), smooth(1.15f, 0.8f, chin)) *
              smooth(0.03f, -0.02f, s.y - philtrum);
-  const float end = -0.50f * std::clamp(q.face.sideburns, 0.0f, 1.5f);
+  const float end = -0.50f * std::clamp(q.face.sideburns, 0.0f, 1.7f);
   z.burns =
-      smooth(1.00f, 1.08f, a) * smooth(1.42f, 1.30f, a) * smooth(-0.05f, 0.05f, s.y - end) * smooth(0.3f, 0.2f, s.y);
+      smooth(0.90f, 1.02f, a) * smooth(1.42f, 1.30f, a) * smooth(-0.05f, 0.05f, s.y - end) * smooth(0.3f, 0.2f, s.y);
   return z;
 }
 
@@ -45,7 +45,7 @@ void paintScalp(const Portrait& q, Spot& s) {
 
 void paintStubble(const Portrait& q, Spot& s, const Lanes& shave) {
   const Face& f = q.face;
-  if (f.stubble < 0) s.shade(1 - 0.16f * f.stubble * shave);
+  if (f.stubble < 0) s.shade(1 - 0.26f * f.stubble * shave);
   if (f.stubble <= 0 || !any(shave > 0)) return;
   const float visible = q.detail(0.02f);
   const Lanes grain = visible > 0 ? noise(s.x * 50 + f.textureX, s.y * 50 + f.textureY) * visible : kNone;

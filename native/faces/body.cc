@@ -15,10 +15,11 @@ void buildEar(const Face& face, const Pose& pose, float side, Surface& ear) {
       const float outline = std::sqrt(std::max(0.0f, 1 - v * v * (0.72f + 0.28f * v * v))) * (1 - 0.22f * v);
       const float reach = u * outline * (0.21f + 0.05f * face.earSize);
       Vertex& vertex = ear.at(r, c);
-      // The rim curls forward, the bowl sinks behind it.
+      // The rim curls forward, the bowl sinks behind it; the root reaches into the head, or there would be a slit
+      // beside a narrow one.
       const float bowl = 0.07f * hill((u - 0.5f) / 0.5f, v - 0.1f, 1, 0.9f);
-      const Vec3 p{side * (rootX - 0.01f + reach * 0.62f), -0.13f - (0.27f + 0.07f * face.earSize) * v + 0.03f * u,
-                   0.02f - reach * 0.85f - bowl};
+      const Vec3 p{side * (rootX - 0.01f - 0.12f * sq(1 - u) + reach * 0.62f),
+                   -0.13f - (0.27f + 0.07f * face.earSize) * v + 0.03f * u, 0.02f - reach * 0.85f - bowl};
       vertex.p = pose.place(p);
       vertex.u = u, vertex.v = v;
       vertex.ao = 0.9f - 0.45f * hill(u - 0.42f, v - 0.05f, 0.38f, 0.6f) - 0.2f * (1 - u);
@@ -39,8 +40,10 @@ void buildNeck(const Face& face, const Landmarks& marks, const Pose& pose, int s
       const float angle = 2.0f * (2.0f * static_cast<float>(c) / static_cast<float>(cols - 1) - 1);
       const float across = sine(angle), ahead = cosine(angle);
       const float flare = 0.55f * smooth(0.45f, 1.1f, v) * std::fabs(across);
-      const float radius = 0.485f + face.neck + 0.035f * full + 0.02f * std::fabs(v - 0.45f);
-      Vec3 p{(radius + flare) * across, mix(-0.62f, -1.70f, v), radius * 0.92f * ahead - mix(0.10f, 0.28f, v)};
+      // Narrow at its top, which must not stand out beside the jaw.
+      const float radius =
+          (0.485f + face.neck + 0.035f * full + 0.02f * std::fabs(v - 0.45f)) * mix(0.72f, 1.0f, smooth(0.0f, 0.3f, v));
+      Vec3 p{(radius + flare) * across, mix(-0.40f, -1.70f, v), radius * 0.92f * ahead - mix(0.10f, 0.28f, v)};
       p.z += 0.05f * face.doubleChin * hill(p.x, v - 0.4f, 0.4f, 0.3f);
       p.z -= 0.05f * hill(p.x, v - 0.92f, 0.10f, 0.2f);  // pit between the collar bones
       if (face.male > 0.5f) p.z += 0.03f * (face.male - 0.5f) * hill(p.x, v - 0.58f, 0.1f, 0.09f);

@@ -28,7 +28,9 @@ void buildBody(const Face& face, const Landmarks& marks, const Scene& scene, int
   buildCap(face, marks, b.head, b.cap);
   b.hasCurtain = face.hairLength > 0.01f;
   if (b.hasCurtain) {
-    buildCurtain(face, scene.pose, kCurtainBack, 6.2831853f - kCurtainBack, rows / 3, cols / 3, b.hairBack);
+    // The back reaches under the sides, or the backdrop would show in the seam.
+    constexpr float kUnder = kCurtainBack - 0.2f;
+    buildCurtain(face, scene.pose, kUnder, 6.2831853f - kUnder, rows / 3, cols / 3, b.hairBack);
     buildCurtain(face, scene.pose, -kCurtainBack, -kCurtainStart, rows / 2, cols / 4, b.hairLeft);
     buildCurtain(face, scene.pose, kCurtainStart, kCurtainBack, rows / 2, cols / 4, b.hairRight);
   }

@@ -66,7 +66,7 @@ Vec3s lightHair(const Portrait& q, const Place& at, const Strand& strand, const 
 
 float hairEdge(const Face& f, float angle) {
   const float a = std::fabs(angle), back = f.recede * 0.27f, side = 0.025f * f.part * (angle > 0 ? 1.0f : -1.0f);
-  const float front = 0.70f + f.hairline + side, burn = std::clamp(f.sideburns, -0.6f, 1.5f);
+  const float front = 0.70f + f.hairline + side, burn = std::clamp(f.sideburns, -1.1f, 1.7f);
   // Long hair falls over the temples and the ears; short hair leaves them free.
   const float drape = smooth(0.1f, 0.5f, f.hairLength);
   const float line[8][2] = {{0.0f, front + 0.35f * back},
@@ -109,7 +109,8 @@ void buildCap(const Face& f, const Landmarks& marks, Surface& head, Surface& cap
       float thick =
           0.012f + volume * grown * (0.35f + 0.65f * smooth(0.1f, 0.8f, skin.v)) * (0.25f + 0.75f * left) * bald;
       // Locks stand out unevenly; the parting sinks.
-      const float lump = noise(angle * 3 + f.textureX, skin.v * 3) * uneven;
+      const float lump =
+          noise(angle * 3 + f.textureX, skin.v * 3) * uneven + 0.15f * noise(angle * 6 + f.textureY, skin.v * 2);
       const float pole = smooth(marks.crownY, marks.crownY - 0.2f, skin.v);  // all angles meet at the crown
       thick *= 1 - 0.35f * pole * ridge(angle - 0.45f * f.part, 0.16f) * smooth(0.6f, 1.0f, skin.v);
       thick *= 1 + 0.35f * lump * pole;
@@ -170,11 +171,14 @@ Color paintCap(const Portrait& q, const Place& at) {
                            1.5f * at.v + 0.45f * (f.part > 0 ? 1.0f : -1.0f) * at.a, comb);
   const Strand strand = strands(q, across, mix(at.v, at.a, comb));
   const float ragged = 1.4f * (0.025f + 0.075f * clamp01(f.bangs) + 0.03f * clamp01(f.curl));
+  // Before the ears the growth line falls steeply: there single strands reach past it, or it would be cut as with
+  // scissors.
+  const Lanes strayed = 0.11f * smooth(0.85f, 1.05f, angle) * (strand.loose + 0.7f);
   const Lanes left = kept(f, at.v, at.a);
   // The outline frays where the shell turns away.
-  const Lanes alpha = amount(at.edge > -0.17f) * smooth(-0.05f, 0.06f, at.edge + ragged * strand.loose) *
+  const Lanes alpha = amount(at.edge > -0.17f) * smooth(-0.05f, 0.06f, at.edge + ragged * strand.loose + strayed) *
                       smooth(0.15f, 0.7f, left + 0.3f * strand.loose * left) *
-                      smooth(-0.10f, 0.08f, at.n.z + 0.12f * strand.loose);
+                      smooth(-0.18f, 0.0f, at.n.z + 0.10f * strand.loose);
   const Mask seen = alpha > 0.01f;
   if (!any(seen)) return Color{};
   const Lanes parting = 1 - 0.4f * ridge(Lanes(at.a - 0.45f * f.part), 0.07f) * smooth(0.75f, 1.0f, at.v);

@@ -7,7 +7,7 @@
 namespace comface::faces {
 namespace {
 
-// All draws for one person's photographs share this photo number, which no photograph uses.
+// The draws for a person have a stream of their own, so any number will do for the photograph.
 constexpr uint32_t kNoPhoto = 0xFFFFFFFFu;
 
 void drawShape(Face& f, Random& r) {
@@ -144,7 +144,7 @@ void drawThings(Face& f, Random& r) {
   f.clothColor = fabric();
   f.hatColor = fabric();
   f.tieColor = mix(fabric(), linear(0.45f, 0.08f, 0.12f), 0.4f);
-  f.makeupColor = linear(r.range(0.62f, 0.8f), r.range(0.1f, 0.3f), r.range(0.2f, 0.36f));
+  f.makeupColor = linear(r.range(0.52f, 0.72f), r.range(0.02f, 0.16f), r.range(0.1f, 0.26f));
   f.blur = 0;
 }
 

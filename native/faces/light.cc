@@ -1,5 +1,6 @@
 // Draws the scene of a photograph and lights its surfaces: a key with soft shadows, a fill, a rim and a sky.
 // Skin lets red light bleed past the terminator; everything else uses the same few terms with flesh = 0.
+#include "face.h"
 #include "noise.h"
 #include "scene.h"
 
@@ -14,10 +15,11 @@ Vec3 direction(float azimuth, float elevation) {
   return {cosine(elevation) * sine(azimuth), sine(elevation), cosine(elevation) * cosine(azimuth)};
 }
 
-Pose drawPose(Random& r) {
-  const float yaw = std::clamp(13.0f * r.normal(), -30.0f, 30.0f) * kDegree;
-  const float pitch = std::clamp(6.0f * r.normal(), -14.0f, 14.0f) * kDegree;
-  const float roll = std::clamp(4.0f * r.normal(), -10.0f, 10.0f) * kDegree;
+// `moves`: 1, or 0 for a head that looks straight into the lens from the middle of the picture.
+Pose drawPose(Random& r, float moves) {
+  const float yaw = std::clamp(13.0f * r.normal(), -30.0f, 30.0f) * (moves * kDegree);
+  const float pitch = std::clamp(6.0f * r.normal(), -14.0f, 14.0f) * (moves * kDegree);
+  const float roll = std::clamp(4.0f * r.normal(), -10.0f, 10.0f) * (moves * kDegree);
   const float cy = cosine(yaw), sy = sine(yaw), cp = cosine(pitch), sp = sine(pitch);
   const float cr = cosine(roll), sr = sine(roll);
   Pose p;
@@ -32,8 +34,8 @@ Pose drawPose(Random& r) {
   // A face detector frames the features whatever the pose, but not to the pixel: boxes wander by a few percent of the
   // picture.
   const Vec3 middle{0, -0.25f, 0.75f}, moved = p.place(middle);
-  const float acrossX = std::clamp(0.11f * r.normal(), -0.24f, 0.24f),
-              acrossY = std::clamp(0.11f * r.normal(), -0.24f, 0.24f);
+  const float acrossX = moves * std::clamp(0.11f * r.normal(), -0.24f, 0.24f),
+              acrossY = moves * std::clamp(0.11f * r.normal(), -0.24f, 0.24f);
   p.offset = {-0.85f * moved.x + acrossX, -0.85f * (moved.y - middle.y) + acrossY, 0};
   return p;
 }
@@ -63,9 +65,10 @@ void drawLights(Scene& s, Random& r, int domain) {
   for (Light* lamp : {&s.key, &s.fill, &s.rim}) lamp->half = unit(lamp->toLight + Vec3{0, 0, 1});
 }
 
-void drawCamera(Scene& s, Random& r, int domain, int size) {
+void drawCamera(Scene& s, Random& r, int domain, int size, float moves) {
   const float near = domain == 0 ? r.range(6.0f, 8.0f) : r.range(9.5f, 13.0f);
-  const float zoom = static_cast<float>(size) / kPictureWidth * (1 + std::clamp(0.08f * r.normal(), -0.17f, 0.17f));
+  const float zoom =
+      static_cast<float>(size) / kPictureWidth * (1 + moves * std::clamp(0.08f * r.normal(), -0.17f, 0.17f));
   s.lens = {near, zoom * (near - 0.75f) / near, 0.5f * static_cast<float>(size), 0.452f * static_cast<float>(size)};
   Camera& c = s.camera;
   if (domain == 0) {
@@ -117,16 +120,17 @@ Scene makeScene(uint64_t seed, uint32_t subject, uint32_t photo, int domain, int
   // Lights, camera and backdrop differ between domains even for one photograph number.
   Random lights(seed ^ place, subject, photo, kLighting), camera(seed ^ place, subject, photo, kCamera);
   Random room(seed ^ place, subject, photo, kBackdrop);
-  s.pose = drawPose(pose);
+  const float moves = photo == kPlainPhoto ? 0.0f : 1.0f;
+  s.pose = drawPose(pose, moves);
   drawLights(s, lights, domain);
-  drawCamera(s, camera, domain, size);
+  drawCamera(s, camera, domain, size, moves);
   drawBackdrop(s.backdrop, room, domain);
-  s.smile = 0.10f * mood.normal();
-  s.open = 0.05f * std::max(0.0f, mood.normal());
-  s.squint = 0.05f * mood.normal();
-  s.browLift = 0.010f * mood.normal();
-  s.gazeX = 0.2f * mood.normal();
-  s.gazeY = 0.1f * mood.normal();
+  s.smile = moves * 0.10f * mood.normal();
+  s.open = moves * 0.05f * std::max(0.0f, mood.normal());
+  s.squint = moves * 0.05f * mood.normal();
+  s.browLift = moves * 0.010f * mood.normal();
+  s.gazeX = moves * 0.2f * mood.normal();
+  s.gazeY = moves * 0.1f * mood.normal();
   return s;
 }
 

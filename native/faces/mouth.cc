@@ -28,8 +28,9 @@ void paintInside(const Portrait& q, Spot& s, const Lanes& mx, const Lanes& top, 
 
 Vec3 lipColor(const Face& f, const Vec3& skin) {
   const Vec3 bare = mix(skin * Vec3{0.84f, 0.46f, 0.47f}, linear(0.66f, 0.32f, 0.33f), 0.42f * (1 - f.melanin));
-  const Vec3 paler = mix(bare, skin * Vec3{0.95f, 0.80f, 0.78f}, 0.75f * clamp01(-f.lipstick));
-  return mix(paler, f.makeupColor, 0.88f * clamp01(f.lipstick));
+  const Vec3 paler = mix(bare, skin * Vec3{1.0f, 0.88f, 0.86f}, 0.95f * clamp01(-f.lipstick));
+  const float stick = f.lipstick > 0.1f ? softUnit(f.lipstick) : std::max(0.0f, f.lipstick);
+  return mix(paler, f.makeupColor, 0.95f * stick);
 }
 
 // The red of the lips, shaped by light; between top and bottom the mouth is open.

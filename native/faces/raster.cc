@@ -81,7 +81,8 @@ void computeNormals(Surface& surface) {
 
 void faceCamera(Surface& surface) {
   for (Vertex& vertex : surface.grid) {
-    if (vertex.n.z < 0) vertex.n = vertex.n * -1;
+    // Mirrored, not turned about: at the outline the normals of both sides must agree, or light flickers along it.
+    vertex.n.z = std::fabs(vertex.n.z);
   }
 }
 

@@ -18,12 +18,12 @@ void paintTone(const Portrait& q, Spot& s) {
       0.55f * hill(s.ax - 0.40f, s.y + 0.30f, 0.30f, 0.30f) + 0.5f * hill(s.ax, s.y - m.noseBase - 0.08f, 0.2f, 0.18f);
   red += 0.25f * hill(s.ax, s.y - m.chinY - 0.12f, 0.25f, 0.2f) + 0.3f * mottle * blotch;
   red = red * clamp01(f.redness * 1.4f) +
-        1.8f * std::clamp(f.blush, 0.0f, 1.3f) * hill(s.ax - 0.42f, s.y + 0.29f, 0.31f, 0.28f);
-  if (f.blush < 0) red += 0.9f * f.blush * hill(s.ax - 0.40f, s.y + 0.30f, 0.34f, 0.34f);
+        2.9f * std::clamp(f.blush, 0.0f, 1.3f) * hill(s.ax - 0.42f, s.y + 0.29f, 0.31f, 0.28f);
+  if (f.blush < 0) red += 1.5f * f.blush * hill(s.ax - 0.40f, s.y + 0.30f, 0.34f, 0.34f);
   const Lanes r = 0.62f * red * (1 - 0.45f * f.melanin);
   // Thin dark skin around the eyes, more with tired lids.
   const Lanes around = hill(s.ax - m.eyeX, s.y - m.eyeY + 0.02f, 0.24f, 0.16f);
-  s.shade((1 + 0.10f * mottle * blotch + 0.08f * (0.4f + mottle) * fine) *
+  s.shade((1 + 0.11f * mottle * blotch + 0.12f * (0.4f + mottle) * fine) *
           (1 - (0.10f + 0.12f * clamp01(f.bags)) * even * around));
   const Lanes brow = hill(s.ax, s.y - 0.5f, 0.7f, 0.35f);
   s.finish.albedo = s.finish.albedo * Vec3s{(1 + 0.03f * r) * (1 + 0.02f * brow), (1 - 0.40f * r) * (1 + 0.015f * brow),
@@ -71,7 +71,7 @@ void paintPores(const Portrait& q, Spot& s) {
   if (shown <= 0) return;
   const Face& f = q.face;
   const Lanes x = s.x * 70, y = s.y * 70, gx = noise(x + f.textureX, y), gy = noise(x, y + f.textureY);
-  const float rough = shown * (0.07f + 0.07f * std::max(0.0f, f.mottle)) * (1 - 0.7f * clamp01(f.foundation));
+  const float rough = shown * (0.12f + 0.12f * std::max(0.0f, f.mottle)) * (1 - 0.7f * clamp01(f.foundation));
   s.tiltX += rough * gx, s.tiltY += rough * gy;
 }
 
@@ -97,14 +97,14 @@ void foldLine(Spot& s, float x0, float y0, float x1, float y1, float bow, float 
 void paintBags(const Portrait& q, Spot& s, const Lanes& ex, const Lanes& ey) {
   const Face& f = q.face;
   if (!any((magnitude(ex) < 1.5f) & (ey < 0.05f) & (ey > -0.3f))) return;
-  const float tired = std::clamp(f.bags, -0.8f, 1.5f);
-  const Lanes under = hill(ex, (ey + 0.10f) * 10, 1.4f, 1.0f);
+  const float tired = std::clamp(f.bags, -1.6f, 2.2f);
+  const Lanes under = hill(ex, ey + 0.115f, 1.45f, 0.125f);
   const float bag = std::max(0.0f, f.bags) + 0.55f * std::max(0.0f, f.puff);
   const Lanes rim = -0.130f + 0.045f * ex * ex - 0.03f * ex;
   s.crease((ey - rim) * (1 / 0.038f), 0.8f * bag * ridge(ex, 1.35f), 0.0f, 1.0f);
   // Tired skin is dark and bluish; rested skin is a little lighter than the person's own.
   s.finish.albedo =
-      s.finish.albedo * mix(Vec3{1, 1, 1}, Vec3{0.66f, 0.55f, 0.60f}, (tired > 0 ? 0.85f : 0.35f) * tired * under);
+      s.finish.albedo * mix(Vec3{1, 1, 1}, Vec3{0.68f, 0.64f, 0.70f}, (tired > 0 ? 0.9f : 0.45f) * tired * under);
 }
 
 }  // namespace
