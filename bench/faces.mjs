@@ -1,7 +1,7 @@
 // @ts-check
 // Measures the drawn faces: what each attribute changes, where and how evenly, what else looks like it, and how far people are from each other.
-// Prints the tables of docs/faces.md.   npm run faces -- [--people N] [--run FOLDER: the `run` of a demo, for a network's distances]
-import { mkdtempSync, rmSync } from 'node:fs';
+// Prints the tables of docs/faces.md.   npm run faces -- [--people N] [--run FOLDER: a demo's `run`, for a network's distances] [--sheet FILE.jpg: the attributes to look at]
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -170,6 +170,26 @@ async function peopleTable(people, run) {
   return lines.join('\n');
 }
 
-const { values } = parseArgs({ options: { people: { type: 'string', default: '64' }, run: { type: 'string' } } });
-console.log(`${attributeTable(await measureAttributes(Number(values.people)))}\n`);
-console.log(await peopleTable(2 * Number(values.people), values.run));
+/** One JPEG of all attributes, each of two people at alpha -5, 0 and 5: fifteen rows, three attributes side by side, in the order of the list. @param {string} file */
+async function writeSheet(file) {
+  const [cell, across, down] = [64, 18, 15];
+  const rows = attributes.flatMap((_, attribute) =>
+    [12, 1].flatMap((subject) => [-5, 0, 5].map((alpha) => ({ subject, attribute, alpha }))),
+  );
+  const faces = await draw(rows);
+  const width = across * cell;
+  const rgb = new Uint8Array(width * down * cell * 3).fill(255);
+  for (const [i, face] of faces.entries()) {
+    const [x, y] = [(i % across) * cell, Math.floor(i / across) * cell];
+    for (let line = 0; line < cell; line++) rgb.set(face.subarray(line * cell * 3, (line + 1) * cell * 3), ((y + line) * width + x) * 3);
+  }
+  writeFileSync(file, await native().module.encodeJpeg(rgb, width, down * cell, 84));
+}
+
+const options = /** @type {const} */ ({ people: { type: 'string', default: '64' }, run: { type: 'string' }, sheet: { type: 'string' } });
+const { values } = parseArgs({ options });
+if (values.sheet !== undefined) await writeSheet(values.sheet);
+else {
+  console.log(`${attributeTable(await measureAttributes(Number(values.people)))}\n`);
+  console.log(await peopleTable(2 * Number(values.people), values.run));
+}

@@ -9,12 +9,12 @@ using QuadMask = int32_t __attribute__((vector_size(16)));
 
 inline int bitsOf(const QuadMask& mask) { return __builtin_ia32_movmskps(reinterpret_cast<Quad>(mask)); }
 inline void transpose(Quad* rows) {
-  const Quad a = __builtin_shuffle(rows[0], rows[1], QuadMask{0, 4, 1, 5});
-  const Quad b = __builtin_shuffle(rows[2], rows[3], QuadMask{0, 4, 1, 5});
-  const Quad c = __builtin_shuffle(rows[0], rows[1], QuadMask{2, 6, 3, 7});
-  const Quad d = __builtin_shuffle(rows[2], rows[3], QuadMask{2, 6, 3, 7});
-  rows[0] = __builtin_shuffle(a, b, QuadMask{0, 1, 4, 5}), rows[1] = __builtin_shuffle(a, b, QuadMask{2, 3, 6, 7});
-  rows[2] = __builtin_shuffle(c, d, QuadMask{0, 1, 4, 5}), rows[3] = __builtin_shuffle(c, d, QuadMask{2, 3, 6, 7});
+  const Quad a = __builtin_shufflevector(rows[0], rows[1], 0, 4, 1, 5);
+  const Quad b = __builtin_shufflevector(rows[2], rows[3], 0, 4, 1, 5);
+  const Quad c = __builtin_shufflevector(rows[0], rows[1], 2, 6, 3, 7);
+  const Quad d = __builtin_shufflevector(rows[2], rows[3], 2, 6, 3, 7);
+  rows[0] = __builtin_shufflevector(a, b, 0, 1, 4, 5), rows[1] = __builtin_shufflevector(a, b, 2, 3, 6, 7);
+  rows[2] = __builtin_shufflevector(c, d, 0, 1, 4, 5), rows[3] = __builtin_shufflevector(c, d, 2, 3, 6, 7);
 }
 inline float sumOf(const Quad& q) { return (q[0] + q[1]) + (q[2] + q[3]); }
 
