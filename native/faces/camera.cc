@@ -67,12 +67,12 @@ void blurPicture(Raster& raster, float sigma, float sharpen) {
   // A little negative light at one pixel is a phone's sharpening.
   kernel[0] += 2 * sharpen, kernel[1] -= sharpen;
   const int stride = 3 * size;
-  thread_local std::vector<Vec3> line, copy;
-  line.resize(static_cast<size_t>(size + 2 * radius)), copy.resize(static_cast<size_t>(size) * size);
+  Vec3* const line = raster.scratch(0, static_cast<size_t>(size + 2 * radius));
+  Vec3* const copy = raster.scratch(1, static_cast<size_t>(size) * size);
   for (int y = 0; y < size; ++y) {
-    std::copy_n(&raster.pixel(0, y), size, line.begin() + radius);
-    std::fill_n(line.begin(), radius, raster.pixel(0, y));
-    std::fill_n(line.begin() + radius + size, radius, raster.pixel(size - 1, y));
+    std::copy_n(&raster.pixel(0, y), size, line + radius);
+    std::fill_n(line, radius, raster.pixel(0, y));
+    std::fill_n(line + radius + size, radius, raster.pixel(size - 1, y));
     weigh(&copy[static_cast<size_t>(y) * size].x, stride, kernel, radius,
           [&](int k) { return &line[static_cast<size_t>(radius + k)].x; });
   }
@@ -92,11 +92,11 @@ void develop(const Scene& scene, float extraBlur, Raster& raster, uint8_t* rgb) 
   const Vec3 gain = c.balance * c.exposure;
   const ToneCurve tone(c.contrast);
   const float step = 2.0f / static_cast<float>(size);
-  thread_local std::vector<Vec3> line;
-  thread_local std::vector<uint32_t> grain;
-  thread_local std::vector<int> steps;
+  constexpr size_t kMost = 512;
   const size_t width = static_cast<size_t>(size);
-  line.resize(width), grain.resize(width), steps.resize(3 * width);
+  Vec3 line[kMost];
+  uint32_t grain[kMost];
+  int steps[3 * kMost];
   for (int y = 0; y < size; ++y) {
     const float fy = (static_cast<float>(y) + 0.5f) * step - 1;
     for (int x = 0; x < size; ++x) {

@@ -2,6 +2,9 @@
 // Surfaces are drawn back to front; the order matters where one is half transparent.
 #include "face.h"
 
+#include <memory>
+#include <mutex>
+
 #include "accessories.h"
 #include "hair.h"
 #include "paint.h"
@@ -9,12 +12,34 @@
 namespace comface::faces {
 namespace {
 
-// What one thread draws with; its memory is used again for the next picture.
+// What one picture is drawn with; its memory is used again for the next one.
 struct Studio {
   Surface head, neck, torso, earLeft, earRight, cap, hairBack, hairLeft, hairRight, thing;
   bool hasCurtain = false;
   Raster raster;
   Layer headLayer;
+};
+
+// Studios at rest between pictures: threads come and go with each call, and fresh memory costs a tenth of a picture.
+// Few and small ones are kept, some 8 MiB each. Never destroyed, since a thread may still draw while the process ends.
+class Shelf {
+ public:
+  std::unique_ptr<Studio> take() {
+    const std::lock_guard lock(mutex_);
+    if (studios_.empty()) return std::make_unique<Studio>();
+    std::unique_ptr<Studio> studio = std::move(studios_.back());
+    studios_.pop_back();
+    return studio;
+  }
+  void putBack(std::unique_ptr<Studio> studio) {
+    constexpr int kLargest = 256;  // pixels
+    const std::lock_guard lock(mutex_);
+    if (studios_.size() < 4 && studio->raster.size() <= kLargest) studios_.push_back(std::move(studio));
+  }
+
+ private:
+  std::mutex mutex_;
+  std::vector<std::unique_ptr<Studio>> studios_;
 };
 
 void buildBody(const Face& face, const Landmarks& marks, const Scene& scene, int size, Studio& b) {
@@ -93,7 +118,9 @@ void drawThings(const Portrait& q, int size, Studio& b) {
 }  // namespace
 
 void render(const Shot& shot, int size, uint8_t* rgb) {
-  thread_local Studio studio;
+  static Shelf* const shelf = new Shelf;
+  std::unique_ptr<Studio> borrowed = shelf->take();
+  Studio& studio = *borrowed;
   Face face = makeIdentity(shot.seed, shot.subject);
   const Scene scene = makeScene(shot.seed, shot.subject, shot.photo, shot.domain, size);
   if (shot.attribute >= 0) applyAttribute(face, shot.attribute, shot.alpha);
@@ -107,6 +134,7 @@ void render(const Shot& shot, int size, uint8_t* rgb) {
   drawBody(portrait, studio);
   drawThings(portrait, size, studio);
   develop(scene, face.blur, studio.raster, rgb);
+  shelf->putBack(std::move(borrowed));
 }
 
 }  // namespace comface::faces

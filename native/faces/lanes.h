@@ -13,7 +13,6 @@ using Lanes = float __attribute__((vector_size(4 * kLanes)));
 using Mask = int32_t __attribute__((vector_size(4 * kLanes)));  // -1 where true
 
 inline bool any(const Mask& mask) { return __builtin_ia32_movmskps(reinterpret_cast<Lanes>(mask)) != 0; }
-inline bool any(bool truth) { return truth; }
 
 inline Lanes spread(float x) { return Lanes{} + x; }
 inline constexpr Lanes kNone{};

@@ -178,8 +178,9 @@ void castShadows(const Scene& s, Surface* const* surfaces, int count) {
   const float originX = kReach / kCell - dot(middle, acrossMap), originY = kReach / kCell - dot(middle, downMap);
   size_t corners = 0, next = 0;
   for (int i = 0; i < count; ++i) corners += surfaces[i]->grid.size();
-  thread_local std::vector<Vec3> places;
-  places.resize(corners);
+  thread_local std::vector<Vec3> kept;
+  kept.resize(corners);
+  Vec3* const places = kept.data();  // once: in a library each look at what is local to a thread is a call
   for (int i = 0; i < count; ++i) {
     for (const Vertex& vertex : surfaces[i]->grid) {
       Vec3& at = places[next++];

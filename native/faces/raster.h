@@ -81,6 +81,11 @@ class Raster {
   int size() const { return size_; }
   Vec3& pixel(int x, int y) { return color_[static_cast<size_t>(y) * size_ + x]; }
   float pixelSize() const { return 1.0f / lens_.zoom; }  // units per pixel
+  // Memory for whoever works on the picture as a whole: two blocks, kept like all of this from picture to picture.
+  Vec3* scratch(int block, size_t count) {
+    if (scratch_[block].size() < count) scratch_[block].resize(count);
+    return scratch_[block].data();
+  }
 
   void scan(const Surface& surface, Layer& layer);
   // What is opaque and wholly in front need not be painted over: pixels behind this layer are skipped from here on,
@@ -113,6 +118,7 @@ class Raster {
 
   int size_ = 0;
   Lens lens_{};
+  std::vector<Vec3> scratch_[2];
   std::vector<Vec3> color_;   // size x size, linear light
   std::vector<Quad> depth_;   // of each pixel's samples, distance from the camera
   std::vector<Vec3> screen_;  // corners of the surface being scanned: x, y in pixels, distance
