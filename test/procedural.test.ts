@@ -184,21 +184,4 @@ describe('a drawn face', () => {
   test('there are 43 attributes, as many as in the paper', () => {
     expect([attributes.length, new Set(attributes).size]).toEqual([43, 43]);
   });
-
-  test.each(attributes.map((name, index) => [name, index] as const))(
-    'shows %s, and more of it the further alpha goes',
-    async (_, attribute) => {
-      const alphas = [-5, -2.5, 0, 2.5, 5];
-      const subjects = Array.from({ length: 6 }, (_, i) => i);
-      const faces = await draw(subjects.flatMap((subject) => alphas.map((alpha) => ({ subject, photo: 3, attribute, alpha }))));
-      /** Mean over the subjects of the difference to the picture of alpha -5. */
-      const distances = alphas.map(
-        (_, k) => subjects.reduce((sum, s) => sum + difference(faces[s * 5 + k]!, faces[s * 5]!), 0) / subjects.length,
-      );
-      for (let k = 1; k < 5; k++)
-        expect(distances[k], `${alphas[k]} after ${alphas[k - 1]}: ${distances.map((d) => d.toFixed(3))}`).toBeGreaterThan(
-          distances[k - 1]!,
-        );
-    },
-  );
 });

@@ -30,7 +30,7 @@ const kChunkPixels = 256 * 64 * 64;
 const kPlanName = 'generate.json';
 const kThreads = 64;
 /** Of the pictures that native/faces draws: one more whenever any of them changes, so that a set is not finished by another. */
-const kRenderer = 1;
+const kRenderer = 2;
 /** Offsets in a shard have 32 bits; a JPEG has hardly more than its pixels. */
 const kMostShardBytes = 2 ** 32 - 2 ** 24;
 const kMostBytesOfPixel = 3;

@@ -62,10 +62,10 @@ void shift(float& level, float t, float amount) { level += t * amount; }
 
 void changeAge(Face& f, float t) {
   const float up = std::max(t, 0.0f);
-  shift(f.wrinkle, t, 0.75f);
+  shift(f.wrinkle, t, 0.95f);
   shift(f.bags, t, 0.45f);
   shift(f.jowl, t, 0.7f);
-  shift(f.gray, t, 0.8f);
+  shift(f.gray, t, 0.35f);
   shift(f.mottle, t, 0.3f);
   shift(f.redness, t, 0.08f);
   shift(f.recede, t, 0.25f * clamp01(f.male));
@@ -126,18 +126,18 @@ void changeBeauty(Face& f, float t) {
   shift(f.bags, t, -0.35f);
   shift(f.mottle, t, -0.35f);
   shift(f.redness, t, -0.1f);
-  shift(f.eyeOpen, t, 0.15f);
-  shift(f.eyeWidth, t, 0.008f);
-  shift(f.cheekbone, t, 0.03f);
-  shift(f.fat, t, -0.3f);
+  shift(f.eyeOpen, t, 0.2f);
+  shift(f.eyeWidth, t, 0.012f);
+  shift(f.cheekbone, t, 0.012f);
+  shift(f.fat, t, -0.08f);
   shift(f.lipUpper, t, 0.01f);
   shift(f.lipLower, t, 0.01f);
   shift(f.noseWidth, t, -0.022f);
   shift(f.noseTip, t, -0.015f);
   shift(f.smile, t, 0.16f);
-  shift(f.foundation, t, 0.4f);
-  shift(f.eyeliner, t, 0.25f);
-  shift(f.browArch, t, 0.2f);
+  shift(f.foundation, t, 0.5f);
+  shift(f.eyeliner, t, 0.3f);
+  shift(f.browArch, t, 0.25f);
 }
 
 void changeMakeup(Face& f, float t) {
@@ -154,7 +154,7 @@ void changeYouth(Face& f, float t) {
   shift(f.wrinkle, t, -0.6f);
   shift(f.bags, t, -0.4f);
   shift(f.jowl, t, -0.5f);
-  shift(f.gray, t, -0.6f);
+  shift(f.gray, t, -0.3f);
   shift(f.mottle, t, -0.25f);
   shift(f.eyeOpen, t, 0.17f);
   shift(f.lipUpper, t, 0.012f);
@@ -192,8 +192,8 @@ void changeToBrown(Face& f, float t) {
 }
 
 void shave(Face& f, float t) {
-  shift(f.stubble, std::max(t, 0.0f), -0.35f);
   toward(f.stubble, -t, 1.2f);
+  shift(f.stubble, std::max(t, 0.0f), -0.5f);  // smoother than a shave; only after what clamps at 0
   toward(f.beard, -t);
   toward(f.goatee, -t);
   toward(f.mustache, -t);
@@ -212,9 +212,10 @@ void applyToFeatures(Face& f, int attribute, float t) {
     case 5:
       return changeBeauty(f, t);
     case 6:
-      return shift(f.bags, t, 1.1f);
+      return shift(f.bags, t, 1.5f);
     case 9:
-      return shift(f.lipUpper, t, 0.042f), shift(f.lipLower, t, 0.052f), shift(f.mouthWidth, t, 0.016f);
+      return shift(f.lipUpper, t, t > 0 ? 0.060f : 0.042f), shift(f.lipLower, t, t > 0 ? 0.075f : 0.052f),
+             shift(f.mouthWidth, t, 0.02f);
     case 10:
       return shift(f.noseWidth, t, 0.06f), shift(f.noseHeight, t, 0.09f), shift(f.noseLength, t, 0.05f),
              shift(f.noseTip, t, 0.05f), shift(f.nostril, t, 0.4f);
@@ -225,17 +226,18 @@ void applyToFeatures(Face& f, int attribute, float t) {
     case 17:
       return shift(f.doubleChin, t, 1.7f), shift(f.jowl, t, 0.25f), shift(f.neck, t, 0.03f);
     case 22:
-      return shift(f.cheekbone, t, 0.075f), shift(f.fat, t, -0.25f);
+      return shift(f.cheekbone, t, 0.095f), shift(f.fat, t, -0.06f);
     case 23:
       return changeSex(f, t);
     case 24:
       return shift(f.open, t, t > 0 ? 0.8f : 0.0f), shift(f.press, t, t < 0 ? -0.9f : 0.0f);
     case 26:
-      return shift(f.squint, t, 0.72f), shift(f.lidFold, t, -0.25f);
+      return shift(f.squint, t, 0.80f), shift(f.eyeOpen, t, -0.15f), shift(f.lidFold, t, -0.3f);
     case 28:
       return shift(f.oval, t, 1.0f);
     case 30:
-      return shift(f.noseWidth, t, -0.045f), shift(f.noseTip, t, -0.05f), shift(f.noseHeight, t, 0.07f);
+      return shift(f.noseWidth, t, -0.06f), shift(f.noseTip, t, -0.055f), shift(f.noseHeight, t, 0.14f),
+             shift(f.noseTurn, t, -1.2f), shift(f.nostril, t, -0.5f);
     case 34:
       return changeSmile(f, 0.8f * t);
     case 42:
@@ -273,11 +275,11 @@ void applyToHairAndSkin(Face& f, int attribute, float t) {
     case 29:
       return shift(f.pale, t, 1.0f);
     case 31:
-      return shift(f.recede, t, 1.1f), shift(f.hairline, t, 0.12f), shift(f.bangs, t, -0.3f * up);
+      return shift(f.recede, t, t > 0 ? 1.1f : 0.6f), shift(f.hairline, t, 0.12f), shift(f.bangs, t, -0.3f * up);
     case 32:
-      return shift(f.blush, t, 1.1f);
+      return shift(f.blush, t, 1.15f);
     case 33:
-      return shift(f.sideburns, t, 0.95f);
+      return shift(f.sideburns, t, 1.2f);
     case 35:
       return shift(f.wave, t, -0.8f), shift(f.curl, t, -0.6f), shift(f.volume, t, -0.3f), shift(f.sheen, t, 0.8f);
     case 36:
@@ -297,7 +299,7 @@ void applyToThings(Face& f, int attribute, float t) {
       return toward(f.glasses, t), shift(f.eyeOpen, std::min(t, 0.0f), -0.25f),
              shift(f.browY, std::min(t, 0.0f), -0.02f);
     case 37:
-      return toward(f.earrings, t, 1.2f), shift(f.earSize, t, 0.5f);
+      return toward(f.earrings, t, 1.2f), shift(f.earSize, t, 0.9f);
     case 38:
       return toward(f.hat, t), shift(f.volume, std::min(t, 0.0f), -0.35f);
     case 40:

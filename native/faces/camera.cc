@@ -15,7 +15,7 @@ inline float encode(float x) {
 // Filmic shoulder: linear in the shadows, never quite white.
 inline float shoulder(float x) { return x * (1 + 0.18f * x) / (1 + 0.62f * x) * 1.30f; }
 
-// Linear light to a byte value, tabulated over the square root of the light, where it is nearly straight.
+// From square roots of light, where the curve is nearly straight, to byte values.
 class ToneCurve {
  public:
   explicit ToneCurve(float contrast) {
@@ -23,19 +23,24 @@ class ToneCurve {
       const float root = static_cast<float>(i) * (kTop / kSteps), e = encode(shoulder(root * root));
       value_[i] = 255 * (e + contrast * e * (1 - e) * (e - 0.45f));  // a gentle S around the skin tones
     }
-    value_[kSteps + 1] = value_[kSteps];
   }
-  float operator()(float x) const {
-    const float at = std::min(std::sqrt(std::max(x, 0.0f)), kTop) * (kSteps / kTop);
-    const int i = static_cast<int>(at);
-    return value_[i] + (value_[i + 1] - value_[i]) * (at - static_cast<float>(i));
+  static int stepOf(float light) {
+    return static_cast<int>(std::min(std::sqrt(std::max(light, 0.0f)), kTop) * (kSteps / kTop) + 0.5f);
   }
+  float operator[](int step) const { return value_[step]; }
 
  private:
-  static constexpr int kSteps = 256;
+  static constexpr int kSteps = 1024;  // a third of a level apart
   static constexpr float kTop = 2;
-  float value_[kSteps + 2];
+  float value_[kSteps + 1];
 };
+
+// exp(-x^2 / 2) within a percent; the C library's differs from processor to processor.
+float bell(float x) {
+  float power = std::max(0.0f, 1 - x * x * (0.5f / 1024));
+  for (int i = 0; i < 10; ++i) power *= power;
+  return power;
+}
 
 // out = kernel[0] * middle + kernel[1] * (both neighbors) + ...; at(k) points at the values k steps away.
 // Whole lines of plain floats, so that the compiler makes vector code of it.
@@ -55,18 +60,19 @@ void blurPicture(Raster& raster, float sigma, float sharpen) {
   const int size = raster.size(), radius = std::clamp(static_cast<int>(std::ceil(2.5f * sigma)), 1, kMost);
   float kernel[kMost + 1], sum = 0;
   for (int k = 0; k <= radius; ++k) {
-    kernel[k] = std::exp(-0.5f * sq(static_cast<float>(k) / std::max(sigma, 0.2f)));
+    kernel[k] = bell(static_cast<float>(k) / std::max(sigma, 0.2f));
     sum += k == 0 ? kernel[k] : 2 * kernel[k];
   }
   for (int k = 0; k <= radius; ++k) kernel[k] /= sum;
   // A little negative light at one pixel is a phone's sharpening.
   kernel[0] += 2 * sharpen, kernel[1] -= sharpen;
   const int stride = 3 * size;
-  std::vector<Vec3> line(static_cast<size_t>(size + 2 * radius)), copy(static_cast<size_t>(size) * size);
+  Vec3* const line = raster.scratch(0, static_cast<size_t>(size + 2 * radius));
+  Vec3* const copy = raster.scratch(1, static_cast<size_t>(size) * size);
   for (int y = 0; y < size; ++y) {
-    for (int x = -radius; x < size + radius; ++x) {
-      line[static_cast<size_t>(x + radius)] = raster.pixel(std::clamp(x, 0, size - 1), y);
-    }
+    std::copy_n(&raster.pixel(0, y), size, line + radius);
+    std::fill_n(line, radius, raster.pixel(0, y));
+    std::fill_n(line + radius + size, radius, raster.pixel(size - 1, y));
     weigh(&copy[static_cast<size_t>(y) * size].x, stride, kernel, radius,
           [&](int k) { return &line[static_cast<size_t>(radius + k)].x; });
   }
@@ -84,22 +90,30 @@ void develop(const Scene& scene, float extraBlur, Raster& raster, uint8_t* rgb) 
   const float sigma = static_cast<float>(size) * (c.blur + 0.022f * std::max(0.0f, extraBlur));
   blurPicture(raster, sigma, c.sharpen * (1 - clamp01(4 * extraBlur)) + 0.16f * std::max(0.0f, -extraBlur));
   const Vec3 gain = c.balance * c.exposure;
-  ToneCurve tone(c.contrast);
+  const ToneCurve tone(c.contrast);
   const float step = 2.0f / static_cast<float>(size);
+  constexpr size_t kMost = 512;
+  const size_t width = static_cast<size_t>(size);
+  Vec3 line[kMost];
+  uint32_t grain[kMost];
+  int steps[3 * kMost];
   for (int y = 0; y < size; ++y) {
     const float fy = (static_cast<float>(y) + 0.5f) * step - 1;
     for (int x = 0; x < size; ++x) {
       const float fx = (static_cast<float>(x) + 0.5f) * step - 1;
-      const float fade = 1 - c.vignette * 0.5f * (fx * fx + fy * fy);
-      const Vec3 v = raster.pixel(x, y) * gain * fade;
-      const uint32_t at = static_cast<uint32_t>(y * size + x);
-      const uint32_t h = mix32(c.grainKey ^ mix32(at));
-      const float channel[3] = {v.x, v.y, v.z};
+      line[x] = raster.pixel(x, y) * gain * (1 - c.vignette * 0.5f * (fx * fx + fy * fy));
+      grain[x] = mix32(c.grainKey ^ mix32(static_cast<uint32_t>(y * size + x)));
+    }
+    const float* light = &line[0].x;
+    for (int i = 0; i < 3 * size; ++i) steps[i] = ToneCurve::stepOf(light[i]);
+    uint8_t* bytes = rgb + 3 * width * y;
+    for (int x = 0; x < size; ++x) {
+      const uint32_t h = grain[x];
       for (int k = 0; k < 3; ++k) {
         // Two bytes of the hash: a triangular distribution, grain shared partly between channels.
-        const int roll = static_cast<int>((h >> (8 * k)) & 255) + static_cast<int>((h >> 24) & 255) - 255;
-        const float byte = tone(channel[k]) + c.grain * static_cast<float>(roll) * 0.0096f;
-        rgb[3 * at + static_cast<uint32_t>(k)] = static_cast<uint8_t>(std::clamp(byte + 0.5f, 0.0f, 255.0f));
+        const int roll = static_cast<int>((h >> (8 * k)) & 255) + static_cast<int>(h >> 24) - 255;
+        const float byte = tone[steps[3 * x + k]] + c.grain * 0.0096f * static_cast<float>(roll);
+        bytes[3 * x + k] = static_cast<uint8_t>(smaller(larger(byte + 0.5f, 0.0f), 255.0f));
       }
     }
   }

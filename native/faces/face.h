@@ -11,11 +11,15 @@ inline constexpr int kAttributeCount = 43;
 // weight, age, smile, then the 40 CelebA names in CelebA order.
 extern const char* const kAttributeNames[kAttributeCount];
 
+// The photograph of a person for measuring faces: straight into the lens, nothing moved; light and camera as in any
+// other.
+inline constexpr uint32_t kPlainPhoto = 0xFFFFFFFFu;
+
 // One photograph.
 struct Shot {
   uint64_t seed;     // data set seed
   uint32_t subject;  // identity number; the identity is a function of (seed, subject) only
-  uint32_t photo;    // photograph number: pose, expression, light, camera and backdrop
+  uint32_t photo;    // photograph number (or kPlainPhoto): pose, expression, light, camera and backdrop
   int attribute;     // index into kAttributeNames, or -1 for none
   float alpha;       // intensity of that attribute, [-5, 5]
   int domain;        // capture domain, 0 or 1: two families of camera, light and backdrop

@@ -9,14 +9,15 @@ namespace comface::faces {
 // Paint-space height above which hair grows at this angle around the head.
 float hairEdge(const Face& face, float angle);
 
-void buildCap(const Face& face, const Landmarks& marks, const Surface& head, Surface& cap);
+// Also tells the head where its hair begins (Vertex::edge).
+void buildCap(const Face& face, const Landmarks& marks, Surface& head, Surface& cap);
 // Skin under dense hair need not be drawn: a quarter of the head.
 void hideScalp(const Face& face, const Surface& cap, Surface& head);
 // Hangs from one angle to another; the back half is drawn behind the neck, the sides in front of the shoulders.
 inline constexpr float kCurtainStart = 0.98f, kCurtainBack = 1.62f;  // radians from the front
 void buildCurtain(const Face& face, const Pose& pose, float from, float to, int rows, int cols, Surface& curtain);
 
-Color paintCap(const Portrait& portrait, const Vertex& at);
-Color paintCurtain(const Portrait& portrait, const Vertex& at);
+Color paintCap(const Portrait& portrait, const Place& at);
+Color paintCurtain(const Portrait& portrait, const Place& at);
 
 }  // namespace comface::faces

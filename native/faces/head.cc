@@ -1,5 +1,5 @@
 // The head: a smooth skull from two profiles (half width and depth by height), then hills and hollows for features.
-// Relief is pushed outward mostly along z; keep every hill compact, each vertex visits all of them.
+// Relief is pushed outward mostly along z; keep every hill compact, most corners visit all of them.
 #include "head.h"
 
 namespace comface::faces {
@@ -73,77 +73,114 @@ struct Skull {
   }
 };
 
-struct Column {
-  float angle, sine, cosine, jaw;
+// kLanes columns of the grid; the last ones of a row may lie beyond it.
+struct Columns {
+  Lanes angle, across, ahead, jaw;  // across and ahead: sine and cosine of the angle
 };
 
-float noseRelief(const Face& f, const Landmarks& m, float ax, float y) {
+// The relief of kLanes corners; ax is the distance from the middle of the face.
+Lanes noseRelief(const Face& f, const Landmarks& m, const Lanes& ax, const Lanes& y) {
   // The wings end higher than the tip, so the rim of the underside is an arch.
-  const float length = m.noseTop - m.noseBase, k = (m.noseTop - y) / length + 0.22f * ax;
-  if (k < -0.3f || k > 1.25f || ax > 0.3f) return 0;
+  const Lanes k = (m.noseTop - y) * (1 / (m.noseTop - m.noseBase)) + 0.22f * ax;
+  const Mask near = (k > -0.3f) & (k < 1.25f) & (ax < 0.3f);
+  if (!any(near)) return kNone;
   const float tip = 0.90f - 0.03f * f.noseTurn;
   const float height = 0.30f + f.noseHeight;
-  float h = height * (0.20f + 0.80f * k * (0.55f + 0.45f * k)) * smooth(-0.3f, 0.15f, k);
-  h += f.noseHump * 1.6f * hill((k - 0.45f) / 0.3f, 0, 1, 1);
+  Lanes h = height * (0.20f + 0.80f * k * (0.55f + 0.45f * k)) * smooth(-0.3f, 0.15f, k);
+  h += f.noseHump * 1.6f * ridge(Lanes(k - 0.45f), 0.3f);
   h *= smooth(1.17f, tip - 0.07f, k);
-  const float half = 0.082f + 0.055f * clamp01(k) + 0.5f * f.noseWidth * clamp01(k + 0.2f);
-  float z = h * (0.65f * hill(sq(ax / (half * 1.2f))) + 0.35f * hill(sq(ax / (half * 1.9f))));
+  const Lanes half = 0.082f + 0.055f * clamp01(k) + 0.5f * f.noseWidth * clamp01(Lanes(k + 0.2f)),
+              w2 = sq(Lanes(ax / half));
+  Lanes z = h * (0.65f * hill(Lanes(w2 * (1 / sq(1.2f)))) + 0.35f * hill(Lanes(w2 * (1 / sq(1.9f)))));
   z += (0.050f + f.noseTip) * hill(ax, y - (m.noseBase + 0.065f), 0.105f, 0.10f);
   z += 0.115f * hill(ax - m.noseWidth * 0.70f, y - (m.noseBase + 0.055f), 0.075f + 0.2f * f.noseWidth, 0.085f);
-  return z;
+  return near ? z : kNone;
 }
 
-float mouthRelief(const Face& f, const Landmarks& m, float ax, float y) {
-  const float up = m.lipUpper, low = m.lipLower, w = m.mouthWidth;
-  float z = 0.030f * hill(ax, y - (m.mouthY + 0.02f), w * 1.7f, 0.30f);  // the arch of the teeth
+Lanes mouthRelief(const Face& f, const Landmarks& m, const Lanes& ax, const Lanes& y) {
+  const float up = m.lipUpper, low = m.lipLower, w = m.mouthWidth, smile = f.smile;
+  // Apples of the cheeks.
+  const Lanes apples = 0.055f * smile * hill(ax - 0.40f, y + 0.30f - 0.06f * smile, 0.24f, 0.20f);
+  if (!any((ax < 1.7f * w) & (y < m.mouthY + 0.4f))) return apples;
+  Lanes z = 0.030f * hill(ax, y - (m.mouthY + 0.02f), w * 1.7f, 0.30f);  // the arch of the teeth
   z += (0.035f + 0.45f * (up - 0.066f)) * hill(ax, y - (m.mouthY + 0.45f * up), w * 0.95f, up * 1.2f);
   z += (0.045f + 0.45f * (low - 0.092f)) * hill(ax, y - (m.mouthY - m.gap - 0.5f * low), w * 0.8f, low * 1.1f);
   z -= 0.035f * hill(ax, y - (m.mouthY - m.gap - low - 0.085f), w * 0.9f, 0.09f);  // fold over the chin
   z -= 0.022f * hill(ax, y - (m.mouthY + up + 0.06f), 0.045f, 0.09f);              // philtrum
   z -= 0.03f * hill(ax - w, y - (m.mouthY + m.cornerLift), 0.07f, 0.07f);
-  const float smile = f.smile;
-  z += 0.055f * smile * hill(ax - 0.40f, y + 0.30f - 0.06f * smile, 0.24f, 0.20f);  // apples of the cheeks
-  return z;
+  return z + apples;
 }
 
-float softRelief(const Face& f, const Landmarks& m, float ax, float y) {
+Lanes softRelief(const Face& f, const Landmarks& m, const Lanes& ax, const Lanes& y) {
   const float lean = std::max(0.0f, -f.fat), full = std::max(0.0f, f.fat) + 0.5f * f.puff;
-  float z = (0.035f + f.browRidge) * hill(ax - 0.27f, y - (m.browY - 0.03f), 0.32f, 0.15f);
-  z -= (0.02f - 0.4f * f.browRidge) * hill(ax, y - 0.13f, 0.11f, 0.16f);
-  z -= (0.115f + f.eyeDepth - 0.03f * std::max(0.0f, f.puff)) * hill(ax - m.eyeX, y - m.eyeY - 0.015f, 0.27f, 0.17f);
-  z += 0.075f * hill(ax - m.eyeX, y - m.eyeY + 0.005f, 0.165f, 0.13f);  // eyeball
-  z += (0.045f * f.bags + 0.045f * f.puff) * hill(ax - m.eyeX, y - (m.eyeY - 0.125f), 0.15f, 0.055f);
-  z += (0.040f + 0.9f * f.cheekbone) * hill(ax - 0.46f, y + 0.18f, 0.27f, 0.20f);
-  z -= (0.01f + 0.055f * lean + 0.4f * f.cheekbone) * hill(ax - 0.44f, y + 0.52f, 0.32f, 0.34f);
-  z += 0.085f * full * hill(ax - 0.40f, y + 0.50f, 0.42f, 0.48f);
-  z += 0.05f * f.jowl * hill(ax - 0.40f, y - (m.chinY + 0.24f), 0.17f, 0.16f);
-  z += (0.05f + 0.5f * f.chinForward) * hill(ax, y - (m.chinY + 0.13f), 0.20f + f.chinWidth, 0.14f);
-  z += 0.15f * f.forehead * hill(ax, y - 0.55f, 0.5f, 0.3f);
-  z -= 0.02f * hill(ax - 0.66f, y - 0.18f, 0.16f, 0.25f);  // temple
+  const Lanes ex = ax - m.eyeX, ey = y - m.eyeY;
+  Lanes z{};
+  if (any(y > -0.35f)) {
+    z += (0.035f + f.browRidge) * hill(ax - 0.27f, y - (m.browY - 0.03f), 0.32f, 0.15f);
+    z -= (0.02f - 0.4f * f.browRidge) * hill(ax, y - 0.13f, 0.11f, 0.16f);
+    z -= (0.115f + f.eyeDepth - 0.03f * std::max(0.0f, f.puff)) * hill(ex, ey - 0.015f, 0.27f, 0.17f);
+    z += 0.075f * hill(ex, ey + 0.005f, 0.165f, 0.13f);  // eyeball
+    z += (0.045f * f.bags + 0.045f * f.puff) * hill(ex, ey + 0.125f, 0.15f, 0.055f);
+    z += 0.15f * f.forehead * hill(ax, y - 0.55f, 0.5f, 0.3f);
+    z -= 0.02f * hill(ax - 0.66f, y - 0.18f, 0.16f, 0.25f);  // temple
+  }
+  if (any(y < 0.1f)) {
+    z += (0.040f + 0.9f * f.cheekbone) * hill(ax - 0.46f, y + 0.18f, 0.27f, 0.20f);
+    z -= (0.01f + 0.055f * lean + 0.4f * f.cheekbone) * hill(ax - 0.44f, y + 0.52f, 0.32f, 0.34f);
+    z += 0.085f * full * hill(ax - 0.40f, y + 0.50f, 0.42f, 0.48f);
+    z += 0.05f * f.jowl * hill(ax - 0.40f, y - (m.chinY + 0.24f), 0.17f, 0.16f);
+    z += (0.05f + 0.5f * f.chinForward) * hill(ax, y - (m.chinY + 0.13f), 0.20f + f.chinWidth, 0.14f);
+  }
   return z;
 }
 
 // Open sky seen from a point, by place: sockets, beside the nose, under the lip and the jaw.
-float ambient(const Face& f, const Landmarks& m, float ax, float y, float angle) {
-  float dark = 0.34f * hill(ax - m.eyeX + 0.06f, y - m.eyeY - 0.05f, 0.24f, 0.13f);
-  dark += 0.22f * hill(ax - 0.09f, y - m.eyeY + 0.01f, 0.09f, 0.12f);
-  dark += 0.28f * hill(ax - m.noseWidth - 0.04f, y - m.noseBase - 0.02f, 0.09f, 0.12f);
-  dark += 0.26f * hill(ax, y - (m.noseBase - 0.03f), 0.17f, 0.06f);
-  dark += 0.26f * hill(ax, y - (m.mouthY - m.gap - m.lipLower - 0.055f), 0.2f, 0.06f);
-  dark += 0.30f * smooth(m.chinY + 0.10f, m.chinY - 0.03f, y);
-  dark += 0.30f * smooth(1.0f, 1.7f, std::fabs(angle));
-  dark += 0.10f * std::max(0.0f, -f.fat) * hill(ax - 0.5f, y + 0.5f, 0.25f, 0.3f);
-  return 1 - std::min(dark, 0.75f);
+Lanes ambient(const Face& f, const Landmarks& m, const Lanes& ax, const Lanes& y, const Lanes& angle) {
+  Lanes dark = 0.30f * smooth(m.chinY + 0.10f, m.chinY - 0.03f, y) + 0.30f * smooth(1.0f, 1.7f, magnitude(angle));
+  if (any(y < 0.25f)) {
+    dark += 0.34f * hill(ax - m.eyeX + 0.06f, y - m.eyeY - 0.05f, 0.24f, 0.13f);
+    dark += 0.22f * hill(ax - 0.09f, y - m.eyeY + 0.01f, 0.09f, 0.12f);
+    dark += 0.28f * hill(ax - m.noseWidth - 0.04f, y - m.noseBase - 0.02f, 0.09f, 0.12f);
+    dark += 0.26f * hill(ax, y - (m.noseBase - 0.03f), 0.17f, 0.06f);
+    dark += 0.26f * hill(ax, y - (m.mouthY - m.gap - m.lipLower - 0.055f), 0.2f, 0.06f);
+    dark += 0.10f * std::max(0.0f, -f.fat) * hill(ax - 0.5f, y + 0.5f, 0.25f, 0.3f);
+  }
+  return 1 - smaller(dark, 0.75f);
 }
 
 Vec3 underJaw(const Face& f, const Vec3& edge, float q) {
   // Flesh hangs lowest a little behind the chin; a full neck fills the angle.
-  const float bulge = f.doubleChin * 0.085f * std::sin(3.1f * std::min(1.0f, q * 1.1f)) * hill(sq(edge.x / 0.6f));
+  const float bulge = f.doubleChin * 0.085f * sine(3.1f * std::min(1.0f, q * 1.1f)) * hill(sq(edge.x / 0.6f));
   Vec3 p = edge;
   p.x *= 1 - 0.30f * q;
   p.z = mix(edge.z, 0.18f, q * 0.95f) + 0.3f * bulge;
-  p.y += -0.035f * std::sin(3.1f * q) + 0.07f * q * (1 - 0.5f * f.doubleChin) - 1.25f * bulge;
+  p.y += -0.035f * sine(3.1f * q) + 0.07f * q * (1 - 0.5f * f.doubleChin) - 1.25f * bulge;
   return p;
+}
+
+// Corners of a row above the jaw line, in head space: y runs from the crown to each column's jaw.
+void buildCorners(const Skull& skull, const Columns& columns, float down, Vertex* row, int count) {
+  const Face& face = skull.face;
+  const Landmarks& marks = skull.marks;
+  const auto& [angle, across, ahead, jaw] = columns;
+  const Lanes y = mix(marks.crownY, jaw, down);
+  Lanes wide{}, deep{};
+  for (int i = 0; i < kLanes; ++i) wide[i] = skull.halfWidth(y[i]), deep[i] = skull.halfDepth(y[i]);
+  // A face is flatter in front than an ellipse.
+  const Lanes x = wide * across, back = deep * (ahead > 0 ? ahead * (1.22f - 0.22f * ahead * ahead) : ahead);
+  const Lanes ax = magnitude(x - face.asymmetry * (1 - 0.6f * y)), facing = smooth(-0.05f, 0.3f, ahead);
+  Lanes px = x, pz = back;
+  if (any(facing > 0)) {
+    const Lanes soft = facing * softRelief(face, marks, ax, y);
+    px += 0.6f * soft * across;
+    pz += facing * (noseRelief(face, marks, ax, y) + mouthRelief(face, marks, ax, y)) + soft * (0.4f + 0.6f * ahead);
+  }
+  const Lanes ao = ambient(face, marks, ax, y, angle);
+  for (int i = 0; i < count; ++i) {
+    Vertex& vertex = row[i];
+    vertex.p = {px[i], y[i], pz[i]};
+    vertex.u = x[i], vertex.v = y[i], vertex.a = angle[i], vertex.ao = ao[i];
+  }
 }
 
 }  // namespace
@@ -184,33 +221,19 @@ void buildHead(const Face& face, const Landmarks& marks, const Pose& pose, int r
   const Skull skull(face, marks);
   const int under = underRows(rows), upper = rows - under;
   head.resize(rows, cols);
-  std::vector<Column> columns(static_cast<size_t>(cols));
-  for (int c = 0; c < cols; ++c) {
-    const float s = 2.0f * static_cast<float>(c) / static_cast<float>(cols - 1) - 1;
-    const float angle = kMaxAngle * s * (0.62f + 0.38f * s * s);
-    columns[static_cast<size_t>(c)] = {angle, std::sin(angle), std::cos(angle), skull.jawLine(angle)};
-  }
-  for (int r = 0; r < upper; ++r) {
-    // Rows crowd towards the crown, where the skull closes fast.
-    const float v = static_cast<float>(r) / static_cast<float>(upper - 1);
-    const float g = v < 0.15f ? 3.6036f * v * v : 3.6036f * 0.15f * (2 * v - 0.15f);
-    for (int c = 0; c < cols; ++c) {
-      const auto& [angle, sine, cosine, jaw] = columns[static_cast<size_t>(c)];
-      const float y = mix(marks.crownY, jaw, g);
-      Vertex& vertex = head.at(r, c);
-      const float x = skull.halfWidth(y) * sine;
-      // A face is flatter in front than an ellipse.
-      float z = skull.halfDepth(y) * (cosine > 0 ? cosine * (1.22f - 0.22f * cosine * cosine) : cosine);
-      vertex.u = x, vertex.v = y, vertex.a = angle;
-      const float ax = std::fabs(x - face.asymmetry * (1 - 0.6f * y)), facing = smooth(-0.05f, 0.3f, cosine);
-      if (facing > 0) {
-        z += facing * (noseRelief(face, marks, ax, y) + mouthRelief(face, marks, ax, y));
-        const float soft = facing * softRelief(face, marks, ax, y);
-        vertex.p = {x + 0.6f * soft * sine, y, z + soft * (0.4f + 0.6f * cosine)};
-      } else {
-        vertex.p = {x, y, z};
-      }
-      vertex.ao = ambient(face, marks, ax, y, angle);
+  for (int c = 0; c < cols; c += kLanes) {
+    Columns columns;
+    for (int i = 0; i < kLanes; ++i) {
+      const float s = 2.0f * static_cast<float>(c + i) / static_cast<float>(cols - 1) - 1;
+      columns.angle[i] = kMaxAngle * s * (0.62f + 0.38f * s * s);
+      columns.jaw[i] = skull.jawLine(columns.angle[i]);
+    }
+    columns.across = sine(columns.angle), columns.ahead = cosine(columns.angle);
+    for (int r = 0; r < upper; ++r) {
+      // Rows crowd towards the crown, where the skull closes fast.
+      const float v = static_cast<float>(r) / static_cast<float>(upper - 1);
+      const float down = v < 0.15f ? 3.6036f * v * v : 3.6036f * 0.15f * (2 * v - 0.15f);
+      buildCorners(skull, columns, down, &head.at(r, c), std::min(kLanes, cols - c));
     }
   }
   for (int r = upper; r < rows; ++r) {

@@ -24,7 +24,7 @@ void buildHead(const Face& face, const Landmarks& marks, const Pose& pose, int r
 int underRows(int rows);  // how many of the rows lie under the jaw
 
 void buildEar(const Face& face, const Pose& pose, float side, Surface& ear);
-void buildNeck(const Face& face, const Landmarks& marks, const Pose& pose, Surface& neck);
-void buildTorso(const Face& face, const Pose& pose, Surface& torso);
+void buildNeck(const Face& face, const Landmarks& marks, const Pose& pose, int size, Surface& neck);
+void buildTorso(const Face& face, const Pose& pose, int size, Surface& torso);
 
 }  // namespace comface::faces

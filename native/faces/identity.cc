@@ -7,7 +7,7 @@
 namespace comface::faces {
 namespace {
 
-// All draws for one person's photographs share this photo number, which no photograph uses.
+// The draws for a person have a stream of their own, so any number will do for the photograph.
 constexpr uint32_t kNoPhoto = 0xFFFFFFFFu;
 
 void drawShape(Face& f, Random& r) {
@@ -138,13 +138,13 @@ void drawThings(Face& f, Random& r) {
   const auto fabric = [&r] {
     const float value = r.range(0.12f, 0.85f), chroma = r.range(0.0f, 0.45f) * value,
                 hue = r.range(1.2f, 5.5f);  // not the hues of skin
-    return linear(clamp01(value + chroma * std::cos(hue)), clamp01(value + chroma * std::cos(hue - 2.09f)),
-                  clamp01(value + chroma * std::cos(hue - 4.19f)));
+    return linear(clamp01(value + chroma * cosine(hue)), clamp01(value + chroma * cosine(hue - 2.09f)),
+                  clamp01(value + chroma * cosine(hue - 4.19f)));
   };
   f.clothColor = fabric();
   f.hatColor = fabric();
   f.tieColor = mix(fabric(), linear(0.45f, 0.08f, 0.12f), 0.4f);
-  f.makeupColor = linear(r.range(0.62f, 0.8f), r.range(0.1f, 0.3f), r.range(0.2f, 0.36f));
+  f.makeupColor = linear(r.range(0.52f, 0.72f), r.range(0.02f, 0.16f), r.range(0.1f, 0.26f));
   f.blur = 0;
 }
 
@@ -154,9 +154,10 @@ Face makeIdentity(uint64_t seed, uint32_t subject) {
   Random r(seed, subject, kNoPhoto, kIdentity);
   Face f{};
   f.male = r.chance(0.5f) ? r.range(0.75f, 1.1f) : r.range(-0.1f, 0.25f);
-  f.age = 18 + 57 * std::pow(r.uniform(), 1.25f);
+  const float years = r.uniform(), tone = r.uniform();
+  f.age = 18 + 57 * years * root(root(years));
   // Mostly light to olive with a long tail to dark: roughly even coverage of visible tones.
-  f.melanin = clamp01(0.04f + 0.92f * std::pow(r.uniform(), 1.6f));
+  f.melanin = clamp01(0.04f + 0.92f * tone * root(tone));
   drawShape(f, r);
   drawFeatures(f, r);
   drawSkin(f, r);

@@ -1,5 +1,6 @@
 // Draws the scene of a photograph and lights its surfaces: a key with soft shadows, a fill, a rim and a sky.
 // Skin lets red light bleed past the terminator; everything else uses the same few terms with flesh = 0.
+#include "face.h"
 #include "noise.h"
 #include "scene.h"
 
@@ -11,15 +12,16 @@ constexpr float kPictureWidth =
     2.34f;  // units across the picture at the head: eyes at 45 %, the face fills 60 % of the width
 
 Vec3 direction(float azimuth, float elevation) {
-  return {std::cos(elevation) * std::sin(azimuth), std::sin(elevation), std::cos(elevation) * std::cos(azimuth)};
+  return {cosine(elevation) * sine(azimuth), sine(elevation), cosine(elevation) * cosine(azimuth)};
 }
 
-Pose drawPose(Random& r) {
-  const float yaw = std::clamp(13.0f * r.normal(), -30.0f, 30.0f) * kDegree;
-  const float pitch = std::clamp(6.0f * r.normal(), -14.0f, 14.0f) * kDegree;
-  const float roll = std::clamp(4.0f * r.normal(), -10.0f, 10.0f) * kDegree;
-  const float cy = std::cos(yaw), sy = std::sin(yaw), cp = std::cos(pitch), sp = std::sin(pitch);
-  const float cr = std::cos(roll), sr = std::sin(roll);
+// `moves`: 1, or 0 for a head that looks straight into the lens from the middle of the picture.
+Pose drawPose(Random& r, float moves) {
+  const float yaw = std::clamp(13.0f * r.normal(), -30.0f, 30.0f) * (moves * kDegree);
+  const float pitch = std::clamp(6.0f * r.normal(), -14.0f, 14.0f) * (moves * kDegree);
+  const float roll = std::clamp(4.0f * r.normal(), -10.0f, 10.0f) * (moves * kDegree);
+  const float cy = cosine(yaw), sy = sine(yaw), cp = cosine(pitch), sp = sine(pitch);
+  const float cr = cosine(roll), sr = sine(roll);
   Pose p;
   const auto turn = [&](const Vec3& d) {
     const Vec3 a{cy * d.x + sy * d.z, d.y, -sy * d.x + cy * d.z};
@@ -32,8 +34,8 @@ Pose drawPose(Random& r) {
   // A face detector frames the features whatever the pose, but not to the pixel: boxes wander by a few percent of the
   // picture.
   const Vec3 middle{0, -0.25f, 0.75f}, moved = p.place(middle);
-  const float acrossX = std::clamp(0.11f * r.normal(), -0.24f, 0.24f),
-              acrossY = std::clamp(0.11f * r.normal(), -0.24f, 0.24f);
+  const float acrossX = moves * std::clamp(0.11f * r.normal(), -0.24f, 0.24f),
+              acrossY = moves * std::clamp(0.11f * r.normal(), -0.24f, 0.24f);
   p.offset = {-0.85f * moved.x + acrossX, -0.85f * (moved.y - middle.y) + acrossY, 0};
   return p;
 }
@@ -63,9 +65,10 @@ void drawLights(Scene& s, Random& r, int domain) {
   for (Light* lamp : {&s.key, &s.fill, &s.rim}) lamp->half = unit(lamp->toLight + Vec3{0, 0, 1});
 }
 
-void drawCamera(Scene& s, Random& r, int domain, int size) {
+void drawCamera(Scene& s, Random& r, int domain, int size, float moves) {
   const float near = domain == 0 ? r.range(6.0f, 8.0f) : r.range(9.5f, 13.0f);
-  const float zoom = static_cast<float>(size) / kPictureWidth * (1 + std::clamp(0.08f * r.normal(), -0.17f, 0.17f));
+  const float zoom =
+      static_cast<float>(size) / kPictureWidth * (1 + moves * std::clamp(0.08f * r.normal(), -0.17f, 0.17f));
   s.lens = {near, zoom * (near - 0.75f) / near, 0.5f * static_cast<float>(size), 0.452f * static_cast<float>(size)};
   Camera& c = s.camera;
   if (domain == 0) {
@@ -85,7 +88,7 @@ void drawBackdrop(Backdrop& b, Random& r, int domain) {
   b.kind = domain;
   const auto tone = [&r](float low, float high, float chroma) {
     const float v = r.range(low, high), h = r.uniform() * 6.2831853f, c = chroma * v;
-    return linear(v + c * std::cos(h), v + c * std::cos(h - 2.09f), v + c * std::cos(h - 4.19f));
+    return linear(v + c * cosine(h), v + c * cosine(h - 2.09f), v + c * cosine(h - 4.19f));
   };
   b.top = domain == 0 ? tone(0.2f, 0.75f, 0.12f) : tone(0.55f, 0.85f, 0.06f) * Vec3{0.92f, 1.0f, 0.98f};
   b.bottom = mix(b.top, domain == 0 ? tone(0.15f, 0.6f, 0.12f) : tone(0.5f, 0.8f, 0.08f), 0.7f);
@@ -95,11 +98,13 @@ void drawBackdrop(Backdrop& b, Random& r, int domain) {
   }
 }
 
-inline float wrapped(float cosine, float wrap) { return std::max(0.0f, cosine * (1 - 0.8f * wrap) + 0.8f * wrap); }
+inline Lanes wrapped(const Lanes& cosine, const Lanes& wrap) {
+  return larger(cosine * (1 - 0.8f * wrap) + 0.8f * wrap, 0.0f);
+}
 
 // x^16 and x^128 without pow.
-inline void highlights(float x, float& broad, float& tight) {
-  x = std::max(0.0f, x);
+inline void highlights(Lanes x, Lanes& broad, Lanes& tight) {
+  x = larger(x, 0.0f);
   x *= x, x *= x, x *= x, x *= x;
   broad = x;
   x *= x, x *= x, x *= x;
@@ -115,16 +120,17 @@ Scene makeScene(uint64_t seed, uint32_t subject, uint32_t photo, int domain, int
   // Lights, camera and backdrop differ between domains even for one photograph number.
   Random lights(seed ^ place, subject, photo, kLighting), camera(seed ^ place, subject, photo, kCamera);
   Random room(seed ^ place, subject, photo, kBackdrop);
-  s.pose = drawPose(pose);
+  const float moves = photo == kPlainPhoto ? 0.0f : 1.0f;
+  s.pose = drawPose(pose, moves);
   drawLights(s, lights, domain);
-  drawCamera(s, camera, domain, size);
+  drawCamera(s, camera, domain, size, moves);
   drawBackdrop(s.backdrop, room, domain);
-  s.smile = 0.10f * mood.normal();
-  s.open = 0.05f * std::max(0.0f, mood.normal());
-  s.squint = 0.05f * mood.normal();
-  s.browLift = 0.010f * mood.normal();
-  s.gazeX = 0.2f * mood.normal();
-  s.gazeY = 0.1f * mood.normal();
+  s.smile = moves * 0.10f * mood.normal();
+  s.open = moves * 0.05f * std::max(0.0f, mood.normal());
+  s.squint = moves * 0.05f * mood.normal();
+  s.browLift = moves * 0.010f * mood.normal();
+  s.gazeX = moves * 0.2f * mood.normal();
+  s.gazeY = moves * 0.1f * mood.normal();
   return s;
 }
 
@@ -138,29 +144,27 @@ void applyExpression(Face& face, const Scene& s) {
   face.gazeY = std::clamp(s.gazeY - 1.2f * s.pose.front.y, -0.5f, 0.5f);
 }
 
-Vec3 light(const Scene& s, const Vertex& at, const Finish& f) {
-  const Vec3 n = unit(f.normal);
-  const float key = dot(n, s.key.toLight), fill = dot(n, s.fill.toLight), rim = dot(n, s.rim.toLight);
-  const float open = f.occlusion * at.ao, wr = 0.34f * f.flesh, wg = 0.12f * f.flesh, wb = 0.07f * f.flesh;
-  const float shadow = at.shadow * (0.45f + 0.55f * f.occlusion), red = mix(shadow, 1.0f, 0.10f * f.flesh);
-  const Vec3 direct{wrapped(key, wr) * red, wrapped(key, wg) * shadow, wrapped(key, wb) * shadow};
-  const float up = 0.5f + 0.5f * n.y;
-  Vec3 sum = s.key.color * direct + s.fill.color * (wrapped(fill, 0.3f) * open) + mix(s.ground, s.sky, up) * open;
-  sum = sum + s.rim.color * (std::max(0.0f, rim) * open * 0.8f);
+Vec3s light(const Scene& s, const Place& at, const Finish& f) {
+  const Vec3s n = unit(f.normal);
+  const Lanes key = dot(n, s.key.toLight), fill = dot(n, s.fill.toLight), rim = dot(n, s.rim.toLight);
+  const Lanes open = f.occlusion * at.ao;
+  const Lanes shadow = at.shadow * (0.45f + 0.55f * f.occlusion), red = mix(shadow, spread(1), 0.10f * f.flesh);
+  const Vec3s direct{wrapped(key, 0.34f * f.flesh) * red, wrapped(key, 0.12f * f.flesh) * shadow,
+                     wrapped(key, 0.07f * f.flesh) * shadow};
+  const Lanes up = 0.5f + 0.5f * n.y;
+  Vec3s sum = s.key.color * direct + s.fill.color * (wrapped(fill, spread(0.3f)) * open) +
+              mix(s.ground, s.sky, up) * open + s.rim.color * (larger(rim, 0.0f) * open * 0.8f);
   // Light that has been through skin once comes back redder out of the folds.
-  if (f.flesh > 0) sum.x += 0.05f * f.flesh * (1 - open);
-  Vec3 out = f.albedo * sum;
-  if (f.gloss > 0) {
-    float broad, tight, broadFill, tightFill;
-    highlights(dot(n, s.key.half), broad, tight);
-    highlights(dot(n, s.fill.half), broadFill, tightFill);
-    const float edge = sq(sq(1 - clamp01(n.z)));
-    const float k = mix(broad * 0.5f, tight * 4, f.sharpness) * shadow,
-                l = mix(broadFill * 0.5f, tightFill * 4, f.sharpness);
-    out = out + (s.key.color * k + s.fill.color * (l * open)) * (f.gloss * 0.45f) +
-          s.sky * (edge * f.gloss * open * 0.5f);
-  }
-  return out;
+  sum.x += 0.05f * f.flesh * (1 - open);
+  const Vec3s out = f.albedo * sum;
+  if (!any(f.gloss > 0)) return out;
+  Lanes broad, tight, broadFill, tightFill;
+  highlights(dot(n, s.key.half), broad, tight);
+  highlights(dot(n, s.fill.half), broadFill, tightFill);
+  const Lanes edge = sq(sq(Lanes(1 - clamp01(n.z)))), gloss = larger(f.gloss, 0.0f);
+  const Lanes k = mix(broad * 0.5f, tight * 4, f.sharpness) * shadow * gloss * 0.45f;
+  const Lanes l = mix(broadFill * 0.5f, tightFill * 4, f.sharpness) * open * gloss * 0.45f;
+  return out + s.key.color * k + s.fill.color * l + s.sky * (edge * gloss * open * 0.5f);
 }
 
 void castShadows(const Scene& s, Surface* const* surfaces, int count) {
@@ -168,56 +172,61 @@ void castShadows(const Scene& s, Surface* const* surfaces, int count) {
   constexpr float kReach = 1.9f, kCell = 2 * kReach / kMap;
   float map[kMap * kMap];
   std::fill(map, map + kMap * kMap, -kFar);
-  const Vec3 w = s.key.toLight, u = unit(cross({0, 1, 0}, w)), v = cross(w, u);
-  const Vec3 middle{0, -0.2f, 0.3f};
-  const auto cell = [&](const Vec3& p, float& x, float& y) {
-    x = (dot(p - middle, u) + kReach) / kCell, y = (dot(p - middle, v) + kReach) / kCell;
-    return x >= 1 && y >= 1 && x < kMap - 2 && y < kMap - 2;
-  };
-  float x, y;
+  const Vec3 w = s.key.toLight, u = unit(cross({0, 1, 0}, w)), v = cross(w, u), middle{0, -0.2f, 0.3f};
+  // Along u and v in cells, and the height towards the light.
+  const Vec3 acrossMap = u * (1 / kCell), downMap = v * (1 / kCell);
+  const float originX = kReach / kCell - dot(middle, acrossMap), originY = kReach / kCell - dot(middle, downMap);
+  size_t corners = 0, next = 0;
+  for (int i = 0; i < count; ++i) corners += surfaces[i]->grid.size();
+  thread_local std::vector<Vec3> kept;
+  kept.resize(corners);
+  Vec3* const places = kept.data();  // once: in a library each look at what is local to a thread is a call
   for (int i = 0; i < count; ++i) {
     for (const Vertex& vertex : surfaces[i]->grid) {
-      if (vertex.cover <= 0 || !cell(vertex.p, x, y)) continue;
-      float& top = map[static_cast<int>(y) * kMap + static_cast<int>(x)];
-      top = std::max(top, dot(vertex.p, w));
+      Vec3& at = places[next++];
+      at = {dot(vertex.p, acrossMap) + originX, dot(vertex.p, downMap) + originY, dot(vertex.p, w)};
+      const bool isOnMap = at.x >= 1 && at.y >= 1 && at.x < kMap - 2 && at.y < kMap - 2;
+      if (vertex.cover <= 0 || !isOnMap) at.z = kFar;
+      if (at.z >= kFar) continue;
+      float& top = map[static_cast<int>(at.y) * kMap + static_cast<int>(at.x)];
+      top = std::max(top, at.z);
     }
   }
+  next = 0;
   for (int i = 0; i < count; ++i) {
     for (Vertex& vertex : surfaces[i]->grid) {
-      if (vertex.cover <= 0 || !cell(vertex.p, x, y)) continue;
-      const float height = dot(vertex.p, w), fx = x - 0.5f, fy = y - 0.5f;
+      const Vec3 at = places[next++];
+      if (at.z >= kFar) continue;
+      const float fx = at.x - 0.5f, fy = at.y - 0.5f;
       const int x0 = static_cast<int>(fx), y0 = static_cast<int>(fy);
       const float tx = fx - static_cast<float>(x0), ty = fy - static_cast<float>(y0);
-      float dark = 0;
-      for (int k = 0; k < 4; ++k) {
-        const float over = map[(y0 + k / 2) * kMap + x0 + (k & 1)] - height;
-        if (over < 0.08f) continue;
-        const float weight = (k & 1 ? tx : 1 - tx) * (k & 2 ? ty : 1 - ty);
-        // The bias covers the slope inside one cell, or every surface would shade itself.
-        dark += weight * smooth(0.08f, 0.22f, over);
-      }
-      vertex.shadow = 1 - 0.88f * dark;
+      const float* cell = &map[y0 * kMap + x0];
+      // The bias covers the slope inside one cell, or every surface would shade itself.
+      const Quad dark = smooth(0.08f, 0.22f, Quad{cell[0], cell[1], cell[kMap], cell[kMap + 1]} - at.z);
+      vertex.shadow = 1 - 0.88f * mix(mix(dark[0], dark[1], tx), mix(dark[2], dark[3], tx), ty);
     }
   }
 }
 
 void paintBackdrop(const Scene& s, Raster& raster) {
   const Backdrop& b = s.backdrop;
-  const float step = 1.0f / static_cast<float>(raster.size());
-  float spread[4];
-  for (int i = 0; i < 4; ++i) spread[i] = 1 / sq(b.spotSize[i]);
-  for (int y = 0; y < raster.size(); ++y) {
+  const int size = raster.size();
+  const float step = 1.0f / static_cast<float>(size);
+  Lanes ahead{};
+  for (int i = 0; i < kLanes; ++i) ahead[i] = (static_cast<float>(i) + 0.5f) * step;
+  for (int y = 0; y < size; ++y) {
     const float fy = (static_cast<float>(y) + 0.5f) * step;
-    for (int x = 0; x < raster.size(); ++x) {
-      const float fx = (static_cast<float>(x) + 0.5f) * step;
-      Vec3 c = mix(b.top, b.bottom, smooth(0, 1, fy));
+    const Vec3 wall = mix(b.top, b.bottom, smooth(0, 1, fy));
+    for (int x = 0; x < size; x += kLanes) {
+      const Lanes fx = ahead + static_cast<float>(x) * step;
+      Vec3s c = wall * spread(1);
       for (int i = 0; i < 4; ++i) {
         // Kind 0: soft blobs of a room out of focus; kind 1: upright panels of a wall.
-        const float dx = fx - b.spotX[i], dy = b.kind == 0 ? fy - b.spotY[i] : 0.25f * (fy - b.spotY[i]);
-        const float d = (dx * dx + dy * dy) * spread[i];
+        const float dy = (b.kind == 0 ? 1.0f : 0.25f) * (fy - b.spotY[i]), spread = 1 / sq(b.spotSize[i]);
+        const Lanes d = (sq(Lanes(fx - b.spotX[i])) + dy * dy) * spread;
         c = mix(c, b.spotColor[i], (b.kind == 0 ? 0.75f : 0.4f) * hill(d));
       }
-      raster.pixel(x, y) = c;
+      for (int i = 0; i < kLanes && x + i < size; ++i) raster.pixel(x + i, y) = {c.x[i], c.y[i], c.z[i]};
     }
   }
 }

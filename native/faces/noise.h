@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "../rng.h"
+#include "vec.h"
 
 namespace comface::faces {
 
@@ -67,6 +68,22 @@ inline float noise(float x, float y) {
   const float b = kLattice[y1 + x0] + (kLattice[y1 + x1] - kLattice[y1 + x0]) * tx;
   return a + (b - a) * ty;
 }
+
+inline Lanes noise(const Lanes& x, const Lanes& y) {
+  const Mask ix = __builtin_convertvector(x, Mask) + (x < 0), iy = __builtin_convertvector(y, Mask) + (y < 0);
+  const Mask x0 = ix & (kTile - 1), x1 = (x0 + 1) & (kTile - 1);
+  const Mask y0 = (iy & (kTile - 1)) * kTile, y1 = (y0 + kTile) & (kTile * kTile - 1);
+  Lanes tx = x - __builtin_convertvector(ix, Lanes), ty = y - __builtin_convertvector(iy, Lanes);
+  tx = tx * tx * (3 - 2 * tx);
+  ty = ty * ty * (3 - 2 * ty);
+  const auto look = [](const Mask& at) {
+    return Lanes{kLattice[at[0]], kLattice[at[1]], kLattice[at[2]], kLattice[at[3]]};
+  };
+  const Lanes a = mix(look(y0 + x0), look(y0 + x1), tx), b = mix(look(y1 + x0), look(y1 + x1), tx);
+  return a + (b - a) * ty;
+}
+inline Lanes noise(const Lanes& x, float y) { return noise(x, spread(y)); }
+inline Lanes noise(float x, const Lanes& y) { return noise(spread(x), y); }
 
 // Cheap per-pixel sensor noise.
 inline uint32_t mix32(uint32_t h) {

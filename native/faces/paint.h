@@ -1,5 +1,7 @@
-// The painters of the parts of a face: each looks at one point in paint coordinates and changes the finish there.
-// They run in order inside paintSkin; widths are softened by the pixel size, so small pictures stay smooth.
+// The painters of the parts of a face: each looks at kLanes points in paint coordinates and changes the finish there.
+// They run in order inside paintSkin; widths are softened by the pixel size, so small pictures stay smooth. A painter
+// that has nothing to do for all lanes leaves early; what it would have done must then be exactly nothing, or pixels
+// would depend on their neighbors in the batch.
 #pragma once
 
 #include "head.h"
@@ -21,29 +23,34 @@ struct Portrait {
   float detail(float featureSize) const { return smooth(0.6f, 1.8f, featureSize / pixel); }
 };
 
-// The point being painted.
+// The points being painted.
 struct Spot {
-  float x, y;      // paint coordinates
-  float ax, side;  // |x| and its sign
-  float angle;     // around the head axis
+  Lanes x, y;      // paint coordinates
+  Lanes ax, side;  // |x| and its sign
+  Lanes angle;     // around the head axis
+  Lanes edge;      // height above the growth line of the hair
   Finish finish;
-  float tiltX = 0, tiltY = 0;  // slope of small relief, added to the normal along the head's axes
+  Lanes tiltX{}, tiltY{};  // slope of small relief, added to the normal along the head's axes
 
   // A crease of the given depth; d is the signed distance across it in units of its width, (nx, ny) its direction.
-  void crease(float d, float depth, float nx, float ny) {
-    const float w = hill(d * d);
-    if (w <= 0) return;
-    finish.occlusion *= 1 - 0.5f * depth * w;
-    tiltX += 1.6f * depth * d * w * nx * -1.0f;
-    tiltY += 1.6f * depth * d * w * ny * -1.0f;
+  template <class A, class X, class Y>
+  void crease(const Lanes& d, const A& depth, const X& nx, const Y& ny) {
+    const Lanes w = depth * hill(Lanes(d * d));
+    finish.occlusion *= 1 - 0.5f * w;
+    const Lanes slope = 1.6f * d * w;
+    tiltX -= slope * nx, tiltY -= slope * ny;
   }
-  void tint(const Vec3& color, float amount) { finish.albedo = mix(finish.albedo, color, amount); }
+  template <class A>
+  void tint(const Triple<A>& color, const Lanes& amount) {
+    finish.albedo = mix(finish.albedo, color, amount);
+  }
+  void shade(const Lanes& factor) { finish.albedo = finish.albedo * factor; }
 };
 
 Vec3 skinColor(const Face& face);
 
-Color paintSkin(const Portrait& portrait, const Vertex& at);       // head
-Color paintPlainSkin(const Portrait& portrait, const Vertex& at);  // ears and neck
+Color paintSkin(const Portrait& portrait, const Place& at);       // head
+Color paintPlainSkin(const Portrait& portrait, const Place& at);  // ears and neck
 
 void paintBrow(const Portrait& portrait, Spot& spot);
 void paintEye(const Portrait& portrait, Spot& spot);

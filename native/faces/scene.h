@@ -55,17 +55,17 @@ Scene makeScene(uint64_t seed, uint32_t subject, uint32_t photo, int domain, int
 // The moment's expression on top of the person.
 void applyExpression(Face& face, const Scene& scene);
 
-// What a shader decides about a point before light falls on it.
+// What a painter decides about points before light falls on them.
 struct Finish {
-  Vec3 albedo;
-  Vec3 normal;          // view space, need not be unit length
-  float occlusion = 1;  // 0..1
-  float gloss = 0;      // strength of the highlight
-  float sharpness = 0;  // 0 broad highlight .. 1 wet
-  float flesh = 0;      // 1 lets red light bleed past the terminator
+  Vec3s albedo;
+  Vec3s normal;     // view space, need not be unit length
+  Lanes occlusion;  // 0..1
+  Lanes gloss;      // strength of the highlight
+  Lanes sharpness;  // 0 broad highlight .. 1 wet
+  Lanes flesh;      // 1 lets red light bleed past the terminator
 };
 
-Vec3 light(const Scene& scene, const Vertex& at, const Finish& finish);
+Vec3s light(const Scene& scene, const Place& at, const Finish& finish);
 
 // Soft shadows of the key light: every corner of every surface is tested against a small depth map.
 void castShadows(const Scene& scene, Surface* const* surfaces, int count);

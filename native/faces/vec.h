@@ -1,41 +1,93 @@
-// Three-component vectors and the handful of scalar shapes every part of the face is drawn with.
-// Head space: x to the right of the picture, y up, z towards the camera; 1 unit is 10 cm and the eyes sit at y = 0.
+// Three-component vectors, of numbers or of lanes, and the handful of scalar shapes every part of the face is drawn
+// with. Head space: x to the right of the picture, y up, z towards the camera; 1 unit is 10 cm and the eyes sit at y =
+// 0.
 #pragma once
 
 #include <algorithm>
 #include <cmath>
 
+#include "lanes.h"
+
 namespace comface::faces {
 
-struct Vec3 {
-  float x = 0, y = 0, z = 0;
+template <class T>
+struct Triple {
+  T x{}, y{}, z{};
 };
+using Vec3 = Triple<float>;
+using Vec3s = Triple<Lanes>;
 static_assert(sizeof(Vec3) == 3 * sizeof(float));  // pictures are filtered as plain floats
 
-inline Vec3 operator+(const Vec3& a, const Vec3& b) { return {a.x + b.x, a.y + b.y, a.z + b.z}; }
-inline Vec3 operator-(const Vec3& a, const Vec3& b) { return {a.x - b.x, a.y - b.y, a.z - b.z}; }
-inline Vec3 operator*(const Vec3& a, float s) { return {a.x * s, a.y * s, a.z * s}; }
-inline Vec3 operator*(const Vec3& a, const Vec3& b) { return {a.x * b.x, a.y * b.y, a.z * b.z}; }
-inline float dot(const Vec3& a, const Vec3& b) { return a.x * b.x + a.y * b.y + a.z * b.z; }
-inline Vec3 cross(const Vec3& a, const Vec3& b) {
+template <class A, class B>
+auto operator+(const Triple<A>& a, const Triple<B>& b) {
+  return Triple<decltype(a.x + b.x)>{a.x + b.x, a.y + b.y, a.z + b.z};
+}
+template <class A, class B>
+auto operator-(const Triple<A>& a, const Triple<B>& b) {
+  return Triple<decltype(a.x - b.x)>{a.x - b.x, a.y - b.y, a.z - b.z};
+}
+template <class A, class B>
+auto operator*(const Triple<A>& a, const Triple<B>& b) {
+  return Triple<decltype(a.x * b.x)>{a.x * b.x, a.y * b.y, a.z * b.z};
+}
+template <class A>
+Triple<A> operator*(const Triple<A>& a, float s) {
+  return {a.x * s, a.y * s, a.z * s};
+}
+template <class A>
+Vec3s operator*(const Triple<A>& a, const Lanes& s) {
+  return {a.x * s, a.y * s, a.z * s};
+}
+template <class A, class B>
+auto dot(const Triple<A>& a, const Triple<B>& b) {
+  return a.x * b.x + a.y * b.y + a.z * b.z;
+}
+template <class A>
+Triple<A> cross(const Triple<A>& a, const Triple<A>& b) {
   return {a.y * b.z - a.z * b.y, a.z * b.x - a.x * b.z, a.x * b.y - a.y * b.x};
 }
-inline Vec3 unit(const Vec3& a) { return a * (1.0f / std::sqrt(std::max(dot(a, a), 1e-12f))); }
+template <class A>
+Triple<A> unit(const Triple<A>& a) {
+  return a * A(1 / root(larger(dot(a, a), 1e-12f)));
+}
 
-inline float clamp01(float x) { return x < 0 ? 0.0f : x > 1 ? 1.0f : x; }
-inline float mix(float a, float b, float t) { return a + (b - a) * t; }
-inline Vec3 mix(const Vec3& a, const Vec3& b, float t) { return a + (b - a) * t; }
-inline float sq(float x) { return x * x; }
+template <class T>
+T clamp01(const T& x) {
+  return smaller(larger(x, 0.0f), 1.0f);
+}
+template <class A, class B, class T>
+auto mix(const A& a, const B& b, const T& t) {
+  return a + (b - a) * t;
+}
+template <class T>
+T sq(const T& x) {
+  return x * x;
+}
 
 // 0 below a, 1 above b, smooth between; a > b gives the falling edge.
-inline float smooth(float a, float b, float x) {
-  const float t = clamp01((x - a) / (b - a));
+template <class A, class B, class X>
+auto smooth(const A& a, const B& b, const X& x) {
+  const auto scale = 1 / (b - a);
+  const auto t = clamp01((x - a) * scale);
   return t * t * (3 - 2 * t);
 }
 
-// Round hill of height 1 with compact support: no exp, and zero work outside.
-inline float hill(float r2) { return r2 >= 1 ? 0.0f : (1 - r2) * (1 - r2); }
-inline float hill(float dx, float dy, float rx, float ry) { return hill(sq(dx / rx) + sq(dy / ry)); }
+// Round hill of height 1 with compact support: no exp, and zero outside.
+template <class T>
+T hill(const T& r2) {
+  return sq(larger(1 - r2, 0.0f));
+}
+template <class X, class Y, class A, class B>
+auto hill(const X& dx, const Y& dy, const A& rx, const B& ry) {
+  const auto kx = 1 / rx;
+  const auto ky = 1 / ry;
+  return hill(sq(dx * kx) + sq(dy * ky));
+}
+// The same along one axis.
+template <class X>
+X ridge(const X& dx, float rx) {
+  return hill(sq(X(dx * (1 / rx))));
+}
 
 // sRGB-like colors are written as the eye sees them and squared into linear light.
 inline Vec3 linear(float r, float g, float b) { return {r * r, g * g, b * b}; }
