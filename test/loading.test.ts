@@ -31,8 +31,8 @@ function without(file: Buffer, marker: number): Buffer {
 }
 
 describe('the loader', () => {
-  test('makes the same bits of a view with every instruction set', async () => {
-    const { text, status } = await loading('views');
+  test.each(['views', 'faces'])('makes the same bits of %s with every instruction set', async (what) => {
+    const { text, status } = await loading(what);
     expect(status, text).toBe(0);
   });
 

@@ -81,7 +81,7 @@ describe('generate', () => {
     for (const change of [{ seed: 2 }, { subjects: 4 }, { size: 40 }, { alphas: 3 }]) {
       await expect(generate({ ...options, ...change, out: set.folder })).rejects.toMatchObject({
         code: 'INVALID_INPUT',
-        message: expect.stringContaining('other options'),
+        message: expect.stringContaining('a data set of other pictures or options'),
       });
     }
     const other = join(temporaryFolder(), 'photos');

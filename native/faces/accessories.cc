@@ -1,7 +1,7 @@
 // Glasses, hat, earrings, clothes, tie, necklace. Each grows and fades in with its amount, never pops.
 #include "accessories.h"
 
-namespace comface::faces {
+namespace comface::faces::COMFACE_ISA {
 namespace {
 
 // Distance outside the rim of a lens, units: negative inside. Three shapes: round, square, drop.
@@ -222,4 +222,4 @@ Color paintNeck(const Portrait& q, const Place& at) {
 
 Color paintTorso(const Portrait& q, const Place& at) { return {dress(q, at, paintPlainSkin(q, at).rgb), spread(1)}; }
 
-}  // namespace comface::faces
+}  // namespace comface::faces::COMFACE_ISA

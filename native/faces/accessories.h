@@ -3,7 +3,7 @@
 
 #include "paint.h"
 
-namespace comface::faces {
+namespace comface::faces::COMFACE_ISA {
 
 void buildGlasses(const Face& face, const Landmarks& marks, const Pose& pose, int size, Surface& front);
 void buildTemple(const Face& face, const Pose& pose, float side, Surface& arm);
@@ -20,4 +20,4 @@ Color paintEarring(const Portrait& portrait, const Place& at);
 Color paintTorso(const Portrait& portrait, const Place& at);
 Color paintNeck(const Portrait& portrait, const Place& at);
 
-}  // namespace comface::faces
+}  // namespace comface::faces::COMFACE_ISA

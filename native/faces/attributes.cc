@@ -3,51 +3,7 @@
 #include "face.h"
 #include "identity.h"
 
-namespace comface::faces {
-
-const char* const kAttributeNames[kAttributeCount] = {"weight",
-                                                      "age",
-                                                      "smile",
-                                                      "5_o_Clock_Shadow",
-                                                      "Arched_Eyebrows",
-                                                      "Attractive",
-                                                      "Bags_Under_Eyes",
-                                                      "Bald",
-                                                      "Bangs",
-                                                      "Big_Lips",
-                                                      "Big_Nose",
-                                                      "Black_Hair",
-                                                      "Blond_Hair",
-                                                      "Blurry",
-                                                      "Brown_Hair",
-                                                      "Bushy_Eyebrows",
-                                                      "Chubby",
-                                                      "Double_Chin",
-                                                      "Eyeglasses",
-                                                      "Goatee",
-                                                      "Gray_Hair",
-                                                      "Heavy_Makeup",
-                                                      "High_Cheekbones",
-                                                      "Male",
-                                                      "Mouth_Slightly_Open",
-                                                      "Mustache",
-                                                      "Narrow_Eyes",
-                                                      "No_Beard",
-                                                      "Oval_Face",
-                                                      "Pale_Skin",
-                                                      "Pointy_Nose",
-                                                      "Receding_Hairline",
-                                                      "Rosy_Cheeks",
-                                                      "Sideburns",
-                                                      "Smiling",
-                                                      "Straight_Hair",
-                                                      "Wavy_Hair",
-                                                      "Wearing_Earrings",
-                                                      "Wearing_Hat",
-                                                      "Wearing_Lipstick",
-                                                      "Wearing_Necklace",
-                                                      "Wearing_Necktie",
-                                                      "Young"};
+namespace comface::faces::COMFACE_ISA {
 
 namespace {
 
@@ -320,4 +276,4 @@ void applyAttribute(Face& face, int attribute, float alpha) {
   applyToThings(face, attribute, t);
 }
 
-}  // namespace comface::faces
+}  // namespace comface::faces::COMFACE_ISA

@@ -3,7 +3,7 @@
 // own.
 #include "hair.h"
 
-namespace comface::faces {
+namespace comface::faces::COMFACE_ISA {
 namespace {
 
 struct Zones {
@@ -79,4 +79,4 @@ void paintBeard(const Portrait& q, Spot& s) {
   s.tiltX += 0.28f * amount * strand;
 }
 
-}  // namespace comface::faces
+}  // namespace comface::faces::COMFACE_ISA

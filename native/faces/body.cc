@@ -2,7 +2,7 @@
 // The neck follows the head at its top and the shoulders at its bottom; the shoulders do not turn with the head.
 #include "head.h"
 
-namespace comface::faces {
+namespace comface::faces::COMFACE_ISA {
 
 void buildEar(const Face& face, const Pose& pose, float side, Surface& ear) {
   constexpr int kRows = 11, kCols = 8;
@@ -84,4 +84,4 @@ void buildTorso(const Face& face, const Pose& pose, int size, Surface& torso) {
   computeNormals(torso);
 }
 
-}  // namespace comface::faces
+}  // namespace comface::faces::COMFACE_ISA

@@ -3,7 +3,7 @@
 #include "noise.h"
 #include "scene.h"
 
-namespace comface::faces {
+namespace comface::faces::COMFACE_ISA {
 namespace {
 
 inline float encode(float x) {
@@ -119,4 +119,4 @@ void develop(const Scene& scene, float extraBlur, Raster& raster, uint8_t* rgb) 
   }
 }
 
-}  // namespace comface::faces
+}  // namespace comface::faces::COMFACE_ISA

@@ -2,7 +2,7 @@
 // ex runs from -1 at the inner corner to 1 at the outer one, so both eyes share every formula.
 #include "paint.h"
 
-namespace comface::faces {
+namespace comface::faces::COMFACE_ISA {
 namespace {
 
 constexpr float kIris = 0.067f, kPupil = 0.025f;  // radii, units
@@ -126,4 +126,4 @@ void paintBrow(const Portrait& q, Spot& s) {
   s.tiltY += 0.2f * density * d;
 }
 
-}  // namespace comface::faces
+}  // namespace comface::faces::COMFACE_ISA

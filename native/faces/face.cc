@@ -9,7 +9,7 @@
 #include "hair.h"
 #include "paint.h"
 
-namespace comface::faces {
+namespace comface::faces::COMFACE_ISA {
 namespace {
 
 // What one picture is drawn with; its memory is used again for the next one.
@@ -137,4 +137,4 @@ void render(const Shot& shot, int size, uint8_t* rgb) {
   shelf->putBack(std::move(borrowed));
 }
 
-}  // namespace comface::faces
+}  // namespace comface::faces::COMFACE_ISA

@@ -26,6 +26,15 @@ struct Shot {
 };
 
 // Writes size x size x 3 interleaved sRGB bytes, row-major; size in [32, 512].
-void render(const Shot& shot, int size, uint8_t* rgb);
+using Render = void(const Shot& shot, int size, uint8_t* rgb);
+Render render;
+
+// The same for each instruction set; render() takes the best that the processor has.
+namespace baseline {
+Render render;
+}
+namespace avx2 {
+Render render;
+}
 
 }  // namespace comface::faces

@@ -2,7 +2,7 @@
 // a is the angle around the head axis (0 in front), so strands that run down the rows converge at the crown.
 #include "hair.h"
 
-namespace comface::faces {
+namespace comface::faces::COMFACE_ISA {
 namespace {
 
 // How much hair is left at a point: balding clears the top and keeps a fringe over the ears.
@@ -199,4 +199,4 @@ Color paintCurtain(const Portrait& q, const Place& at) {
   return {lightHair(q, at, strand, inner * mix(0.75f, 1.0f, clamp01(Lanes(rim * 0.5f)))), seen ? alpha : kNone};
 }
 
-}  // namespace comface::faces
+}  // namespace comface::faces::COMFACE_ISA

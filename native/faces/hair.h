@@ -4,7 +4,7 @@
 
 #include "paint.h"
 
-namespace comface::faces {
+namespace comface::faces::COMFACE_ISA {
 
 // Paint-space height above which hair grows at this angle around the head.
 float hairEdge(const Face& face, float angle);
@@ -20,4 +20,4 @@ void buildCurtain(const Face& face, const Pose& pose, float from, float to, int 
 Color paintCap(const Portrait& portrait, const Place& at);
 Color paintCurtain(const Portrait& portrait, const Place& at);
 
-}  // namespace comface::faces
+}  // namespace comface::faces::COMFACE_ISA

@@ -2,7 +2,7 @@
 // Relief is pushed outward mostly along z; keep every hill compact, most corners visit all of them.
 #include "head.h"
 
-namespace comface::faces {
+namespace comface::faces::COMFACE_ISA {
 namespace {
 
 constexpr float kMaxAngle = 2.15f;  // radians from the front; nothing further back is ever seen
@@ -251,4 +251,4 @@ void buildHead(const Face& face, const Landmarks& marks, const Pose& pose, int r
   computeNormals(head);
 }
 
-}  // namespace comface::faces
+}  // namespace comface::faces::COMFACE_ISA

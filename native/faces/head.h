@@ -6,7 +6,7 @@
 #include "raster.h"
 #include "scene.h"
 
-namespace comface::faces {
+namespace comface::faces::COMFACE_ISA {
 
 struct Landmarks {
   float eyeX, eyeY, eyeWidth, eyeUpper, eyeLower;  // half width, heights of the lids at the middle
@@ -27,4 +27,4 @@ void buildEar(const Face& face, const Pose& pose, float side, Surface& ear);
 void buildNeck(const Face& face, const Landmarks& marks, const Pose& pose, int size, Surface& neck);
 void buildTorso(const Face& face, const Pose& pose, int size, Surface& torso);
 
-}  // namespace comface::faces
+}  // namespace comface::faces::COMFACE_ISA

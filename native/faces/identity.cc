@@ -4,7 +4,7 @@
 
 #include "noise.h"
 
-namespace comface::faces {
+namespace comface::faces::COMFACE_ISA {
 namespace {
 
 // The draws for a person have a stream of their own, so any number will do for the photograph.
@@ -177,4 +177,4 @@ void finishFace(Face& f) {
   f.hairColor = mix(color, f.dye, clamp01(f.dyed));
 }
 
-}  // namespace comface::faces
+}  // namespace comface::faces::COMFACE_ISA

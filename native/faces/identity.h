@@ -6,7 +6,7 @@
 
 #include "vec.h"
 
-namespace comface::faces {
+namespace comface::faces::COMFACE_ISA {
 
 struct Face {
   float male, age;  // amount, years
@@ -57,4 +57,4 @@ void applyAttribute(Face& face, int attribute, float alpha);
 // Settles what follows from the rest (hair color); call after the last change.
 void finishFace(Face& face);
 
-}  // namespace comface::faces
+}  // namespace comface::faces::COMFACE_ISA

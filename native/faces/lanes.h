@@ -6,7 +6,7 @@
 #include <cmath>
 #include <cstdint>
 
-namespace comface::faces {
+namespace comface::faces::COMFACE_ISA {
 
 inline constexpr int kLanes = 4;
 using Lanes = float __attribute__((vector_size(4 * kLanes)));
@@ -53,4 +53,4 @@ T cosine(const T& x) {
   return sine(T(x + 1.57079633f));
 }
 
-}  // namespace comface::faces
+}  // namespace comface::faces::COMFACE_ISA

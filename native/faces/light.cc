@@ -4,7 +4,7 @@
 #include "noise.h"
 #include "scene.h"
 
-namespace comface::faces {
+namespace comface::faces::COMFACE_ISA {
 namespace {
 
 constexpr float kDegree = 0.0174532925f;
@@ -231,4 +231,4 @@ void paintBackdrop(const Scene& s, Raster& raster) {
   }
 }
 
-}  // namespace comface::faces
+}  // namespace comface::faces::COMFACE_ISA

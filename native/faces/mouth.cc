@@ -2,7 +2,7 @@
 // Below the gap everything is measured from the lower lip, so an opening mouth carries the lip down.
 #include "paint.h"
 
-namespace comface::faces {
+namespace comface::faces::COMFACE_ISA {
 namespace {
 
 // Upper teeth fill the gap from above down to their own length; the tongue lies below.
@@ -82,4 +82,4 @@ void paintMouth(const Portrait& q, Spot& s) {
     s.crease((s.y - (lowerEdge - 0.03f)) * (1 / 0.04f), 0.6f * f.press * span * amount(near), 0.0f, 1.0f);
 }
 
-}  // namespace comface::faces
+}  // namespace comface::faces::COMFACE_ISA

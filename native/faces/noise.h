@@ -9,7 +9,7 @@
 #include "../rng.h"
 #include "vec.h"
 
-namespace comface::faces {
+namespace comface::faces::COMFACE_ISA {
 
 // What a stream of draws is for. Streams of one person or photograph never share numbers.
 enum Stream : uint32_t { kIdentity = 1, kPose = 2, kExpression = 3, kLighting = 4, kCamera = 5, kBackdrop = 6 };
@@ -92,4 +92,4 @@ inline uint32_t mix32(uint32_t h) {
   return h ^ (h >> 16);
 }
 
-}  // namespace comface::faces
+}  // namespace comface::faces::COMFACE_ISA

@@ -10,7 +10,7 @@
 #include "raster.h"
 #include "scene.h"
 
-namespace comface::faces {
+namespace comface::faces::COMFACE_ISA {
 
 struct Portrait {
   const Face& face;
@@ -58,4 +58,4 @@ void paintMouth(const Portrait& portrait, Spot& spot);
 void paintBeard(const Portrait& portrait, Spot& spot);
 void paintWrinkles(const Portrait& portrait, Spot& spot);
 
-}  // namespace comface::faces
+}  // namespace comface::faces::COMFACE_ISA

@@ -2,7 +2,7 @@
 // A sample stores where in the grid it fell, not attributes: shading looks those up once a pixel.
 #include "raster.h"
 
-namespace comface::faces {
+namespace comface::faces::COMFACE_ISA {
 namespace {
 
 using QuadMask = int32_t __attribute__((vector_size(16)));
@@ -237,4 +237,4 @@ void Raster::blend(const Color& color, const Layer& layer, Batch& batch) {
   batch.count = 0;
 }
 
-}  // namespace comface::faces
+}  // namespace comface::faces::COMFACE_ISA

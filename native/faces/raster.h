@@ -8,7 +8,7 @@
 
 #include "vec.h"
 
-namespace comface::faces {
+namespace comface::faces::COMFACE_ISA {
 
 inline constexpr float kFar = 1e9f;
 
@@ -138,4 +138,4 @@ void Raster::paint(const Surface& surface, const Layer& layer, Painter&& painter
   if (batch.count > 0) blend(painter(place(surface, batch)), layer, batch);
 }
 
-}  // namespace comface::faces
+}  // namespace comface::faces::COMFACE_ISA

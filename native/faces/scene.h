@@ -8,7 +8,7 @@
 #include "raster.h"
 #include "vec.h"
 
-namespace comface::faces {
+namespace comface::faces::COMFACE_ISA {
 
 // Head space to view space: turn about the top of the neck, then shift.
 struct Pose {
@@ -75,4 +75,4 @@ void paintBackdrop(const Scene& scene, Raster& raster);
 // Blur, balance, vignette, tone curve, grain; writes size x size x 3 bytes.
 void develop(const Scene& scene, float extraBlur, Raster& raster, uint8_t* rgb);
 
-}  // namespace comface::faces
+}  // namespace comface::faces::COMFACE_ISA

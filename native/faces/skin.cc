@@ -2,7 +2,7 @@
 // Colors come from melanin and blood, so one number darkens skin without turning it gray.
 #include "paint.h"
 
-namespace comface::faces {
+namespace comface::faces::COMFACE_ISA {
 namespace {
 
 void paintTone(const Portrait& q, Spot& s) {
@@ -201,4 +201,4 @@ Color paintSkin(const Portrait& q, const Place& at) {
   return {light(q.scene, at, s.finish), spread(1)};
 }
 
-}  // namespace comface::faces
+}  // namespace comface::faces::COMFACE_ISA

@@ -8,7 +8,7 @@
 
 #include "lanes.h"
 
-namespace comface::faces {
+namespace comface::faces::COMFACE_ISA {
 
 template <class T>
 struct Triple {
@@ -99,4 +99,4 @@ inline float softUnit(float x) {
   return x;
 }
 
-}  // namespace comface::faces
+}  // namespace comface::faces::COMFACE_ISA

@@ -152,6 +152,13 @@ export const sabotages = [
     to: "line.rfind('\\t')",
   },
   {
+    figure: 'F1',
+    what: 'the table of a shard has no room for its last place',
+    file: 'native/shards.cc',
+    from: 'places_.resize(uint64_t{count} + 1);',
+    to: 'places_.resize(uint64_t{count});',
+  },
+  {
     figure: 'F2',
     what: 'tensors may leave bytes out',
     file: 'lib/weights/safetensors.ts',

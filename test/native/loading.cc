@@ -1,5 +1,6 @@
 // What the loader promises of itself, without Node:
 //   loading views        every instruction set makes the same bits of a view
+//   loading faces        every instruction set draws the same pixels
 //   loading crc          the sums with and without the processor's instruction are the same
 //   loading allocations FOLDER EDGE jpeg|rgb ID COUNTS
 //                        batches of a set of shards ask for no memory once they have had it; decoding asks for as much
@@ -16,6 +17,7 @@
 #include <sstream>
 
 #include "crc.h"
+#include "faces/face.h"
 #include "file.h"
 #include "formulas.h"
 #include "source.h"
@@ -176,6 +178,24 @@ bool checkAllocations(char** words) {
   return loader == library && batch.broken.empty();
 }
 
+/** Each attribute of somebody else, far to both sides. */
+bool checkFaces() {
+  if (!__builtin_cpu_supports("avx2")) return std::printf("only one instruction set here\n"), true;
+  int differing = 0, faces = 0;
+  for (const int size : {32, 64, 131}) {
+    std::vector<uint8_t> plain(size_t{3} * size * size), wide(plain.size());
+    for (int attribute = -1; attribute < faces::kAttributeCount; ++attribute, ++faces) {
+      const auto who = static_cast<uint32_t>(7 * attribute + size);
+      const faces::Shot shot{3, who, who % 5, attribute, attribute % 2 == 0 ? 5.0f : -5.0f, attribute & 1};
+      faces::baseline::render(shot, size, plain.data());
+      faces::avx2::render(shot, size, wide.data());
+      differing += plain != wide;
+    }
+  }
+  std::printf("%d of %d faces differ\n", differing, faces);
+  return differing == 0;
+}
+
 }  // namespace
 }  // namespace comface
 
@@ -183,9 +203,10 @@ int main(int count, char** words) {
   const std::string what = count > 1 ? words[1] : "";
   try {
     if (what == "views") return comface::checkViews() ? 0 : 1;
+    if (what == "faces") return comface::checkFaces() ? 0 : 1;
     if (what == "crc") return comface::checkCrc() ? 0 : 1;
     if (what == "allocations" && count == 7) return comface::checkAllocations(words + 2) ? 0 : 1;
-    std::fprintf(stderr, "expected views, crc or allocations SET\n");
+    std::fprintf(stderr, "expected views, faces, crc or allocations SET\n");
   } catch (const std::exception& error) {
     std::fprintf(stderr, "%s\n", error.what());
   }
