@@ -9,25 +9,14 @@ import { attributes } from '../dist/data/attributes.js';
 import { Model } from '../dist/model.js';
 import { native } from '../dist/native.js';
 import { latestCheckpoint } from '../dist/train/checkpoint.js';
-import { directionOf, distance, dot, kPlainPhoto, kSize, mean, regions, separation, whereOf } from './likeness.mjs';
+import { directionOf, distance, dot, kSize, mean, regions, separation, shotsOf, whereOf } from './likeness.mjs';
 
 const kAlphas = Array.from({ length: 11 }, (_, i) => i - 5);
 /** The demo learns from people 0 to 1199 and is tested with those from 1,000,000: neither meets these. */
 const kStrangers = 2_000_000;
 const kPhotos = 6;
 
-/** @typedef {{ subject: number, photo?: number, attribute?: number, alpha?: number }} Row */
-
-/** @param {readonly Row[]} rows @param {number} domain */
-const shotsOf = (rows, domain) => ({
-  seed: 1n,
-  subject: Uint32Array.from(rows, ({ subject }) => subject),
-  photo: Uint32Array.from(rows, ({ photo = kPlainPhoto }) => photo),
-  attribute: Int32Array.from(rows, ({ attribute = -1 }) => attribute),
-  alpha: Float32Array.from(rows, ({ alpha = 0 }) => alpha),
-  domain,
-  size: kSize,
-});
+/** @typedef {import('./likeness.mjs').Row} Row */
 
 /** @param {readonly Row[]} rows @param {number} [domain] @returns {Promise<Uint8Array[]>} */
 async function draw(rows, domain = 0) {

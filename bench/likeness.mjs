@@ -1,11 +1,24 @@
 // @ts-check
-// What two drawn faces have in common: how far apart, where they differ, in which direction. Only arithmetic, for faces.mjs and the tests.
+// What two drawn faces have in common: how far apart, where they differ, in which direction. Draws nothing; for faces.mjs and the tests.
 
 export const kSize = 64;
 /** The number of the photograph straight into the lens, nothing moved (native/faces/face.h). */
 export const kPlainPhoto = 2 ** 32 - 1;
 /** For directions: pictures are pooled to this edge, so that a shift by a pixel does not hide what is the same. */
 const kPooled = 16;
+
+/** @typedef {{ subject: number, photo?: number, attribute?: number, alpha?: number }} Row A picture: of photo kPlainPhoto, without a change, unless it says more. */
+
+/** @param {readonly Row[]} rows @param {number} domain */
+export const shotsOf = (rows, domain) => ({
+  seed: 1n,
+  subject: Uint32Array.from(rows, ({ subject }) => subject),
+  photo: Uint32Array.from(rows, ({ photo = kPlainPhoto }) => photo),
+  attribute: Int32Array.from(rows, ({ attribute = -1 }) => attribute),
+  alpha: Float32Array.from(rows, ({ alpha = 0 }) => alpha),
+  domain,
+  size: kSize,
+});
 
 /** @param {ArrayLike<number>} a @param {ArrayLike<number>} b */
 export function distance(a, b) {

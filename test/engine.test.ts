@@ -9,7 +9,7 @@ import type { LayerRecord } from '../lib/models/layers.ts';
 import { backbone } from '../lib/models/resnet.ts';
 import { chooseDevice, type NativeEngine, type NativeGraphOptions, type NativeSource, native } from '../lib/native.ts';
 import { plainAugment, planOf, sharedFolder, writePicture } from './faces.ts';
-import { faultyLibrary } from './figures/programs.ts';
+import { faultyLibrary, testPrograms } from './figures/programs.ts';
 import { adamAt, engineFor, numbers } from './support.ts';
 
 const folder = sharedFolder();
@@ -59,6 +59,9 @@ const calls = (source: NativeSource): Record<string, (engine: NativeEngine) => P
   read: (engine) => engine.read('parameter', 'conv.weight'),
   write: (engine) => engine.write('parameter', 'norm.weight', new Float32Array(16).fill(1)),
 });
+
+// They are built once for all files, which takes minutes where nothing is kept from an earlier build.
+beforeAll(() => void testPrograms(), 600_000);
 
 describe('states', () => {
   test('a new engine is ready, one with a call under way busy, then ready again', async () => {

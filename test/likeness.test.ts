@@ -2,28 +2,12 @@
 // Thresholds lie at about half of what bench/faces.mjs measures (docs/faces.md), so that a broken attribute fails and another compiler does not.
 import { createHash } from 'node:crypto';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { directionOf, distance, dot, kPlainPhoto, kSize, mean, regions, separation, whereOf } from '../bench/likeness.mjs';
+import { directionOf, distance, dot, kSize, mean, type Row, regions, separation, shotsOf, whereOf } from '../bench/likeness.mjs';
 import { type Attribute, attributes } from '../lib/data/attributes.ts';
 import { native } from '../lib/native.ts';
 
-interface Row {
-  subject: number;
-  photo?: number;
-  attribute?: number;
-  alpha?: number;
-}
-
 async function draw(rows: readonly Row[], { domain = 0, threads = 2 } = {}): Promise<Uint8Array[]> {
-  const shots = {
-    seed: 1n,
-    subject: Uint32Array.from(rows, ({ subject }) => subject),
-    photo: Uint32Array.from(rows, ({ photo = kPlainPhoto }) => photo),
-    attribute: Int32Array.from(rows, ({ attribute = -1 }) => attribute),
-    alpha: Float32Array.from(rows, ({ alpha = 0 }) => alpha),
-    domain,
-    size: kSize,
-  };
-  const pixels = await native().module.drawFaces(shots, threads);
+  const pixels = await native().module.drawFaces(shotsOf(rows, domain), threads);
   const bytes = kSize * kSize * 3;
   return rows.map((_, i) => pixels.subarray(i * bytes, (i + 1) * bytes));
 }

@@ -1,7 +1,7 @@
 // What the loader promises of itself; test/native/loading.cc looks from inside.
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { describe, expect, test } from 'vitest';
+import { beforeAll, describe, expect, test } from 'vitest';
 import { generate } from '../lib/data/procedural.ts';
 import { native } from '../lib/native.ts';
 import { smallSet } from './faces.ts';
@@ -29,6 +29,9 @@ function without(file: Buffer, marker: number): Buffer {
   }
   return Buffer.concat([...kept, file.subarray(at)]);
 }
+
+// They are built once for all files, which takes minutes where nothing is kept from an earlier build.
+beforeAll(() => void testPrograms(), 600_000);
 
 describe('the loader', () => {
   test.each(['views', 'faces'])('makes the same bits of %s with every instruction set', async (what) => {

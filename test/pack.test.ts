@@ -537,6 +537,26 @@ describe('a packing', () => {
     expect([first[0], await digest(part)]).toEqual([576, expected]);
   });
 
+  test('whose journal was written over does it all again', async () => {
+    const out = join(temporaryFolder(), 'set');
+    const stop = new AbortController();
+    const onProgress = ({ done }: { done: number }) => done > 600 && stop.abort('enough');
+    await expect(pack({ ...options, out, signal: stop.signal, onProgress })).rejects.toBe('enough');
+    const journal = join(out, 'pack.jsonl');
+    const [plan] = (await readFile(journal, 'utf8')).split('\n');
+    const lines = [
+      '{"from":0,"to":64}',
+      '{"from":0,"to":1e9,"rejected":[]}',
+      '{"from":0,"to":64,"rejected":[[99,"x"]]}',
+      'null',
+      '[]',
+      '7',
+    ];
+    await writeFile(journal, [plan, ...lines, ''].join('\n'));
+    await pack({ ...options, out });
+    expect(await digest(out)).toBe(expected);
+  });
+
   test('of other pictures or options in the same folder at the same time is refused, whoever is second', async () => {
     const out = join(temporaryFolder(), 'set');
     const both = await Promise.allSettled([pack({ ...options, out }), pack({ ...options, out, size: 32 })]);

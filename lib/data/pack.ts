@@ -96,11 +96,11 @@ export interface PackResult {
 export async function pack(options: PackOptions): Promise<PackResult> {
   checkObject('options', options);
   const job = check(options);
-  options.signal?.throwIfAborted();
+  job.signal?.throwIfAborted();
   native(); // without it nothing may be left behind
-  const listing = await listPictures(options.from, job.attribute, job.out);
-  checkPairs(listing.pictures, options.from);
-  const packer = new Packer(job, listing, options.from);
+  const listing = await listPictures(job.from, job.attribute, job.out);
+  checkPairs(listing.pictures, job.from);
+  const packer = new Packer(job, listing);
   if (await packer.isMade()) await packer.listRejected();
   else await packer.run();
   return {
@@ -112,6 +112,7 @@ export async function pack(options: PackOptions): Promise<PackResult> {
 }
 
 interface Job {
+  from: string;
   out: string;
   size: number;
   quality: number;
@@ -136,7 +137,7 @@ function check({ from, out, ...options }: PackOptions): Job {
   checkSignal(signal);
   checkFunction('onDisk', onDisk);
   checkFunction('onProgress', onProgress);
-  return { out: resolve(out), size, quality, attribute, shardBytes, threads, signal, onDisk, onProgress };
+  return { from, out: resolve(out), size, quality, attribute, shardBytes, threads, signal, onDisk, onProgress };
 }
 
 /** A line of the journal: what a finished shard has of the pictures `from` to `to` of the listing. */
@@ -148,7 +149,6 @@ interface Entry {
 
 class Packer {
   readonly #job: Job;
-  readonly #from: string;
   readonly #listing: Listing;
   readonly #header: Omit<SetHeader, 'shards'>;
   readonly #plan: string;
@@ -159,10 +159,9 @@ class Packer {
   #done = 0;
   #packed = 0;
 
-  constructor(job: Job, listing: Listing, from: string) {
+  constructor(job: Job, listing: Listing) {
     const { size, quality, shardBytes } = job;
     this.#job = job;
-    this.#from = from;
     this.#listing = listing;
     this.#header = {
       ...{ size, encoding: quality === 0 ? 'rgb' : 'jpeg', attributes: listing.attributes, alphas: null },
@@ -207,10 +206,10 @@ class Packer {
     const { out } = this.#job;
     const [, ...lines] = planIn(this.#target).split('\n');
     for (const line of lines) {
-      const entry = parseEntry(line);
+      const entry = parseEntry(line, this.#listing.pictures.length);
       if (entry?.from !== this.#done) continue; // torn, or written by another call at the same time
-      const count = entry.to - entry.from - entry.rejected.length;
-      if (!(await isShardThere(out, this.#shards.length, this.#header, this.#packed, count))) break;
+      const count = countOf(entry);
+      if (count > 0 && !(await isShardThere(out, this.#shards.length, this.#header, this.#packed, count))) break;
       this.#take(entry);
     }
     this.#resumedAt = this.#done;
@@ -323,7 +322,7 @@ class Packer {
     const { pictures, subjects, attributes, rejected } = this.#listing;
     const unusable = [...this.#reasons].map(([index, reason]) => ({ path: pictures[index]!.path, reason }));
     const kept = pictures.filter((_, index) => !this.#reasons.has(index));
-    checkPairs(kept, this.#from, unusable[0]);
+    checkPairs(kept, this.#job.from, unusable[0]);
     checkOwn(this.#target);
     const rows = kept.map(({ subject, attribute, alpha, path }, index) =>
       csvLine([index, subject, subjects.get(subject)!, attribute, floatText(alpha), path]),
@@ -376,9 +375,11 @@ const tooLarge = ({ subject, attribute }: Listed) =>
   );
 
 /** A line as it was written whole; nothing for the torn end of a journal. */
-function parseEntry(line: string): Entry | undefined {
+function parseEntry(line: string, pictures: number): Entry | undefined {
   try {
-    return JSON.parse(line) as Entry;
+    const { from, to, rejected } = JSON.parse(line) as Entry;
+    const isWhole = Number.isInteger(from) && Number.isInteger(to) && to > from && to <= pictures && Array.isArray(rejected);
+    return isWhole && rejected.every(([index]) => index >= from && index < to) ? { from, to, rejected } : undefined;
   } catch {
     return undefined;
   }

@@ -62,7 +62,7 @@ void paintNose(const Portrait& q, Spot& s) {
   }
   // The groove around the wing.
   const Lanes wx = s.ax - m.noseWidth * 0.72f, wy = s.y - (m.noseBase + 0.05f), ring = root(wx * wx + wy * wy);
-  const Lanes depth = (wx > 0) & (wy > -0.06f) ? spread(0.42f) : kNone, inverse = 1 / (ring + 1e-4f);
+  const Lanes depth = ((wx > 0) & (wy > -0.06f)) ? spread(0.42f) : kNone, inverse = 1 / (ring + 1e-4f);
   s.crease((ring - 0.088f) * (1 / 0.03f), depth, wx * inverse, wy * inverse);
 }
 

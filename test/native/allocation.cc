@@ -63,8 +63,8 @@ bool isSpared(const void* caller) {
   return false;
 }
 
-/** Whether the allocation that `caller` asks for is the one to fail. */
-bool fails(const void* caller) {
+/** Whether the allocation that `caller` asks for is the one to fail; mallocs.h asks. */
+bool refuses(const void* caller) {
   if (!armed || isSpared(caller)) return false;
   const int64_t number = ++seen;
   if (number != failing && !(failsOn && number > failing)) return false;
@@ -75,37 +75,18 @@ bool fails(const void* caller) {
 
 }  // namespace
 
+#include "mallocs.h"
+
 extern "C" {
-void* __libc_malloc(size_t size);
-void* __libc_calloc(size_t count, size_t size);
-void* __libc_realloc(void* old, size_t size);
-void* __libc_memalign(size_t alignment, size_t size);
-
-#define EXPORTED __attribute__((visibility("default")))
-#define FAILS_HERE fails(__builtin_return_address(0))
-
-EXPORTED void* malloc(size_t size) { return FAILS_HERE ? nullptr : __libc_malloc(size); }
-EXPORTED void* calloc(size_t count, size_t size) { return FAILS_HERE ? nullptr : __libc_calloc(count, size); }
-EXPORTED void* realloc(void* old, size_t size) { return FAILS_HERE ? nullptr : __libc_realloc(old, size); }
-EXPORTED void* memalign(size_t alignment, size_t size) {
-  return FAILS_HERE ? nullptr : __libc_memalign(alignment, size);
-}
-EXPORTED void* aligned_alloc(size_t alignment, size_t size) {
-  return FAILS_HERE ? nullptr : __libc_memalign(alignment, size);
-}
-EXPORTED int posix_memalign(void** result, size_t alignment, size_t size) {
-  *result = FAILS_HERE ? nullptr : __libc_memalign(alignment, size);
-  return *result ? 0 : ENOMEM;
-}
 EXPORTED void* mmap(void* address, size_t size, int protection, int flags, int file, off_t offset) {
-  if (FAILS_HERE) return MAP_FAILED;
+  if (REFUSED) return MAP_FAILED;
   return reinterpret_cast<void*>(syscall(SYS_mmap, address, size, protection, flags, file, offset));
 }
 EXPORTED int pthread_create(pthread_t* thread, const pthread_attr_t* attributes, void* (*start)(void*),
                             void* argument) {
   using Create = int (*)(pthread_t*, const pthread_attr_t*, void* (*)(void*), void*);
   static const auto real = reinterpret_cast<Create>(dlsym(RTLD_NEXT, "pthread_create"));
-  return FAILS_HERE ? EAGAIN : real(thread, attributes, start, argument);
+  return REFUSED ? EAGAIN : real(thread, attributes, start, argument);
 }
 }
 

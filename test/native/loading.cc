@@ -27,26 +27,11 @@ namespace {
 
 std::atomic<int64_t> asked = 0;
 
+bool refuses(const void*) { return ++asked, false; }
+
 }  // namespace
 
-extern "C" {
-void* __libc_malloc(size_t size);
-void* __libc_calloc(size_t count, size_t size);
-void* __libc_realloc(void* old, size_t size);
-void* __libc_memalign(size_t alignment, size_t size);
-
-#define EXPORTED __attribute__((visibility("default")))
-
-EXPORTED void* malloc(size_t size) { return ++asked, __libc_malloc(size); }
-EXPORTED void* calloc(size_t count, size_t size) { return ++asked, __libc_calloc(count, size); }
-EXPORTED void* realloc(void* old, size_t size) { return ++asked, __libc_realloc(old, size); }
-EXPORTED void* memalign(size_t alignment, size_t size) { return ++asked, __libc_memalign(alignment, size); }
-EXPORTED void* aligned_alloc(size_t alignment, size_t size) { return ++asked, __libc_memalign(alignment, size); }
-EXPORTED int posix_memalign(void** result, size_t alignment, size_t size) {
-  *result = (++asked, __libc_memalign(alignment, size));
-  return *result ? 0 : 12;
-}
-}
+#include "mallocs.h"
 
 namespace comface {
 namespace {
