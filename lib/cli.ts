@@ -16,7 +16,7 @@ import { generate } from './data/procedural.js';
 import { contactSheet, type SheetOptions } from './data/sheet.js';
 import { type DemoResult, type DemoScale, demo, demoScales } from './demo.js';
 import { describe, diagnose } from './doctor.js';
-import { ComFaceError, invalid, printable } from './errors.js';
+import { ComFaceError, invalid, printable, sizeText } from './errors.js';
 import { GivenOptions } from './flags.js';
 import { loadModel } from './model.js';
 import { duration, Progress } from './progress.js';
@@ -344,12 +344,6 @@ function inspectionLines({ folder, pictures, subjects, size, diskBytes, attribut
 }
 
 const counted = (count: number, noun: string): string => `${count} ${noun}${count === 1 ? '' : 's'}`;
-
-/** 54.5 kB, 3.18 GB. */
-function sizeText(bytes: number): string {
-  const thousands = Math.min(4, Math.floor(Math.log10(Math.max(1, bytes)) / 3));
-  return `${Number((bytes / 1000 ** thousands).toPrecision(3))} ${['bytes', 'kB', 'MB', 'GB', 'TB'][thousands]}`;
-}
 
 const shortly = (value: number): number => Number(value.toPrecision(4));
 

@@ -70,3 +70,9 @@ function describe(value: object): string {
     return 'an object'; // its own code threw, and might again
   }
 }
+
+/** Bytes as people say them: 54.5 kB, 3.18 GB. */
+export function sizeText(bytes: number): string {
+  const thousands = Math.min(4, Math.floor(Math.log10(Math.max(1, bytes)) / 3));
+  return `${Number((bytes / 1000 ** thousands).toPrecision(3))} ${['bytes', 'kB', 'MB', 'GB', 'TB'][thousands]}`;
+}

@@ -314,6 +314,12 @@ function chooseHost(device: 'cpu' | 'reference', precision: PrecisionChoice, why
   return { library, device, precision: precision === 'auto' ? best : precision };
 }
 
+/** The loader and the renderer start no more. */
+const kMostWorkers = 64;
+
+/** Threads that load or draw: the option, or one per core when that is 0. */
+export const workerCount = (option: number): number => Math.min(kMostWorkers, threadCount(option));
+
 /** Threads to compute with when the option is 0: one per core. */
 export function threadCount(option: number): number {
   return option > 0 ? option : Math.max(1, native().module.cpu.cores);

@@ -196,7 +196,7 @@ describe('a set of shards', () => {
     const huge: GenerateOptions = { out, subjects: 400_000, attributes: ['smile'], alphas: 101, size: 512, quality: 0 };
     await expect(generate(huge)).rejects.toMatchObject({
       code: 'IO',
-      message: expect.stringMatching(/^The 40400000 pictures need about 3\.18e\+4 GB in .*, and \d+(\.\d+)? GB are free there$/),
+      message: expect.stringMatching(/^The 40400000 pictures need about 31\.8 TB in .*, and \d+(\.\d+)? [MGT]B are free there$/),
     });
     expect((await readdir(out)).filter((name) => name.endsWith('.shard'))).toEqual([]);
   });

@@ -2,7 +2,7 @@
 import { readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { checkFunction, checkObject, checkOneOf, checkSignal } from '../check.js';
-import { type NativeAugment, type NativePlan, type NativeSource, threadCount } from '../native.js';
+import { type NativeAugment, type NativePlan, type NativeSource, workerCount } from '../native.js';
 import { type DataSet, readData } from './dataset.js';
 import type { Groups } from './groups.js';
 import { loadSharp } from './picture.js';
@@ -152,7 +152,7 @@ async function damagedOf(
   samples: Uint32Array,
   { signal, onProgress }: { [Key in 'signal' | 'onProgress']: InspectOptions[Key] | undefined },
 ): Promise<Inspection['damaged']> {
-  const source = data.open(kLeastView, Math.min(64, threadCount(0)));
+  const source = data.open(kLeastView, workerCount(0));
   const damaged = new Map<number, string>();
   const started = performance.now();
   try {
@@ -209,7 +209,7 @@ export async function dataSheet(folder: string): Promise<Uint8Array> {
   const edge = Math.min(kSheetEdge, data.size);
   const [width, height] = [columns * edge, rows.length * edge];
   const sheet = new Uint8Array(width * height * 3).fill(128);
-  const source = data.open(edge, Math.min(64, threadCount(0)));
+  const source = data.open(edge, workerCount(0));
   try {
     for (const [row, samples] of rows.entries()) {
       for (const [column, sample] of samples.entries()) {

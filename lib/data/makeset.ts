@@ -2,7 +2,7 @@
 // interrupted goes on, and ends in the same bytes.
 import { statfsSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
-import { ComFaceError, invalid } from '../errors.js';
+import { ComFaceError, invalid, sizeText } from '../errors.js';
 import { type GroupTable, isShardThere, kMostShards, type SetHeader, ShardWriter, shardName, writeSet } from './shards.js';
 import { writing } from './target.js';
 
@@ -124,10 +124,8 @@ export async function checkDisk(
   const sizes = { neededBytes: Math.round((bytes / samples) * left), freeBytes: bavail * bsize };
   onDisk?.(sizes);
   if (sizes.neededBytes <= kShareOfDisk * sizes.freeBytes) return;
-  const [needed, free] = [gigabytes(sizes.neededBytes), gigabytes(sizes.freeBytes)];
+  const [needed, free] = [sizeText(sizes.neededBytes), sizeText(sizes.freeBytes)];
   throw new ComFaceError('IO', `The ${left} pictures need about ${needed} in ${folder}, and ${free} are free there`, {
     hint: 'Choose another disk, fewer pictures, a smaller size or a lower quality.',
   });
 }
-
-const gigabytes = (bytes: number): string => `${(bytes / 1e9).toPrecision(3)} GB`;

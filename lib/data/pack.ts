@@ -7,7 +7,7 @@ import { parse } from 'csv-parse';
 import { checkFunction, checkInteger, checkObject, checkSignal, checkText } from '../check.js';
 import { ComFaceError, invalid, messageOf } from '../errors.js';
 import { makeFolder } from '../folders.js';
-import { native, threadCount } from '../native.js';
+import { native, workerCount } from '../native.js';
 import type { DataSet } from './dataset.js';
 import { floatText } from './described.js';
 import { kTolerance } from './groups.js';
@@ -19,6 +19,7 @@ import {
   idIn,
   idOf,
   isShardThere,
+  kMostShardBytes,
   kSetName,
   readShards,
   type SetHeader,
@@ -26,7 +27,7 @@ import {
   writeSet,
   writeWhole,
 } from './shards.js';
-import { checkOwn, contentOf, otherSet, planIn, writing } from './target.js';
+import { checkOwn, holdsSet, otherSet, planIn, writing } from './target.js';
 
 const kJournalName = 'pack.jsonl';
 const kPicturesName = 'pictures.csv';
@@ -35,8 +36,6 @@ const kThreads = 64;
 /** Pictures under way before a shard may end. */
 const kChunk = 64;
 const kMostBytesAtOnce = 2 ** 31;
-/** Offsets in a shard have 32 bits. */
-const kMostShardBytes = 2 ** 32 - 2 ** 24;
 
 /** How far packing is. */
 export interface PackProgress {
@@ -176,7 +175,7 @@ class Packer {
 
   /** Whether the folder holds the whole set. */
   async isMade(): Promise<boolean> {
-    if ((await contentOf(this.#target)) !== 'set') return false;
+    if (!(await holdsSet(this.#target))) return false;
     const { out } = this.#job;
     if (idIn(out) !== idOf(this.#header)) throw otherSet(out);
     const isWhole = () => [kPicturesName, kRejectedName].every((name) => existsSync(join(out, name)));
@@ -284,7 +283,7 @@ class Packer {
         results[index - from] = { index, ...(await this.#encode(this.#listing.pictures[index]!)) };
       }
     };
-    await Promise.all(Array.from({ length: Math.min(kThreads, threadCount(threads)) }, work));
+    await Promise.all(Array.from({ length: workerCount(threads) }, work));
     return results;
   }
 

@@ -7,7 +7,7 @@ import { dirname, join, resolve } from 'node:path';
 import { checkFunction, checkInteger, checkObject, checkOneOf, checkSignal, checkText, numbersOf, textsOf } from '../check.js';
 import { ComFaceError, invalid, messageOf } from '../errors.js';
 import { makeFolder } from '../folders.js';
-import { type NativeShots, native, threadCount } from '../native.js';
+import { type NativeShots, native, workerCount } from '../native.js';
 import { attributeIndex } from './attributes.js';
 import { type Cast, type Composition, compositions, groupAt, groupCount, groupTable, kSharedAttributes } from './composition.js';
 import { type DataSet, readData } from './dataset.js';
@@ -21,8 +21,8 @@ import {
   readManifest,
   writeManifest,
 } from './manifest.js';
-import { idIn, idOf, kSetName, readShards, writeWhole } from './shards.js';
-import { checkOwn, contentOf, otherSet, planIn, type Target } from './target.js';
+import { idIn, idOf, kMostShardBytes, kSetName, readShards, writeWhole } from './shards.js';
+import { checkOwn, holdsSet, otherSet, planIn, type Target } from './target.js';
 
 /** Pixels between two looks at the signal: about a second of drawing. */
 const kChunkPixels = 256 * 64 * 64;
@@ -31,8 +31,7 @@ const kPlanName = 'generate.json';
 const kThreads = 64;
 /** Of the pictures that native/faces draws: one more whenever any of them changes, so that a set is not finished by another. */
 const kRenderer = 2;
-/** Offsets in a shard have 32 bits; a JPEG has hardly more than its pixels. */
-const kMostShardBytes = 2 ** 32 - 2 ** 24;
+/** A JPEG has hardly more than its pixels. */
 const kMostBytesOfPixel = 3;
 /** What file systems give to files. */
 const kBlockBytes = 4096;
@@ -171,7 +170,7 @@ function setPlan(set: Plan): SetPlan {
 }
 
 const encode = (set: Plan, from: number, count: number) =>
-  native().module.encodeFaces(shotsOf(set, from, count), set.header.quality, Math.min(kThreads, threadCount(set.threads)));
+  native().module.encodeFaces(shotsOf(set, from, count), set.header.quality, workerCount(set.threads));
 
 interface Plan {
   header: ManifestHeader & { quality: number };
@@ -259,7 +258,7 @@ async function write(out: string, set: Plan, from: number, count: number): Promi
       cause,
     });
   }
-  await native().module.writeFaces(shotsOf(set, from, count), paths, set.header.quality, Math.min(kThreads, threadCount(set.threads)));
+  await native().module.writeFaces(shotsOf(set, from, count), paths, set.header.quality, workerCount(set.threads));
 }
 
 function shotsOf(set: Plan, from: number, count: number): NativeShots {
@@ -293,7 +292,7 @@ async function begin(out: string, set: Plan): Promise<void> {
 
 /** Whether the folder holds this very set; false for none, an empty one or one to be gone on with, an error for anything else. */
 async function isMade(out: string, set: Plan): Promise<boolean> {
-  if ((await contentOf(targetOf(out, set))) !== 'set') return false;
+  if (!(await holdsSet(targetOf(out, set)))) return false;
   if (set.format === 'shards') {
     // With a shard missing it is drawn again.
     if (idIn(out) === idOf(setPlan(set).header)) {

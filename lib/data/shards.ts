@@ -20,6 +20,8 @@ const kHeaderBytes = 64;
 const kMostPictures = 2 ** 32 - 1;
 const kMostSetBytes = 16 * 2 ** 20;
 export const kMostShards = 2 ** 20;
+/** Offsets in a shard have 32 bits. */
+export const kMostShardBytes = 2 ** 32 - 2 ** 24;
 
 /** What a set is. */
 export interface SetHeader {

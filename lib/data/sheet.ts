@@ -1,7 +1,7 @@
 // A contact sheet to look at before a data set is made: one row a person, their pictures of each attribute and alpha side by side.
 import { checkInteger, checkObject, numbersOf, textsOf } from '../check.js';
 import { invalid } from '../errors.js';
-import { native, threadCount } from '../native.js';
+import { native, workerCount } from '../native.js';
 import { attributeIndex } from './attributes.js';
 
 /** What to draw on a sheet. */
@@ -62,7 +62,7 @@ export async function contactSheet(options: SheetOptions): Promise<Uint8Array> {
       domain,
       size,
     },
-    Math.min(64, threadCount(0)),
+    workerCount(0),
   );
   // A white gap between groups of columns, none inside.
   const left = (column: number) => column * size + Math.floor(column / alphas.length) * kGap;

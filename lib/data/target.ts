@@ -6,9 +6,6 @@ import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ComFaceError, messageOf } from '../errors.js';
 
-/** What a folder holds: nothing yet, a part of what is to be made, or a finished set, of the same kind at least. */
-export type Content = 'nothing' | 'part' | 'set';
-
 /** How a set is made. */
 export interface Target {
   out: string;
@@ -19,18 +16,22 @@ export interface Target {
   listName: string;
 }
 
-/** @throws ComFaceError INVALID_INPUT for a folder with anything else, IO for one that cannot be read. */
-export async function contentOf(target: Target): Promise<Content> {
+/**
+ * Whether a folder holds a finished set, this one or another of its kind; false for nothing yet, and for a part of what is to be made.
+ *
+ * @throws ComFaceError INVALID_INPUT for a folder with anything else, IO for one that cannot be read.
+ */
+export async function holdsSet(target: Target): Promise<boolean> {
   const { out, planName, plan, listName } = target;
   const entries = await readdir(out).catch((cause: NodeJS.ErrnoException): string[] => {
     if (cause.code === 'ENOENT') return [];
     throw new ComFaceError('IO', `Cannot use ${out}: ${cause.message}`, { hint: 'Name a folder that is new or empty.', cause });
   });
-  if (entries.length === 0) return 'nothing';
-  if (planIn(target).startsWith(plan)) return 'part'; // made again, to the same bytes
+  if (entries.length === 0) return false;
+  if (planIn(target).startsWith(plan)) return false; // made again, to the same bytes
   if (entries.some(isWritten)) throw taken(out);
-  if (entries.every((name) => name === planName || name.endsWith('.part'))) return 'nothing';
-  if (entries.includes(listName)) return 'set';
+  if (entries.every((name) => name === planName || name.endsWith('.part'))) return false;
+  if (entries.includes(listName)) return true;
   if (entries.includes(planName))
     throw new ComFaceError('INVALID_INPUT', `Expected a new or empty folder for \`out\` but ${out} holds a part of ${kOther}`, {
       hint: kHint,

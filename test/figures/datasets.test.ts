@@ -15,12 +15,13 @@ async function survive(name: string, call: (out: string) => string, count: numbe
   const whole = newFolder();
   const started = performance.now();
   await wasKilled(call(whole));
-  const ms = performance.now() - started;
+  let ms = performance.now() - started;
   const expected = await digest(whole);
   let [kills, folders, differing, parts, kept] = [0, 0, 0, 0, 0];
   for (; kills < count; folders++) {
     const out = newFolder();
-    while (kills < count && (await wasKilled(call(out), ms * (0.2 + Math.random())))) kills++;
+    while (kills < count && (await wasKilled(call(out), ms * (0.2 + 0.8 * Math.random())))) kills++;
+    ms = Math.max(150, 0.9 * ms); // it was through before: the machine has become faster, or this was the rest of one
     kept += (await list(out)).filter((file) => file.endsWith('.shard')).length;
     await wasKilled(call(out));
     if ((await digest(out)) !== expected) differing++;
@@ -35,7 +36,7 @@ async function survive(name: string, call: (out: string) => string, count: numbe
 
 figure(
   'R10 a kill at any moment of making a data set costs a shard at most',
-  { ci: 50, long: 2000, seconds: 200 },
+  { ci: 50, long: 2000, seconds: 300 },
   async ({ count, say }) => {
     const drawn = { subjects: 60, attributes: ['smile'], alphas: 5, size: 64, shardBytes: 20 * 2048 };
     const photos = newFolder();
