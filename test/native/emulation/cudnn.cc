@@ -1,14 +1,14 @@
 // A cuDNN 9 for tests where there is no GPU: the backend (graph) API with the real ABI and the real library's refusals,
 // computing by plain loops on the CPU (doubles/). COMFACE_EMULATION_REFUSE makes it refuse more: `fused` graphs of
 // several operations, `all` graphs, of each graph the plan of the `first` configuration that the heuristics offer, and
-// to be recorded in a `capture`; several words with commas between them. A handle plans on one thread only.
+// to be recorded in a `capture`; several words with commas between them. A handle plans on one living thread only.
 #include <cudnn.h>
 
 #include <algorithm>
 #include <cstring>
 #include <functional>
+#include <memory>
 #include <string>
-#include <thread>
 
 #include "doubles/descriptor.h"
 #include "doubles/engines.h"
@@ -19,13 +19,15 @@
 
 struct cudnnContext {
   cudaStream_t stream = nullptr;
-  std::thread::id planner;  // the thread that finalizes for it; none yet
+  std::weak_ptr<const char> planner;  // of the thread that finalizes for it, while that thread lives
 };
 
 namespace comface::cuda::emulation {
 namespace {
 
 thread_local std::string lastError;
+/** Ends with its thread: an id of std::thread may come again, or not, in the next one. */
+thread_local const auto thisThread = std::make_shared<const char>();
 
 template <class F>
 cudnnStatus_t answer(const F& body) {
@@ -202,10 +204,9 @@ void finalizePack(const Body& body) {
 void checkThread(const Body& body) {
   for (const auto name : {CUDNN_ATTR_OPERATIONGRAPH_HANDLE, CUDNN_ATTR_EXECUTION_PLAN_HANDLE}) {
     if (!body.has(name)) continue;
-    std::thread::id& planner = given(body.one<cudnnHandle_t>(name), "the handle").planner;
-    if (planner == std::thread::id()) planner = std::this_thread::get_id();
-    if (planner != std::this_thread::get_id())
-      throw Refusal{CUDNN_STATUS_INTERNAL_ERROR, "two threads plan with one handle"};
+    std::weak_ptr<const char>& planner = given(body.one<cudnnHandle_t>(name), "the handle").planner;
+    if (planner.expired()) planner = thisThread;
+    if (planner.lock() != thisThread) throw Refusal{CUDNN_STATUS_INTERNAL_ERROR, "two threads plan with one handle"};
   }
 }
 
