@@ -51,6 +51,16 @@ export interface Comparison {
  * const { change } = await model.compare('before.jpg', 'after.jpg');
  */
 export async function loadModel(folder: string, options: ModelOptions = {}): Promise<Model> {
+  const { design, weights } = await loadState(folder);
+  return Model.from(design, weights, options);
+}
+
+/**
+ * What a run folder (its newest good checkpoint) or a checkpoint's folder holds.
+ *
+ * @throws ComFaceError INVALID_INPUT when there is none, CORRUPT_FILE, IO.
+ */
+export async function loadState(folder: string): Promise<{ design: ModelDesign; weights: ReadonlyMap<string, Tensor> }> {
   checkText('folder', folder);
   const isCheckpoint = await stat(join(folder, 'manifest.json')).then(
     () => true,
@@ -64,7 +74,7 @@ export async function loadModel(folder: string, options: ModelOptions = {}): Pro
       hint: 'Use a checkpoint written by comface train.',
     });
   }
-  return Model.from(design, state.weights, options);
+  return { design, weights: state.weights };
 }
 
 const warn = (text: string): void => process.emitWarning(text, { code: 'COMFACE_DAMAGED_CHECKPOINT' });

@@ -27,6 +27,8 @@ export interface NativePlan {
   seed: bigint;
   step: number;
   pairs: number;
+  /** Images of a pair: 3 (two views of x, one of y), 2 (one each) or 1 (x alone). @default 3 */
+  views?: 1 | 2 | 3;
   x: Uint32Array;
   y: Uint32Array;
   target: Float32Array;
@@ -66,7 +68,7 @@ export interface NativeTensorInfo {
 export interface NativeSource {
   readonly count: number;
   readonly size: number;
-  /** One batch of training views, for tests and pictures: 3 * pairs x 3 x size x size. */
+  /** One batch of training views, for tests and pictures: views * pairs x 3 x size x size. */
   fill(plan: NativePlan, augment: NativeAugment): Promise<{ images: Float32Array; targets: Float32Array; broken: NativeStep['broken'] }>;
   dispose(): void;
 }

@@ -107,7 +107,7 @@ class BatchSource final : public Source {
   void announce(const Plan& plan) {
     const size_t pairs = plan.pairs;
     pictures_->expect({plan.x.data(), pairs});
-    if (plan.augment) pictures_->expect({plan.y.data(), pairs});
+    if (viewsOf(plan) > 1) pictures_->expect({plan.y.data(), pairs});
   }
 
   /** AnyBatch here and below: Batch or PictureBatch. */
@@ -119,7 +119,10 @@ class BatchSource final : public Source {
     if (slots_.size() < pairs) slots_.resize(pairs);
   }
 
-  static size_t imageCount(const Plan& plan) { return static_cast<size_t>(plan.pairs) * (plan.augment ? 3 : 1); }
+  static size_t imageCount(const Plan& plan) { return static_cast<size_t>(plan.pairs) * viewsOf(plan); }
+
+  /** Whether a row has one picture, which is x. */
+  static bool isAlone(const Plan& plan, int row) { return viewsOf(plan) == 1 || plan.y[row] == plan.x[row]; }
 
   /** Floats of one view. */
   size_t viewCount() const { return static_cast<size_t>(size_) * size_ * 3; }
@@ -130,7 +133,7 @@ class BatchSource final : public Source {
 
   /** Decodes row `row` of the plan and, when both pictures are usable, writes the images and the target of `slot`. */
   void fillSlot(const Plan& plan, int row, int slot, ThreadState& worker, Batch& batch) {
-    const bool same = !plan.augment || plan.y[row] == plan.x[row];
+    const bool same = isAlone(plan, row);
     Slot& state = slots_[slot];
     load(plan.x[row], worker, worker.x, state.x);
     state.y.clear();
@@ -138,8 +141,9 @@ class BatchSource final : public Source {
     if (!state.usable()) return;
     if (!plan.augment) return plainView(worker.x, size_, plan.settings, worker.scratch, view(batch, slot));
     const Picture* const pictures[3] = {&worker.x, &worker.x, same ? &worker.x : &worker.y};
-    for (uint32_t v = 0; v < 3; ++v) {
-      const size_t index = static_cast<size_t>(v) * plan.pairs + slot;
+    for (int i = 0; i < viewsOf(plan); ++i) {
+      const uint32_t v = viewAt(plan, i);
+      const size_t index = static_cast<size_t>(i) * plan.pairs + slot;
       augmentView(*pictures[v], size_, plan.settings, keyOf(plan, slot, v), worker.scratch, view(batch, index));
     }
     batch.targets[slot] = plan.target[row];
@@ -150,7 +154,7 @@ class BatchSource final : public Source {
     entries_.clear();
     for (int row = 0; row < plan.pairs; ++row) {
       entries_.push_back({plan.x[row], 0, {}});
-      if (plan.augment) entries_.push_back({plan.y[row], 0, {}});
+      if (!isAlone(plan, row)) entries_.push_back({plan.y[row], 0, {}});
     }
     std::sort(entries_.begin(), entries_.end(), [](const Entry& a, const Entry& b) { return a.sample < b.sample; });
     const auto equal = [](const Entry& a, const Entry& b) { return a.sample == b.sample; };
@@ -183,15 +187,16 @@ class BatchSource final : public Source {
 
   /** Like fillSlot, with pictures that are decoded. */
   void drawSlot(const Plan& plan, int row, int slot, PictureBatch& batch) {
-    const bool same = !plan.augment || plan.y[row] == plan.x[row];
+    const bool same = isAlone(plan, row);
     const Entry &x = *find(plan.x[row]), &y = same ? x : *find(plan.y[row]);
     slots_[slot] = {x.reason, same ? std::string() : y.reason};
     if (!slots_[slot].usable()) return;
     const Entry* const shown[3] = {&x, &x, &y};
-    for (uint32_t v = 0; v < (plan.augment ? 3 : 1); ++v) {
+    for (int i = 0; i < viewsOf(plan); ++i) {
+      const uint32_t v = viewAt(plan, i);
       const int picture = shown[v]->picture;
       const auto& [offset, width, height, pitch] = batch.pictures[picture];
-      View& view = batch.views[static_cast<size_t>(v) * plan.pairs + slot];
+      View& view = batch.views[static_cast<size_t>(i) * plan.pairs + slot];
       view = plan.augment ? drawView(width, height, plan.settings, keyOf(plan, slot, v)) : wholeView(width, height);
       view.picture = picture;
     }
@@ -200,7 +205,7 @@ class BatchSource final : public Source {
 
   /** drawSlot of a row whose pictures may not be there yet. On the caller's thread: broken pictures are rare. */
   void packSpare(const Plan& plan, int row, int slot, PictureBatch& batch) {
-    for (const uint32_t sample : {plan.x[row], plan.y[row]}) {
+    for (const uint32_t sample : {plan.x[row], isAlone(plan, row) ? plan.x[row] : plan.y[row]}) {
       const auto place = find(sample);
       if (place != entries_.end() && place->sample == sample) continue;
       const auto entry = entries_.insert(place, {sample, static_cast<int>(batch.pictures.size()), {}});
@@ -260,7 +265,7 @@ class BatchSource final : public Source {
       list.push_back({sample, reason});
     };
     add(plan.x[row], slots_[slot].x);
-    if (plan.augment) add(plan.y[row], slots_[slot].y);
+    if (!isAlone(plan, row)) add(plan.y[row], slots_[slot].y);
   }
 
   const std::unique_ptr<const Pictures> pictures_;

@@ -62,6 +62,7 @@ Plan planFrom(const Record& record, const AugmentSettings& settings) {
   plan.seed = record.seed();
   plan.step = static_cast<uint32_t>(checkNumber(record.number("step"), "step", 0, 4294967295.0));
   plan.pairs = checkInteger(record.number("pairs"), "pairs", 1, 1 << 20);
+  if (record.has("views")) plan.views = checkInteger(record.number("views"), "views", 1, 3);
   plan.x = record.words("x"), plan.y = record.words("y");
   plan.target = record.floats("target");
   plan.settings = settings;

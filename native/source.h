@@ -19,8 +19,9 @@ struct Plan {
   uint32_t step = 0;
   int pairs = 0;               // N; rows [pairs, x.size()) of the lists below are spares
   bool augment = true;         // false: one plain view of each x, y unused (embedding)
+  int views = 3;               // of a pair; augment: 3 (x~_i, x~_N+i, y~_i), 2 (x~_i, y~_i) or 1 (x~_i)
   std::vector<uint32_t> x, y;  // sample numbers of each pair
-  std::vector<float> target;   // |alpha_y - alpha_x| of each pair
+  std::vector<float> target;   // of each pair, |alpha_y - alpha_x| say
   AugmentSettings settings;
 
   bool operator==(const Plan&) const = default;
@@ -34,7 +35,7 @@ struct Broken {
 
 struct Batch {
   std::vector<float>
-      images;  // augment: 3N x 3 x size x size in the order x~_1..N, x~_N+1..2N, y~_1..N; else N x 3 x size x size
+      images;  // viewsOf(plan) N x 3 x size x size, in the order x~_1..N, x~_N+1..2N, y~_1..N of those that there are
   std::vector<float> targets;  // N
   std::vector<Broken> broken;  // in slot order; each was replaced by the next usable spare
 };
@@ -55,7 +56,12 @@ inline size_t mostPictures(const Plan& plan) {
   return plan.augment ? mostPictures(plan.pairs, plan.x.size()) : plan.pairs;
 }
 
-/** The draws of view `view` (0: x~_i, 1: x~_N+i, 2: y~_i) of the pair in `slot`. */
+/** Images of each pair. */
+inline int viewsOf(const Plan& plan) { return plan.augment ? plan.views : 1; }
+/** Which view the `index`th image of a pair is: 0: x~_i, 1: x~_N+i, 2: y~_i. */
+inline uint32_t viewAt(const Plan& plan, int index) { return viewsOf(plan) == 2 ? 2 * index : index; }
+
+/** The draws of view `view` of the pair in `slot`. */
 inline ViewKey keyOf(const Plan& plan, int slot, uint32_t view) {
   return {plan.seed, plan.step, static_cast<uint32_t>(slot), view};
 }

@@ -20,6 +20,8 @@ export interface DataSet {
   readonly hash: string;
   /** Numbers of the subjects, ascending. */
   readonly subjects: Uint32Array;
+  /** Whether it was drawn, so that labels are alphas; else pictures were packed, with labels of their own. */
+  readonly isDrawn: boolean;
   /** The pictures of these subjects. */
   groupsOf(subjects: ReadonlySet<number>): Groups;
   /** Index into `attributes` of what changes in a picture. */
@@ -57,6 +59,7 @@ export function filesOf(manifest: Manifest): DataSet & Manifest {
     ...manifest,
     count: files.length,
     subjects: Uint32Array.from(new Set(manifest.subject)).sort(),
+    isDrawn: true,
     groupsOf: (subjects) => new ListedGroups(manifest, subjects),
     attributeOf: (sample) => manifest.attribute[sample]!,
     placeOf: (sample) => ({ file: files[sample]!, line: lines[sample]! }),

@@ -221,6 +221,7 @@ export async function readShards(folder: string): Promise<DataSet> {
     attributes: header.attributes,
     hash: createHash('sha256').update(text).digest('hex'),
     subjects: table.subject.filter((subject, g) => g === 0 || subject !== table.subject[g - 1]), // they ascend
+    isDrawn: header.made.from !== 'pack',
     groupsOf: (subjects) => groupsIn(header, table, subjects),
     attributeOf: (sample) => table.attribute[groupOf(header, table, sample)]!,
     placeOf,

@@ -1,4 +1,5 @@
-// ComFace's two heads on a backbone's embedding (paper section 3.2, figure 2). The batch is x~_1..N, x~_N+1..2N, y~_1..N: thirds of its rows.
+// The heads on a backbone's embedding: ComFace's two (paper section 3.2, figure 2), where a batch is x~_1..N, x~_N+1..2N, y~_1..N: thirds of
+// its rows; the one of them that transfer goes on with (section 3.4), on x_1..N, y_1..N; and a rival's, on pictures one by one.
 import type { LayerRecord } from './layers.js';
 
 export interface HeadOptions {
@@ -27,14 +28,25 @@ export function comfaceGraph(backbone: readonly LayerRecord[], options: HeadOpti
       { op: 'infoNce', name: 'inter', input: 'z', temperature, weight: interPersonal },
     );
   }
-  if (intraPersonal > 0) {
-    layers.push(
-      { op: 'rows', name: 'x', input: 'avgpool', from: 0, to: 1, of: 3 },
-      { op: 'rows', name: 'y', input: 'avgpool', from: 2, to: 3, of: 3 },
-      { op: 'reluDifference', name: 'difference', inputs: ['y', 'x'] },
-      { op: 'linear', name: 'change', input: 'difference', out: 1, bias: true },
-      { op: 'squaredError', name: 'intra', input: 'change', weight: intraPersonal },
-    );
-  }
+  if (intraPersonal > 0) layers.push(...changeHead(3, intraPersonal));
   return layers;
 }
+
+/** The graph of transfer: backbone and change head (loss `intra`), of batches in two halves. Parameters have the names of {@link comfaceGraph}'s. */
+export const changeGraph = (backbone: readonly LayerRecord[]): LayerRecord[] => [...backbone, ...changeHead(2, 1)];
+
+/** A value of each picture by itself: backbone and linear layer `value` (loss `error`). */
+export const valueGraph = (backbone: readonly LayerRecord[]): LayerRecord[] => [
+  ...backbone,
+  { op: 'linear', name: 'value', input: 'avgpool', out: 1, bias: true },
+  { op: 'squaredError', name: 'error', input: 'value', weight: 1 },
+];
+
+/** x is the first and y the last of `parts` parts of a batch. */
+const changeHead = (parts: number, weight: number): LayerRecord[] => [
+  { op: 'rows', name: 'x', input: 'avgpool', from: 0, to: 1, of: parts },
+  { op: 'rows', name: 'y', input: 'avgpool', from: parts - 1, to: parts, of: parts },
+  { op: 'reluDifference', name: 'difference', inputs: ['y', 'x'] },
+  { op: 'linear', name: 'change', input: 'difference', out: 1, bias: true },
+  { op: 'squaredError', name: 'intra', input: 'change', weight },
+];

@@ -66,7 +66,7 @@ export function evaluate(features: Features, target: Float32Array, subjects: Arr
   const predictions = new Float32Array(rows);
   const chosen = folds.map((fold) => {
     refuseLeak(fold, subjects);
-    const { penalty, model } = fit(features, target, fold);
+    const { penalty, model } = fitRidge(features, target, fold);
     for (const row of fold.test) predictions[row] = predict(model, features, row);
     return penalty;
   });
@@ -120,12 +120,20 @@ function refuseLeak(fold: Fold, subjects: ArrayLike<number>): void {
 }
 
 /** An affine map: bias + weights . features. */
-interface Model {
+export interface Affine {
   weights: Float64Array;
   bias: number;
 }
 
-function fit(features: Features, target: Float32Array, fold: Fold): { penalty: number; model: Model } {
+/**
+ * Ridge regression on the training rows, with the penalty that has the smallest squared error on the validation rows.
+ * @returns `error` is that mean squared error.
+ */
+export function fitRidge(
+  features: Features,
+  target: Float32Array,
+  fold: Pick<Fold, 'train' | 'validation'>,
+): { penalty: number; model: Affine; error: number } {
   const { rows, width } = { rows: fold.train.length, width: features.width };
   const { center, scale } = moments(features, fold.train);
   const matrix = new Float64Array(rows * width);
@@ -140,7 +148,7 @@ function fit(features: Features, target: Float32Array, fold: Fold): { penalty: n
     values.map((value) => value - offset),
     penalties.map((penalty) => penalty * rows),
   );
-  let best: { penalty: number; model: Model; error: number } | undefined;
+  let best: { penalty: number; model: Affine; error: number } | undefined;
   // Strongest first: where the error is the same (say, features that are all zero) the simplest answer stays.
   for (let i = penalties.length - 1; i >= 0; i--) {
     const weights = solved[i]!.map((weight, j) => weight * scale[j]!);
@@ -151,7 +159,7 @@ function fit(features: Features, target: Float32Array, fold: Fold): { penalty: n
   return best!;
 }
 
-function predict({ weights, bias }: Model, features: Features, row: number): number {
+function predict({ weights, bias }: Affine, features: Features, row: number): number {
   let sum = bias;
   for (let j = 0, at = row * features.width; j < features.width; j++, at++) sum += weights[j]! * features.data[at]!;
   return sum;

@@ -17,6 +17,7 @@ void checkPlanOf(Bytes& bytes) {
   Plan plan = planFrom(record, {});
   plan.augment = !plain;
   checkPlan(plan, sampleCount);
+  require(viewsOf(plan) >= 1 && viewAt(plan, viewsOf(plan) - 1) <= 2, "views that there are");
   require(plan.pairs >= 1 && plan.x.size() >= static_cast<size_t>(plan.pairs), "a sample for each pair");
   for (size_t i = 0; i < plan.x.size(); ++i) {
     require(plan.x[i] < sampleCount, "x of the source");

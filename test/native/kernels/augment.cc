@@ -253,7 +253,7 @@ void testSource(Source& source, const Plan& plan, const std::string& what) {
   }
   const Packed packed = {memory, decoded.pictures};
   compare(what, Number::fp32,
-          imagesOf(Number::fp32, packed, decoded.views, source.size(), plan.augment ? 3 : 1,
+          imagesOf(Number::fp32, packed, decoded.views, source.size(), viewsOf(plan),
                    normalizationOf(plan.settings)),
           batch.images, source.size());
 }
@@ -271,6 +271,7 @@ void testSources() {
     testSource(*source, plan, "too few spares");
     plan.x[1] = plan.x[3] = 5;
     testSource(*source, plan, "nothing broken");
+    for (plan.views = 2; plan.views > 0; --plan.views) testSource(*source, plan, "fewer views");
     plan.augment = false, plan.y.clear(), plan.target.clear();
     testSource(*source, plan, "plain");
     plan.x[2] = 8;

@@ -1,0 +1,100 @@
+// Options of a transfer: what a training run has in common with it is checked there, the rest here.
+import { resolve } from 'node:path';
+import { checkFunction, checkInteger, checkNumber, checkObject, checkOneOf, checkSignal, checkText, numbersOf } from '../check.js';
+import { checkTrainOptions, type TrainConfig, type TrainOptions } from '../config.js';
+import { invalid } from '../errors.js';
+import type { TransferEvent } from './events.js';
+
+/** linear: the backbone stays as it is and a linear layer is computed; fineTune: all layers are trained. */
+export const evaluations = ['fineTune', 'linear'] as const;
+export type EvaluationName = (typeof evaluations)[number];
+
+const shared = ['seed', 'backbone', 'width', 'size', 'device', 'precision', 'threads', 'loaderThreads', 'weightDecay'] as const;
+
+/** What to transfer, to which data. */
+export interface TransferOptions extends Partial<Pick<TrainOptions, (typeof shared)[number] | 'pairs' | 'epochs' | 'augment'>> {
+  /** Folder of a data set, packed with the label of each picture; docs/tasks.md. */
+  data: string;
+  /** Folder of the results: new, or of the same transfer, which is gone on with. */
+  out: string;
+  /** What changes, where the set has several attributes: AU12, say. */
+  attribute?: string | undefined;
+  /** What a change is counted in. @default known for AU6, AU12, weight, age and drawn faces */
+  unit?: string | undefined;
+  /** Folder of the pre-trained model: a run or a checkpoint. Left out: random weights, with `backbone`, `width` and `size`. */
+  model?: string | undefined;
+  /** Folder of other data to test on, instead of the part of `data` kept out: another hospital's, say. */
+  testData?: string | undefined;
+  /** @default 'fineTune' */
+  evaluation?: EvaluationName | undefined;
+  /** Test sets of subjects, 2 to 100. @default 4, as in the paper */
+  folds?: number | undefined;
+  /** Pairs drawn of each subject, 1 to 100,000. @default 100 */
+  pairsPerSubject?: number | undefined;
+  /** Tried one after the other; the validation subjects decide. @default [1e-4, 4e-4] */
+  learningRates?: readonly number[] | undefined;
+  /** Epochs without a smaller validation error, before a training ends. @default 3 */
+  patience?: number | undefined;
+  /** Whether to train on all subjects at the end, a tenth for validation, and leave that model in `out`. @default true */
+  final?: boolean | undefined;
+  signal?: AbortSignal | undefined;
+  onEvent?: ((event: TransferEvent) => void) | undefined;
+}
+
+/** Views of transfer: milder than pre-training's, for a small change is what is to be seen. */
+const kAugment = {
+  cropAreaMin: 0.8,
+  cropAspectMax: 1.1,
+  brightness: 0.2,
+  contrast: 0.2,
+  saturation: 0.2,
+  hue: 0.02,
+  jitterProbability: 0.5,
+  grayscaleProbability: 0,
+};
+const kEpochs = 30;
+
+/** Options after the check. */
+export interface TransferConfig {
+  data: string;
+  out: string;
+  attribute: string | undefined;
+  unit: string | undefined;
+  model: string | undefined;
+  testData: string | undefined;
+  evaluation: EvaluationName;
+  folds: number;
+  pairsPerSubject: number;
+  learningRates: readonly number[];
+  patience: number;
+  final: boolean;
+  /** What a training run names the same; `data` and `out` there mean nothing. */
+  train: TrainConfig;
+}
+
+/** @throws ComFaceError INVALID_CONFIG or INVALID_INPUT naming the option. */
+export function checkTransferOptions(options: TransferOptions): TransferConfig & Pick<TransferOptions, 'signal' | 'onEvent'> {
+  checkObject('options', options);
+  const { data, out, attribute, unit, model, testData, evaluation = 'fineTune', folds = 4, pairsPerSubject = 100 } = options;
+  const { learningRates = [1e-4, 4e-4], patience = 3, final = true, signal, onEvent, pairs, epochs = kEpochs, augment } = options;
+  for (const [name, value] of Object.entries({ data, out })) checkText(name, value);
+  for (const [name, value] of Object.entries({ attribute, unit, model, testData })) if (value !== undefined) checkText(name, value);
+  checkOneOf('evaluation', evaluation, evaluations);
+  checkInteger('folds', folds, 2, 100);
+  checkInteger('pairsPerSubject', pairsPerSubject, 1, 100_000);
+  const rates = numbersOf('learningRates', learningRates, 1e-9, 10);
+  if (rates.length === 0 || new Set(rates).size < rates.length)
+    throw invalid('learningRates', 'different numbers, at least one', rates, 'Name each once.');
+  checkInteger('patience', patience, 1, 1_000_000);
+  if (typeof final !== 'boolean') throw invalid('final', 'true or false', final);
+  checkSignal(signal);
+  checkFunction('onEvent', onEvent);
+  for (const [name, value] of Object.entries({ data, testData, model }))
+    if (value !== undefined && resolve(value) === resolve(out)) throw invalid('out', `a folder other than ${name}`, out, 'Name a new folder.');
+  const given: Record<string, unknown> = { epochs, augment: typeof augment === 'object' && augment !== null ? { ...kAugment, ...augment } : (augment ?? kAugment) };
+  for (const [name, value] of [...shared.map((key) => [key, options[key]] as const), ['pairs', pairs] as const])
+    if (value !== undefined) given[name] = value;
+  const train = checkTrainOptions({ ...given, data: 'data', out: 'out' });
+  checkNumber('epochs', train.epochs, 1, 1_000_000);
+  return { data, out, attribute, unit, model, testData, evaluation, folds, pairsPerSubject, learningRates: rates, patience, final, train, signal, onEvent };
+}
