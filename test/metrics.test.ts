@@ -1,12 +1,34 @@
-// The three numbers of a comparison, against closed forms.
+// The three numbers of a comparison, against closed forms and SciPy's values.
+import { readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { quantile } from '../lib/transfer/bootstrap.ts';
 import { mae, pearson, signAccuracy } from '../lib/transfer/metrics.ts';
 
 const code = (name: string) => expect.objectContaining({ name: 'ComFaceError', code: name });
 const numbers = fc.array(fc.integer({ min: -1000, max: 1000 }), { minLength: 3, maxLength: 40 }).filter((list) => new Set(list).size > 1);
 
+interface Golden {
+  truth: number[];
+  estimate: number[];
+  mae: number;
+  correlation: number;
+  accuracy: number;
+  quantiles: number[];
+}
+const golden = JSON.parse(readFileSync(new URL('golden/metrics.json', import.meta.url), 'utf8')) as { cases: Golden[] };
+
 describe('the metrics', () => {
+  test.each(golden.cases)('have the values of SciPy and NumPy ($truth.length pairs)', ({ truth, estimate, ...expected }) => {
+    const near = (value: number, right: number) =>
+      expect(Math.abs(value - right)).toBeLessThanOrEqual(1e-12 * Math.max(1, Math.abs(right)));
+    near(mae(estimate, truth), expected.mae);
+    near(pearson(estimate, truth), expected.correlation);
+    near(signAccuracy(estimate, truth), expected.accuracy);
+    const sorted = estimate.toSorted((a, b) => a - b);
+    for (const [i, share] of [0, 0.025, 0.5, 0.975, 1].entries()) near(quantile(sorted, share), expected.quantiles[i]!);
+  });
+
   test('the mean absolute error of 1, 2, 3 against 2, 0, 3 is 1', () => {
     expect(mae([1, 2, 3], [2, 0, 3])).toBe(1);
   });

@@ -7,7 +7,18 @@ import { readWeights } from '../train/state.js';
 import type { Tensor } from '../weights/safetensors.js';
 import type { Fold, Pairs } from './folds.js';
 import { type Features, fitRidge } from './linear.js';
-import { changesOf, type Embedded, type Examples, embedAll, type Place, type Tried, type TuneStep, type TuneSettings, Tuner, type Weights } from './tune.js';
+import {
+  changesOf,
+  type Embedded,
+  type Examples,
+  embedAll,
+  type Place,
+  type Tried,
+  Tuner,
+  type TuneSettings,
+  type TuneStep,
+  type Weights,
+} from './tune.js';
 
 /** A network that was learned, and how it was chosen. */
 export interface Learned {

@@ -70,10 +70,20 @@ export interface TransferConfig {
   final: boolean;
   /** What a training run names the same; `data` and `out` there mean nothing. */
   train: TrainConfig;
+  signal: AbortSignal | undefined;
+  onEvent: ((event: TransferEvent) => void) | undefined;
+}
+
+/** What decides a result, beside data and weights. */
+export function settingsOf(config: TransferConfig): Record<string, unknown> {
+  const { evaluation, folds, pairsPerSubject, learningRates, patience, final, train } = config;
+  const { seed, pairs, epochs, weightDecay, beta1, beta2, epsilon, precision } = train;
+  const adam = { beta1, beta2, epsilon, weightDecay };
+  return { evaluation, folds, pairsPerSubject, learningRates, patience, final, seed, pairs, epochs, ...adam, precision };
 }
 
 /** @throws ComFaceError INVALID_CONFIG or INVALID_INPUT naming the option. */
-export function checkTransferOptions(options: TransferOptions): TransferConfig & Pick<TransferOptions, 'signal' | 'onEvent'> {
+export function checkTransferOptions(options: TransferOptions): TransferConfig {
   checkObject('options', options);
   const { data, out, attribute, unit, model, testData, evaluation = 'fineTune', folds = 4, pairsPerSubject = 100 } = options;
   const { learningRates = [1e-4, 4e-4], patience = 3, final = true, signal, onEvent, pairs, epochs = kEpochs, augment } = options;
@@ -90,11 +100,31 @@ export function checkTransferOptions(options: TransferOptions): TransferConfig &
   checkSignal(signal);
   checkFunction('onEvent', onEvent);
   for (const [name, value] of Object.entries({ data, testData, model }))
-    if (value !== undefined && resolve(value) === resolve(out)) throw invalid('out', `a folder other than ${name}`, out, 'Name a new folder.');
-  const given: Record<string, unknown> = { epochs, augment: typeof augment === 'object' && augment !== null ? { ...kAugment, ...augment } : (augment ?? kAugment) };
+    if (value !== undefined && resolve(value) === resolve(out))
+      throw invalid('out', `a folder other than ${name}`, out, 'Name a new folder.');
+  const given: Record<string, unknown> = {
+    epochs,
+    augment: typeof augment === 'object' && augment !== null ? { ...kAugment, ...augment } : (augment ?? kAugment),
+  };
   for (const [name, value] of [...shared.map((key) => [key, options[key]] as const), ['pairs', pairs] as const])
     if (value !== undefined) given[name] = value;
   const train = checkTrainOptions({ ...given, data: 'data', out: 'out' });
   checkNumber('epochs', train.epochs, 1, 1_000_000);
-  return { data, out, attribute, unit, model, testData, evaluation, folds, pairsPerSubject, learningRates: rates, patience, final, train, signal, onEvent };
+  return {
+    data,
+    out,
+    attribute,
+    unit,
+    model,
+    testData,
+    evaluation,
+    folds,
+    pairsPerSubject,
+    learningRates: rates,
+    patience,
+    final,
+    train,
+    signal,
+    onEvent,
+  };
 }

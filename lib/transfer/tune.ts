@@ -127,6 +127,7 @@ export class Tuner {
    * Trains from `start` with each learning rate.
    *
    * @param signal Aborting rejects with `signal.reason` after the step.
+   * @param learningRates Instead of those of the settings.
    * @throws ComFaceError NOT_FINITE when no learning rate gave finite numbers.
    */
   async tune(
@@ -135,19 +136,20 @@ export class Tuner {
     validation: Examples,
     onStep: (step: TuneStep) => void = () => undefined,
     signal?: AbortSignal,
+    learningRates: readonly number[] = this.#settings.learningRates,
   ): Promise<Tuned> {
     // Kilograms, years and levels alike: in units of their own spread one learning rate fits all, and the answers are scaled back.
     const scale = rootMeanSquare(training.target);
     const tried: Tried[] = [];
     let best: (Tried & { weights: Weights }) | undefined;
-    for (const learningRate of this.#settings.learningRates) {
+    for (const learningRate of learningRates) {
       const one = await this.#train(start, training, validation, learningRate, scale, onStep, signal);
       tried.push({ learningRate, validationError: one.validationError, steps: one.steps });
       if (one.weights !== undefined && (best === undefined || one.validationError! < best.validationError!))
         best = { ...one, weights: one.weights };
     }
     if (best === undefined) {
-      throw new ComFaceError('NOT_FINITE', `No training stayed finite with the learning rates ${this.#settings.learningRates.join(', ')}`, {
+      throw new ComFaceError('NOT_FINITE', `No training stayed finite with the learning rates ${learningRates.join(', ')}`, {
         hint: 'Choose lower ones with `learningRates` (--learning-rates).',
       });
     }
@@ -174,8 +176,8 @@ export class Tuner {
       signal?.throwIfAborted();
       const next = step < epochs * perEpoch ? this.#planOf(scaled, step + 1, perEpoch) : null;
       const adam = { learningRate, beta1, beta2, epsilon, weightDecay, step };
-      const isFinite = await this.#step(plan, next, augment, adam, step % perEpoch === 0);
-      if (!isFinite) break; // what was reached before may still be good
+      const stayedFinite = await this.#step(plan, next, augment, adam, step % perEpoch === 0);
+      if (!stayedFinite) break; // what was reached before may still be good
       if (next) plan = next;
       if (step % perEpoch !== 0) continue;
       const weights = this.#inUnit(await readWeights(this.#engine, step), scale);
