@@ -114,6 +114,7 @@ function ffmpeg(args: readonly string[], cwd: string, signal: AbortSignal | unde
       signal?.removeEventListener('abort', stop);
       fail(cause.code === 'ENOENT' ? noFfmpeg(args, cwd, cause) : cause);
     });
+    child.on('exit', () => signal?.aborted && child.stderr.destroy()); // what it has started may hold it open
     child.on('close', (code, killed) => {
       signal?.removeEventListener('abort', stop);
       if (signal?.aborted) return fail(signal.reason);
