@@ -168,7 +168,7 @@ program
     `\n${wrapped('A CSV file names its columns in the first line: path (from its folder), subject, alpha or label and, as needed, attribute and landmarks x1,y1,... (5, 66 or 68 points, by which faces are aligned). DISFA, FG-NET and lists of dialysis pictures are in docs/tasks.md.')}\n\nExamples:\n  $ comface pack photos --out set\n  $ comface pack photos/list.csv --out set --size 128\n  $ comface pack DISFA --out disfa`,
   )
   .action(async (from: string, options: Omit<PackOptions, 'from'>) => {
-    const { data, rejected, rejectedFile, leftOut, notes } = await pack({
+    const { data, rejected, rejectedFile, notes } = await pack({
       ...options,
       from,
       signal: stopSignal(),
@@ -184,7 +184,6 @@ program
         showCount(done, total, 'pictures', secondsLeft);
       },
     });
-    if (leftOut > 0) progress.note(`Left out: ${leftOut}, which were not asked for (of DISFA: intensity 0).`);
     if (notes.length > 0) progress.note(...notes);
     if (rejected.length > 0) {
       const some = rejected.slice(0, kShown).map(({ path: picture, reason }) => `  ${picture}: ${reason}`);

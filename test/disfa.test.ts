@@ -67,7 +67,10 @@ describe('DISFA with frames', () => {
     );
     expect([events, format]).toEqual([[{ type: 'format', format: 'disfa', isGiven: false }], 'disfa']);
     expect([data.attributes, [...data.subjects], rejected, leftOut]).toEqual([['AU12', 'AU6'], [0, 1], [], 2 * (24 - 8)]);
-    expect(notes).toEqual([expect.stringMatching(/^Of the 27 subjects of DISFA 25 are not here: SN003, SN004, .*, SN032\.$/)]);
+    expect(notes).toEqual([
+      '32 labels of intensity 0 are left out.',
+      expect.stringMatching(/^Of the 27 subjects of DISFA 25 are not here: SN003, SN004, .*, SN032\.$/),
+    ]);
     expect(readFileSync(picturesFile, 'utf8').split('\n').slice(0, 9)).toEqual([
       'picture,subject,number,attribute,alpha,path,session,phase',
       '0,SN001,0,AU12,1,SN001/00003.jpg,,',

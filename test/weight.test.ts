@@ -135,7 +135,7 @@ describe('a list of dialysis pictures', () => {
       message: `Expected one of "north", "south" in ${from} for \`site\` but received "east"`,
     });
     const south = await pack(options(from, { site: 'south' }));
-    expect([south.data.count, south.leftOut, south.notes]).toEqual([2, 6, ['6 pictures of another site are left out.']]);
+    expect([south.data.count, south.leftOut, south.notes]).toEqual([2, 6, ['Left out, as of another site: 6.']]);
     const sets = list([...good, 'B,7,day 1,pre,,90,0,pictures/8.jpg,', 'B,7,day 1,post,,88,0,pictures/9.jpg,']);
     await expect(pack(options(sets, { site: 'north' }))).rejects.toMatchObject({
       code: 'INVALID_INPUT',

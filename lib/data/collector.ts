@@ -72,6 +72,10 @@ export class Collector {
     if (reason !== undefined) this.#rejected.push({ path, reason });
   }
 
+  get leftOut(): number {
+    return this.#leftOut;
+  }
+
   /** Pictures that were not asked for. */
   leaveOut(count: number): void {
     this.#leftOut += count;

@@ -61,6 +61,7 @@ export async function listDisfa({ root, out, frames, signal, onFrames }: DisfaJo
     await nextTurn();
     new Subject(name, { labels, landmarks, frames: folder }, collector).list();
   }
+  collector.note(`${collector.leftOut} labels of intensity 0 are left out.`);
   const absent = kNumbers.map((number) => `SN${String(number).padStart(3, '0')}`).filter((name) => !names.has(name));
   if (absent.length > 0) collector.note(`Of the ${kNumbers.length} subjects of DISFA ${absent.length} are not here: ${absent.join(', ')}.`);
   return collector.finish(root);

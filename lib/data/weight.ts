@@ -42,7 +42,7 @@ export async function listWeight(csv: Csv, choice: WeightChoice, collector: Coll
   chooser.check(csv.file);
   if (chooser.others > 0) {
     collector.leaveOut(chooser.others);
-    collector.note(`${chooser.others} pictures of another ${Object.keys(chooser.chosen).join(' or ')} are left out.`);
+    collector.note(`Left out, as of another ${Object.keys(chooser.chosen).join(' or ')}: ${chooser.others}.`);
   }
   const faults = unsteady(lines);
   for (const { path, line, picture } of lines) {
