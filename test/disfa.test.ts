@@ -2,14 +2,15 @@
 import { execFileSync, spawnSync } from 'node:child_process';
 import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import sharp from 'sharp';
 import { afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
 import { parseLabels } from '../lib/data/disfa.ts';
 import type { ListingEvent } from '../lib/data/listing.ts';
-import { type PackOptions, pack } from '../lib/data/pack.ts';
+import { pack } from '../lib/data/pack.ts';
 import type { ComFaceError } from '../lib/errors.ts';
 import { native } from '../lib/native.ts';
 import { temporaryFolder } from './support.ts';
-import { ibug, landmarkFile, type MatStyle, photo, points, put } from './tasks.ts';
+import { ibug, landmarkFile, type MatStyle, packOptions as options, photo, points, put } from './tasks.ts';
 
 const photos = new Map<string, Buffer>();
 beforeAll(async () => {
@@ -49,13 +50,6 @@ function empty(folder: string): void {
   for (const name of readdirSync(folder)) rmSync(join(folder, name));
 }
 
-const options = (from: string, more: Partial<PackOptions> = {}): PackOptions => ({
-  from,
-  out: join(temporaryFolder(), 'set'),
-  size: 32,
-  quality: 0,
-  ...more,
-});
 const reasons = (rejected: readonly { path: string; reason: string }[]) =>
   Object.fromEntries(rejected.map(({ path, reason }) => [path, reason]));
 
@@ -120,6 +114,19 @@ describe('DISFA with frames', () => {
     expect(Buffer.compare(big!.subarray(start), first!.subarray(start))).toBe(0);
     const most = single!.subarray(start).reduce((most, value, i) => Math.max(most, Math.abs(value - first![start + i]!)), 0);
     expect(most).toBeLessThanOrEqual(1);
+  });
+
+  test('may have PNG frames, names in any case, and landmarks in the folder of the subject', async () => {
+    const root = disfa();
+    const png = await sharp(photos.get('SN001')!).png().toBuffer();
+    for (let frame = 1; frame <= 12; frame++) put(join(place.frames(root), `${frame}.PNG`), png);
+    for (let frame = 1; frame <= 12; frame++) rmSync(join(place.frames(root), frameName(frame)));
+    renameSync(place.landmarks(root), join(root, 'Landmark_Points', 'lm'));
+    rmSync(join(root, 'Landmark_Points', 'SN001'), { recursive: true });
+    renameSync(join(root, 'Landmark_Points', 'lm'), join(root, 'Landmark_Points', 'sn001'));
+    renameSync(join(root, 'ActionUnit_Labels', 'SN001'), join(root, 'ActionUnit_Labels', 'Sn001'));
+    const { data, rejected } = await pack(options(root));
+    expect([data.count, rejected]).toEqual([16, []]);
   });
 
   test('of one frame more or less than its labels, without a landmark file, or with some frames only, is packed and said to be so', async () => {
@@ -402,6 +409,14 @@ describe('DISFA with videos', () => {
     // And where there are no videos any more, the folder of frames is enough.
     rmSync(join(root, 'Video_LeftCamera'), { recursive: true });
     expect((await pack({ ...set, out: join(temporaryFolder(), 'set'), frames })).data.count).toBe(16);
+  });
+
+  test('of one subject twice is refused', async () => {
+    put(join(root, 'Video_LeftCamera', 'LeftVideoSN001.avi'), 'video');
+    await expect(pack(options(root))).rejects.toMatchObject({
+      code: 'INVALID_INPUT',
+      message: expect.stringMatching(/one video of SN001 in .* but received "LeftVideoSN001\.avi and LeftVideoSN001_Comp\.avi"$/),
+    });
   });
 
   test('needs ffmpeg, and says with which command the frames can be taken out elsewhere', async () => {

@@ -3,10 +3,10 @@ import { readFileSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
 import type { Point } from '../lib/data/align.ts';
-import { type PackOptions, pack } from '../lib/data/pack.ts';
+import { pack } from '../lib/data/pack.ts';
 import { native } from '../lib/native.ts';
 import { temporaryFolder } from './support.ts';
-import { photo, points, ptsText, put, xm2vts } from './tasks.ts';
+import { packOptions as options, photo, points, ptsText, put, xm2vts } from './tasks.ts';
 
 let face: Buffer;
 beforeAll(async () => {
@@ -27,13 +27,6 @@ function fgnet(): string {
   return root;
 }
 
-const options = (from: string, more: Partial<PackOptions> = {}): PackOptions => ({
-  from,
-  out: join(temporaryFolder(), 'set'),
-  size: 32,
-  quality: 0,
-  ...more,
-});
 const ptsFile = (root: string, name: string) => join(root, 'FGNET', 'points', `${name}.pts`);
 
 describe('FG-NET', () => {

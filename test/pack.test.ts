@@ -6,12 +6,13 @@ import { dirname, join } from 'node:path';
 import sharp from 'sharp';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { readData } from '../lib/data/dataset.ts';
-import { type PackOptions, pack } from '../lib/data/pack.ts';
+import { pack } from '../lib/data/pack.ts';
 import { PairSampler } from '../lib/data/pairs.ts';
 import type { ComFaceError } from '../lib/errors.ts';
 import { train } from '../lib/train/train.ts';
 import { plainAugment, planOf, sharedFolder, smallRun } from './faces.ts';
 import { digest, temporaryFolder, withFileLimit } from './support.ts';
+import { packOptions as options } from './tasks.ts';
 
 const shared = sharedFolder();
 const photos = join(shared, 'photos');
@@ -47,14 +48,6 @@ async function levels(folder: string): Promise<number[]> {
   const pixels = 3 * 8 * 8;
   return samples.map((i) => Math.round((255 * images.subarray(i * pixels, (i + 1) * pixels).reduce((a, b) => a + b)) / pixels));
 }
-
-const options = (from: string, more: Partial<PackOptions> = {}): PackOptions => ({
-  from,
-  out: join(temporaryFolder(), 'set'),
-  size: 32,
-  quality: 0,
-  ...more,
-});
 
 beforeAll(async () => {
   for (const [i, name] of ['bert', 'anna'].entries())

@@ -1,17 +1,28 @@
 // Small copies of the data sets of faces that people bring, written by the tests themselves: drawn faces in larger pictures, landmarks where those
 // faces are, MATLAB files.
 import { mkdirSync, writeFileSync } from 'node:fs';
-import { dirname } from 'node:path';
+import { dirname, join } from 'node:path';
 import { deflateSync } from 'node:zlib';
 import sharp from 'sharp';
 import type { Point } from '../lib/data/align.ts';
+import type { PackOptions } from '../lib/data/pack.ts';
 import { native } from '../lib/native.ts';
+import { temporaryFolder } from './support.ts';
 
 /** Writes a file with the folders that it lies in. */
 export function put(file: string, content: string | Uint8Array): void {
   mkdirSync(dirname(file), { recursive: true });
   writeFileSync(file, content);
 }
+
+/** To pack something into a new folder: 32 pixels, as they are. */
+export const packOptions = (from: string, more: Partial<PackOptions> = {}): PackOptions => ({
+  from,
+  out: join(temporaryFolder(), 'set'),
+  size: 32,
+  quality: 0,
+  ...more,
+});
 
 /** Of a picture: pixels; the drawn face lies in it at this place. */
 export const kWidth = 192;

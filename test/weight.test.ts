@@ -2,12 +2,12 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { type PackOptions, pack } from '../lib/data/pack.ts';
+import { pack } from '../lib/data/pack.ts';
 import { readPictures } from '../lib/data/pictures.ts';
 import { generate } from '../lib/data/procedural.ts';
 import { sharedFolder, smallSet } from './faces.ts';
 import { temporaryFolder } from './support.ts';
-import { photo, points, put } from './tasks.ts';
+import { packOptions as options, photo, points, put } from './tasks.ts';
 
 const shared = sharedFolder();
 beforeAll(async () => {
@@ -34,14 +34,6 @@ const good = [
   'A,12,day 1,pre,,50,0,pictures/4.jpg,north',
   'A,12,day 1,post,,48.25,0,pictures/5.jpg,north',
 ];
-const options = (from: string, more: Partial<PackOptions> = {}): PackOptions => ({
-  from,
-  out: join(temporaryFolder(), 'set'),
-  size: 32,
-  quality: 0,
-  ...more,
-});
-
 describe('a list of dialysis pictures', () => {
   test('is recognized and packed by patient and weight, each picture with its day and phase', async () => {
     const { data, format, rejected, leftOut, picturesFile } = await pack(options(list(good)));
@@ -139,7 +131,7 @@ describe('a list of dialysis pictures', () => {
     const sets = list([...good, 'B,7,day 1,pre,,90,0,pictures/8.jpg,', 'B,7,day 1,post,,88,0,pictures/9.jpg,']);
     await expect(pack(options(sets, { site: 'north' }))).rejects.toMatchObject({
       code: 'INVALID_INPUT',
-      message: expect.stringMatching(/^Expected one of "A", "B", which .* has, for `dataset` but received undefined$/),
+      message: expect.stringMatching(/^Expected one of "A", "B", which .* has for `dataset` but received undefined$/),
     });
     expect((await pack(options(sets, { site: 'north', dataset: 'A' }))).data.count).toBe(6);
     for (const more of [{ site: 3 as unknown as string }, { dataset: '' }, { frames: 'x\0' }, { onListing: 1 as never }])

@@ -3,7 +3,7 @@
 import { existsSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { ComFaceError, show } from '../errors.js';
+import { ComFaceError, invalid, show } from '../errors.js';
 import { Collector, type Listing } from './collector.js';
 import { folderIn, isFolder, namesIn, readSmall, stemOf, suffixFault } from './files.js';
 import { type FramesProgress, kSourceName, takeFrames, type Video } from './frames.js';
@@ -87,10 +87,15 @@ async function framesOf(
   if (!from && isFolder(folder) && subjectsIn(folder).length > 0) return folder;
   if (!from) throw missing(root, 'Frames_LeftCamera or Videos_LeftCamera');
   const labeled = new Set(subjectsIn(labels));
-  const videos: Video[] = namesIn(from).flatMap((file) => {
+  const videos: Video[] = [];
+  for (const file of namesIn(from)) {
     const name = /^LeftVideo(SN\d{3})(?:_comp)?\.avi$/i.exec(file)?.[1]?.toUpperCase();
-    return name !== undefined && labeled.has(name) ? [{ name, file: join(from, file) }] : [];
-  });
+    if (name === undefined || !labeled.has(name)) continue;
+    const twin = videos.find((video) => video.name === name);
+    if (twin)
+      throw invalid('from', `one video of ${name} in ${from}`, `${basename(twin.file)} and ${file}`, 'Move the other one elsewhere.');
+    videos.push({ name, file: join(from, file) });
+  }
   if (videos.length === 0) throw missing(from, 'with frames, or videos LeftVideoSN001_comp.avi,');
   await takeFrames(videos, folder, more);
   return folder;
@@ -132,7 +137,7 @@ class Subject {
     const pictures = this.#numbered(frames);
     const fault = unevenFault(units) ?? countFault(pictures, lines);
     if (fault !== undefined) return fault;
-    const points = landmarkFiles(landmarks, lines);
+    const points = landmarkFiles(landmarks, this.#name, lines);
     return typeof points === 'string' ? points : { units, frames, pictures, points };
   }
 
@@ -261,13 +266,14 @@ export function parseLabels(text: string): Uint8Array | string {
 }
 
 /** Landmark files by frame, from 1, or why they cannot be told apart: SN001_0000_lm.mat is of the first frame, and so is l00001_lm.mat. */
-function landmarkFiles(folder: string, lines: number): Map<number, string> | string {
+function landmarkFiles(folder: string, subject: string, lines: number): Map<number, string> | string {
   const inner = join(folder, 'tmp_frame_lm');
   const place = existsSync(inner) ? inner : folder;
   const fromZero: [number, string][] = [];
   const fromOne: [number, string][] = [];
   for (const name of namesIn(place)) {
-    const [, zero, one] = /^(?:SN\d{3}_(\d{1,9})|l(\d{1,9}))_lm\.mat$/i.exec(name) ?? [];
+    const [, owner, zero, one] = /^(?:(SN\d{3})_(\d{1,9})|l(\d{1,9}))_lm\.mat$/i.exec(name) ?? [];
+    if (owner !== undefined && owner.toUpperCase() !== subject) return `${name} among its landmarks is of another subject`;
     if (zero !== undefined) fromZero.push([Number(zero), name]);
     else if (one !== undefined) fromOne.push([Number(one), name]);
   }

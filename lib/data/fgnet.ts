@@ -19,7 +19,7 @@ interface Folders {
 
 function foldersIn(root: string): Folders | undefined {
   for (const place of [root, folderIn(root, /^fg-?net$/i)]) {
-    const [images, points] = place === undefined ? [] : [folderIn(place, /^images?$/i), folderIn(place, /^points?$/i)];
+    const [images, points] = place === undefined ? [] : [folderIn(place, /^images$/i), folderIn(place, /^points$/i)];
     if (images && points && namesIn(points).some((name) => /\.pts$/i.test(name))) return { root: place!, images, points };
   }
   return undefined;
