@@ -258,6 +258,11 @@ describe('a subject of DISFA whose numbers do not fit', () => {
       /^its landmarks are named in two ways/,
     ],
     [
+      'with landmarks of another subject',
+      (root) => put(join(place.landmarks(root), 'SN002_0000_lm.mat'), landmarkFile()),
+      'SN002_0000_lm.mat among its landmarks is of another subject',
+    ],
+    [
       'with two landmark files of a frame',
       (root) => put(join(place.landmarks(root), 'SN001_00000_lm.mat'), landmarkFile()),
       /^two landmark files are of one frame/,

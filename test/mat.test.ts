@@ -28,6 +28,21 @@ describe('a MATLAB file', () => {
     expect(readMatrix(bytes.subarray(3), 's')).toBe('"s" is no matrix of numbers but of kind char');
   });
 
+  test('may hold several that are compressed, one right behind the other', () => {
+    const style = { isCompressed: true };
+    const variables = ['a', 'bcd', 'pts'].map((name, i) =>
+      matFile(
+        name,
+        3,
+        2,
+        numbers.map((n) => n * 7 ** i),
+        style,
+      ).subarray(128),
+    );
+    expect(variables.some(({ length }) => length % 8 !== 0)).toBe(true);
+    expect(readMatrix(Buffer.concat([matHead(), ...variables]), 'pts')).toMatchObject({ data: Float64Array.from(numbers, (n) => n * 49) });
+  });
+
   const good = matFile('pts', 3, 2, numbers);
   const patched = (at: number, value: number) => {
     const bytes = Buffer.from(good);
