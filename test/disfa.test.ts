@@ -8,9 +8,8 @@ import { parseLabels } from '../lib/data/disfa.ts';
 import type { ListingEvent } from '../lib/data/listing.ts';
 import { pack } from '../lib/data/pack.ts';
 import type { ComFaceError } from '../lib/errors.ts';
-import { native } from '../lib/native.ts';
 import { temporaryFolder } from './support.ts';
-import { ibug, landmarkFile, type MatStyle, packOptions as options, photo, points, put } from './tasks.ts';
+import { drawnFace, ibug, landmarkFile, type MatStyle, packOptions as options, photo, points, put } from './tasks.ts';
 
 const photos = new Map<string, Buffer>();
 beforeAll(async () => {
@@ -79,14 +78,7 @@ describe('DISFA with frames', () => {
   });
 
   test('is cut to the square of FFHQ, whatever its landmarks are written in', async () => {
-    const shots = {
-      seed: 1n,
-      subject: Uint32Array.of(1),
-      photo: Uint32Array.of(1),
-      attribute: Int32Array.of(2),
-      alpha: new Float32Array(1),
-    };
-    const face = await native().module.drawFaces({ ...shots, domain: 0, size: 96 }, 1);
+    const face = await drawnFace(1);
     const sets: Buffer[] = [];
     for (const style of [{}, { isCompressed: true, type: 7 as const, kind: 7 }, { isBig: true }]) {
       const { data } = await pack(options(disfa(style), { size: 96 }));

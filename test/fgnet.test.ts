@@ -4,9 +4,8 @@ import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
 import type { Point } from '../lib/data/align.ts';
 import { pack } from '../lib/data/pack.ts';
-import { native } from '../lib/native.ts';
 import { temporaryFolder } from './support.ts';
-import { packOptions as options, photo, points, ptsText, put, xm2vts } from './tasks.ts';
+import { drawnFace, packOptions as options, photo, points, ptsText, put, xm2vts } from './tasks.ts';
 
 let face: Buffer;
 beforeAll(async () => {
@@ -46,14 +45,7 @@ describe('FG-NET', () => {
     const { data } = await pack(options(fgnet(), { size: 96 }));
     const bytes = readFileSync(join(data.folder, '00000.shard'));
     const start = bytes.readUInt32LE(64);
-    const shots = {
-      seed: 1n,
-      subject: Uint32Array.of(1),
-      photo: Uint32Array.of(1),
-      attribute: Int32Array.of(2),
-      alpha: new Float32Array(1),
-    };
-    const drawn = await native().module.drawFaces({ ...shots, domain: 0, size: 96 }, 1);
+    const drawn = await drawnFace(1);
     const difference = drawn.reduce((sum, value, i) => sum + Math.abs(value - bytes[start + i]!), 0) / drawn.length;
     expect(difference).toBeLessThan(6);
   });

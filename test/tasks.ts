@@ -31,11 +31,16 @@ const kFace = 96;
 const kLeft = 61;
 const kTop = 22;
 
+/** A face of an identity as it is drawn: RGB bytes, 96 x 96 pixels. */
+export function drawnFace(subject: number, alpha = 0): Promise<Uint8Array> {
+  const one = Uint32Array.of(subject);
+  const shots = { seed: 1n, subject: one, photo: one, attribute: Int32Array.of(2), alpha: Float32Array.of(alpha) };
+  return native().module.drawFaces({ ...shots, domain: 0, size: kFace }, 1);
+}
+
 /** A face of an identity in the middle of a gray picture. */
 export async function photo(subject: number, alpha = 0): Promise<Buffer> {
-  const one = (value: number) => Uint32Array.of(value);
-  const shots = { seed: 1n, subject: one(subject), photo: one(subject), attribute: Int32Array.of(2), alpha: Float32Array.of(alpha) };
-  const face = await native().module.drawFaces({ ...shots, domain: 0, size: kFace }, 1);
+  const face = await drawnFace(subject, alpha);
   const layer = { input: Buffer.from(face), raw: { width: kFace, height: kFace, channels: 3 as const }, left: kLeft, top: kTop };
   const canvas = sharp({ create: { width: kWidth, height: kHeight, channels: 3, background: '#445' } });
   return canvas.composite([layer]).jpeg({ quality: 95 }).toBuffer();
