@@ -29,6 +29,11 @@ process.stderr.on('error', () => undefined);
 const version = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')).version as string;
 
 const kSameSignalMs = 300;
+/** What `pack` may find. */
+const formatNames = {
+  ...{ folder: 'a folder of subjects', table: 'a list of pictures' },
+  ...{ disfa: 'DISFA', fgnet: 'FG-NET', weight: 'a list of dialysis pictures' },
+};
 /** Lines of a list that may be long. */
 const kShown = 10;
 
@@ -148,27 +153,38 @@ program
 program
   .command('pack')
   .description('Pack your own pictures into a data set: upright, square, thousands a file. What cannot be used is listed with its reason.')
-  .argument('<from>', 'Folder SUBJECT/ALPHA.jpg or SUBJECT/ATTRIBUTE/ALPHA.jpg, or a CSV file')
+  .argument('<from>', 'Folder SUBJECT/ALPHA.jpg or SUBJECT/ATTRIBUTE/ALPHA.jpg, a CSV file, or the folder of DISFA or FG-NET')
   .requiredOption('--out <folder>', 'Folder for the data set, new or empty; an unfinished set is finished')
+  .option('--format <name>', 'How pictures lie there: folder, table, disfa, fgnet, weight; auto: whichever it looks like', 'auto')
   .option('--size <integer>', 'Edge of a packed picture in pixels, 8 to 2048', number, 224)
   .option('--attribute <name>', 'What changes in pictures that name no attribute', 'change')
   .option('--quality <integer>', 'Quality of the JPEG pictures, 1 to 100; 0: pixels as they are', number, 90)
   .option('--threads <integer>', 'Pictures prepared at once, at most 64; 0: one for each core', number, 0)
+  .option('--site <name>', 'Of a list of dialysis pictures with several sites: the one to pack')
+  .option('--dataset <name>', 'Of one with several data sets: the one to pack')
+  .option('--frames <folder>', 'Of DISFA: folder for frames that ffmpeg takes out of the videos (default: frames, beside --out)')
   .addHelpText(
     'after',
-    `\n${wrapped('A CSV file names its columns in the first line: path (from its folder), subject, alpha or label and, as needed, attribute and landmarks x1,y1,... (5, 66 or 68 points, by which faces are aligned).')}\n\nExamples:\n  $ comface pack photos --out set\n  $ comface pack photos/list.csv --out set --size 128`,
+    `\n${wrapped('A CSV file names its columns in the first line: path (from its folder), subject, alpha or label and, as needed, attribute and landmarks x1,y1,... (5, 66 or 68 points, by which faces are aligned). DISFA, FG-NET and lists of dialysis pictures are in docs/tasks.md.')}\n\nExamples:\n  $ comface pack photos --out set\n  $ comface pack photos/list.csv --out set --size 128\n  $ comface pack DISFA --out disfa`,
   )
   .action(async (from: string, options: Omit<PackOptions, 'from'>) => {
-    const { data, rejected, rejectedFile } = await pack({
+    const { data, rejected, rejectedFile, notes } = await pack({
       ...options,
       from,
       signal: stopSignal(),
+      onListing: (event) => {
+        if (event.type === 'frames') {
+          isUnderWay = true;
+          progress.note(`Taking frames out of the video of ${event.name} (${event.done + 1} of ${event.total}).`);
+        } else if (!event.isGiven) progress.note(`Read as ${formatNames[event.format]} (--format ${event.format}).`);
+      },
       onDisk: showDisk,
       onProgress: ({ done, total, secondsLeft }) => {
         isUnderWay = true;
         showCount(done, total, 'pictures', secondsLeft);
       },
     });
+    if (notes.length > 0) progress.note(...notes);
     if (rejected.length > 0) {
       const some = rejected.slice(0, kShown).map(({ path: picture, reason }) => `  ${picture}: ${reason}`);
       progress.note(`Not packed: ${rejected.length} of ${data.count + rejected.length}, all in ${path(rejectedFile)}; the first:`, ...some);

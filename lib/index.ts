@@ -1,6 +1,7 @@
 // The public names, re-exported; nothing else.
 export { checkTrainOptions, readConfigFile, type TrainConfig, type TrainOptions, trainSchema } from './config.js';
 export { attributes } from './data/attributes.js';
+export type { Rejected } from './data/collector.js';
 export type { Composition } from './data/composition.js';
 export { type DataSet, readData } from './data/dataset.js';
 export {
@@ -10,10 +11,11 @@ export {
   type InspectOptions,
   inspect,
 } from './data/inspect.js';
-export type { Rejected } from './data/listing.js';
+export type { FoundFormat, ListingEvent, PackFormat } from './data/listing.js';
 export type { DiskSizes } from './data/makeset.js';
 export { type Manifest, readManifest } from './data/manifest.js';
 export { type PackOptions, type PackProgress, type PackResult, pack } from './data/pack.js';
+export { type PictureNames, readPictures } from './data/pictures.js';
 export { type DataFormat, type GenerateOptions, type GenerateProgress, generate } from './data/procedural.js';
 export { contactSheet, type SheetOptions } from './data/sheet.js';
 export { ComFaceError, type ErrorCode } from './errors.js';

@@ -177,7 +177,7 @@ describe('the commands', () => {
     const packed = comface('pack', 'photos', '--out', 'packed', '--size', '32');
     expect([packed.status, packed.out]).toEqual([0, '59 pictures of 6 subjects in packed\n']);
     expect(packed.errors).toMatch(
-      /Not packed: 1 of 60, all in packed\/rejected\.csv; the first:\n {2}000003\/smile\/02\.jpg: it is damaged, /,
+      /^Read as a folder of subjects \(--format folder\)\.\n(.*\n)*Not packed: 1 of 60, all in packed\/rejected\.csv; the first:\n {2}000003\/smile\/02\.jpg: it is damaged, /,
     );
     const sound = comface('inspect', 'packed', '--verify', '--sheet', 'sheet.png');
     expect([sound.status, sound.out.split('\n')]).toEqual([

@@ -6,12 +6,13 @@ import { dirname, join } from 'node:path';
 import sharp from 'sharp';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { readData } from '../lib/data/dataset.ts';
-import { type PackOptions, pack } from '../lib/data/pack.ts';
+import { pack } from '../lib/data/pack.ts';
 import { PairSampler } from '../lib/data/pairs.ts';
 import type { ComFaceError } from '../lib/errors.ts';
 import { train } from '../lib/train/train.ts';
 import { plainAugment, planOf, sharedFolder, smallRun } from './faces.ts';
 import { digest, temporaryFolder, withFileLimit } from './support.ts';
+import { packOptions as options } from './tasks.ts';
 
 const shared = sharedFolder();
 const photos = join(shared, 'photos');
@@ -48,14 +49,6 @@ async function levels(folder: string): Promise<number[]> {
   return samples.map((i) => Math.round((255 * images.subarray(i * pixels, (i + 1) * pixels).reduce((a, b) => a + b)) / pixels));
 }
 
-const options = (from: string, more: Partial<PackOptions> = {}): PackOptions => ({
-  from,
-  out: join(temporaryFolder(), 'set'),
-  size: 32,
-  quality: 0,
-  ...more,
-});
-
 beforeAll(async () => {
   for (const [i, name] of ['bert', 'anna'].entries())
     for (const [j, alpha] of ['2', '-1.5', '0_tuesday'].entries())
@@ -68,13 +61,13 @@ describe('a folder of pictures', () => {
     expect([data.count, data.size, data.attributes, rejected]).toEqual([6, 32, ['change'], []]);
     expect(await readFile(picturesFile, 'utf8')).toBe(
       [
-        'picture,subject,number,attribute,alpha,path',
-        '0,anna,0,change,-1.5,anna/-1.5.png',
-        '1,anna,0,change,0,anna/0_tuesday.webp',
-        '2,anna,0,change,2,anna/2.jpg',
-        '3,bert,1,change,-1.5,bert/-1.5.png',
-        '4,bert,1,change,0,bert/0_tuesday.webp',
-        '5,bert,1,change,2,bert/2.jpg',
+        'picture,subject,number,attribute,alpha,path,session,phase',
+        '0,anna,0,change,-1.5,anna/-1.5.png,,',
+        '1,anna,0,change,0,anna/0_tuesday.webp,,',
+        '2,anna,0,change,2,anna/2.jpg,,',
+        '3,bert,1,change,-1.5,bert/-1.5.png,,',
+        '4,bert,1,change,0,bert/0_tuesday.webp,,',
+        '5,bert,1,change,2,bert/2.jpg,,',
         '',
       ].join('\n'),
     );
@@ -181,9 +174,9 @@ describe('a list of pictures', () => {
       '\ufeffsubject,path,label,attribute\n"Anna ""A"", Dr.","x y.png",71.25,weight\n\n"Anna ""A"", Dr.",b.png,68.5,weight\r\n"Anna ""A"", Dr.",c.png,1e1,\n';
     const { data, picturesFile } = await pack(options(list(from, text), { attribute: 'smile' }));
     expect((await readFile(picturesFile, 'utf8')).split('\n').slice(1, -1)).toEqual([
-      '0,"Anna ""A"", Dr.",0,smile,10,c.png',
-      '1,"Anna ""A"", Dr.",0,weight,68.5,b.png',
-      '2,"Anna ""A"", Dr.",0,weight,71.25,x y.png',
+      '0,"Anna ""A"", Dr.",0,smile,10,c.png,,',
+      '1,"Anna ""A"", Dr.",0,weight,68.5,b.png,,',
+      '2,"Anna ""A"", Dr.",0,weight,71.25,x y.png,,',
     ]);
     expect(await levels(data.folder)).toEqual([30, 20, 10]);
   });
@@ -195,8 +188,8 @@ describe('a list of pictures', () => {
     writeFileSync(join(from, 'list.csv'), Buffer.from(text, 'utf16le'));
     const { picturesFile } = await pack(options(join(from, 'list.csv')));
     expect((await readFile(picturesFile, 'utf8')).split('\n').slice(1, -1)).toEqual([
-      '0,Ren\u00e9,0,change,0.1,a.png',
-      '1,Ren\u00e9,0,change,71.1,b.png',
+      '0,Ren\u00e9,0,change,0.1,a.png,,',
+      '1,Ren\u00e9,0,change,71.1,b.png,,',
     ]);
   });
 

@@ -40,7 +40,8 @@ export function faceSquare(landmarks: readonly Point[]): Square | undefined {
   };
 }
 
-function mean(points: readonly Point[]): Point {
+/** Middle of points. */
+export function mean(points: readonly Point[]): Point {
   const sum = points.reduce<Point>(([x, y], [a, b]) => [x + a, y + b], [0, 0]);
   return [sum[0] / points.length, sum[1] / points.length];
 }

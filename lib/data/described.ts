@@ -6,17 +6,30 @@ export interface Described {
   subject: string;
   attribute: string;
   alpha: number;
-  landmarks?: readonly Point[];
+  landmarks?: readonly Point[] | undefined;
+  /** When it was taken, such as a day of dialysis. */
+  session?: string | undefined;
+  /** Part of the session, such as pre or post. */
+  phase?: string | undefined;
 }
 
 /** Names end up in the head of a set. */
 const kNameLetters = 200;
 
 /** A description, or what is wrong with it. One name is one person, however its accents are written. */
-export function described(subject: string, attribute: string, alpha: number): Described | string {
+export function described(
+  subject: string,
+  attribute: string,
+  alpha: number,
+  { landmarks, session = '', phase = '' }: Omit<Described, 'subject' | 'attribute' | 'alpha'> = {},
+): Described | string {
   if (subject === '') return 'it has no subject';
-  if (subject.length > kNameLetters || attribute.length > kNameLetters) return `a name of more than ${kNameLetters} letters`;
-  return { subject: subject.normalize('NFC'), attribute: attribute.normalize('NFC'), alpha };
+  if ([subject, attribute, session, phase].some((name) => name.length > kNameLetters)) return `a name of more than ${kNameLetters} letters`;
+  const picture: Described = { subject: subject.normalize('NFC'), attribute: attribute.normalize('NFC'), alpha };
+  if (landmarks) picture.landmarks = landmarks;
+  if (session !== '') picture.session = session.normalize('NFC');
+  if (phase !== '') picture.phase = phase.normalize('NFC');
+  return picture;
 }
 
 /** A decimal number that a float holds. */

@@ -4,16 +4,18 @@ import { constants, createReadStream, existsSync } from 'node:fs';
 import { type FileHandle, open, rm } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { parse } from 'csv-parse';
-import { checkFunction, checkInteger, checkObject, checkSignal, checkText } from '../check.js';
+import { checkFunction, checkInteger, checkObject, checkOneOf, checkSignal, checkText } from '../check.js';
 import { ComFaceError, invalid, messageOf } from '../errors.js';
 import { makeFolder } from '../folders.js';
 import { native, workerCount } from '../native.js';
+import type { Listed, Listing, Rejected } from './collector.js';
+import { csvLine } from './csv.js';
 import type { DataSet } from './dataset.js';
-import { floatText } from './described.js';
 import { kTolerance } from './groups.js';
-import { type Listed, type Listing, listPictures, type Rejected } from './listing.js';
+import { type FoundFormat, type ListingEvent, type ListJob, listPictures, type PackFormat, packFormats } from './listing.js';
 import { checkDisk, type DiskSizes, type Encoded } from './makeset.js';
 import { preparePicture, UnusablePicture } from './picture.js';
+import { kPicturesName, picturesText } from './pictures.js';
 import {
   type GroupTable,
   idIn,
@@ -30,7 +32,6 @@ import {
 import { checkOwn, holdsSet, otherSet, planIn, writing } from './target.js';
 
 const kJournalName = 'pack.jsonl';
-const kPicturesName = 'pictures.csv';
 const kRejectedName = 'rejected.csv';
 const kThreads = 64;
 /** Pictures under way before a shard may end. */
@@ -50,9 +51,17 @@ export interface PackProgress {
 export interface PackOptions {
   /**
    * A folder SUBJECT/ALPHA.jpg or SUBJECT/ATTRIBUTE/ALPHA.jpg, or a CSV file with the columns path (from its folder), subject, alpha or label, and
-   * maybe attribute and landmarks x1,y1,... (5, 66 or 68 points in the upright picture, by which faces are aligned as in FFHQ).
+   * maybe attribute, session and landmarks x1,y1,... (5, 66 or 68 points in the upright picture, by which faces are aligned as in FFHQ). Or the folder
+   * of DISFA or FG-NET, or a list of dialysis pictures; docs/tasks.md.
    */
   from: string;
+  /** How pictures lie there; auto: whichever it looks like. @default 'auto' */
+  format?: PackFormat;
+  /** Of a list of dialysis pictures with several sites (hospitals) or data sets: the one to pack. */
+  site?: string;
+  dataset?: string;
+  /** Of DISFA without frames: folder for those that ffmpeg takes out of the videos. @default 'frames' beside `out` */
+  frames?: string;
   /** Folder of the data set: new, empty, or already made with the same options. */
   out: string;
   /** Edge of the packed pictures in pixels, 8 to 2048. @default 224 */
@@ -66,6 +75,8 @@ export interface PackOptions {
   /** Pictures prepared at once, 1 to 64; 0: one for each core. @default 0 */
   threads?: number;
   signal?: AbortSignal;
+  /** Called once with the format that was found, and before each video that frames are taken out of. */
+  onListing?: (event: ListingEvent) => void;
   /** Called once, before anything is packed. */
   onDisk?: (sizes: DiskSizes) => void;
   /** Called after each few pictures. */
@@ -75,10 +86,15 @@ export interface PackOptions {
 /** A set of packed pictures. */
 export interface PackResult {
   data: DataSet;
+  format: FoundFormat;
+  /** Pictures that are there and were not asked for: frames of DISFA with intensity 0, of each action unit; lines of other sites. */
+  leftOut: number;
+  /** What there is to know beside: whose pictures are not as they should be, who is missing. */
+  notes: readonly string[];
   /** Pictures and lines that are not in it, each with its reason: what `rejectedFile` lists. */
   rejected: Rejected[];
   rejectedFile: string;
-  /** CSV file of the pictures in the order of their numbers: subject (as given), its number, attribute, alpha, path. */
+  /** CSV file of the pictures in the order of their numbers: subject (as given), its number, attribute, alpha, path, session, phase. */
   picturesFile: string;
 }
 
@@ -97,46 +113,46 @@ export async function pack(options: PackOptions): Promise<PackResult> {
   const job = check(options);
   job.signal?.throwIfAborted();
   native(); // without it nothing may be left behind
-  const listing = await listPictures(job.from, job.attribute, job.out);
+  const listing = await listPictures(job);
+  const { format, leftOut, notes } = listing;
   checkPairs(listing.pictures, job.from);
   const packer = new Packer(job, listing);
   if (await packer.isMade()) await packer.listRejected();
   else await packer.run();
   return {
     data: await readShards(job.out),
+    ...{ format, leftOut, notes },
     rejected: await readRejected(join(job.out, kRejectedName)),
     rejectedFile: join(job.out, kRejectedName),
     picturesFile: join(job.out, kPicturesName),
   };
 }
 
-interface Job {
-  from: string;
-  out: string;
+interface Job extends ListJob {
   size: number;
   quality: number;
-  attribute: string;
   shardBytes: number;
   threads: number;
-  signal: AbortSignal | undefined;
   onDisk: ((sizes: DiskSizes) => void) | undefined;
   onProgress: ((progress: PackProgress) => void) | undefined;
 }
 
 function check({ from, out, ...options }: PackOptions): Job {
   const { size = 224, quality = 90, attribute = 'change', shardBytes = 2 ** 25, threads = 0, signal } = options;
-  const { onDisk, onProgress } = options;
+  const { format = 'auto', site, dataset, frames, onListing, onDisk, onProgress } = options;
   checkText('from', from);
   checkText('out', out);
+  checkOneOf('format', format, packFormats);
+  for (const [name, text] of Object.entries({ site, dataset, frames })) if (text !== undefined) checkText(name, text);
   checkInteger('size', size, 8, 2048);
   checkInteger('quality', quality, 0, 100);
   checkText('attribute', attribute);
   checkInteger('shardBytes', shardBytes, 1, kMostBytesAtOnce);
   checkInteger('threads', threads, 0, kThreads);
   checkSignal(signal);
-  checkFunction('onDisk', onDisk);
-  checkFunction('onProgress', onProgress);
-  return { from, out: resolve(out), size, quality, attribute, shardBytes, threads, signal, onDisk, onProgress };
+  for (const [name, call] of Object.entries({ onListing, onDisk, onProgress })) checkFunction(name, call);
+  const listed = { from, out: resolve(out), format, attribute, site, dataset, frames, signal, onListing };
+  return { ...listed, size, quality, shardBytes, threads, onDisk, onProgress };
 }
 
 /** A line of the journal: what a finished shard has of the pictures `from` to `to` of the listing. */
@@ -323,10 +339,7 @@ class Packer {
     const kept = pictures.filter((_, index) => !this.#reasons.has(index));
     checkPairs(kept, this.#job.from, unusable[0]);
     checkOwn(this.#target);
-    const rows = kept.map(({ subject, attribute, alpha, path }, index) =>
-      csvLine([index, subject, subjects.get(subject)!, attribute, floatText(alpha), path]),
-    );
-    await writeWhole(out, kPicturesName, csvLine(['picture', 'subject', 'number', 'attribute', 'alpha', 'path']) + rows.join(''));
+    await writeWhole(out, kPicturesName, picturesText(kept, subjects));
     await this.#writeRejected([...rejected, ...unusable]);
     await writeSet(out, { ...this.#header, shards: this.#shards }, tableOf(kept, subjects, attributes));
     await rm(join(out, kJournalName), { force: true });
@@ -416,11 +429,6 @@ function checkPairs(pictures: readonly Listed[], folder: string, because?: Rejec
     `Expected two pictures of one subject and attribute with different alphas in ${folder} but found none among ${pictures.length} of ${subjects} subjects${why}`,
     { hint: 'Comparing needs several pictures of a person: give each person two or more, each with the alpha that it shows.' },
   );
-}
-
-function csvLine(cells: readonly (string | number)[]): string {
-  const quoted = (text: string) => (/[",\r\n]|^\s|\s$/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
-  return `${cells.map((cell) => quoted(String(cell))).join(',')}\n`;
 }
 
 async function readRejected(file: string): Promise<Rejected[]> {

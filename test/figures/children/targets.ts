@@ -231,6 +231,10 @@ function ofPackage({ data, run }: Fixtures, folder: string): Target[] {
     made('pack', 0.1, () => [
       { from: data, out: out(), size: 16, quality: 90, attribute: 'smile', threads: 1, signal: soon(), onProgress: () => undefined },
     ]),
+    made('pack', 0.05, () => [
+      { from: data, out: out(), format: 'disfa', site: 'a', dataset: 'b', frames: out(), onListing: () => undefined },
+    ]),
+    made('readPictures', 0.5, () => [data]),
     made('inspect', 0.1, () => [data, { verify: 'some', signal: soon(), onProgress: () => undefined }]),
     made('dataSheet', 0.05, () => [data]),
     made('contactSheet', 1.5, () => [{ subjects: 1, attributes: ['smile'], alphas: [1], size: 32, seed: 1, domain: 0, firstSubject: 3 }]),
