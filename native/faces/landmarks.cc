@@ -49,9 +49,10 @@ void planBrows(const Face& f, const Landmarks& m, Plan& plan) {
 void planNose(const Landmarks& m, Plan& plan) {
   const float tip = m.noseBase + 0.075f, root = m.noseTop - 0.04f;
   for (int i = 0; i < 4; ++i) plan.set(kNose + i, 0, mix(root, tip, static_cast<float>(i) / 3));
+  const float wing = 0.6f * m.noseWidth + 0.035f;
   for (int i = 0; i < 5; ++i) {
-    const float side = 0.5f * static_cast<float>(i - 2), out = std::fabs(side);
-    plan.set(kNose + 4 + i, side * 0.82f * m.noseWidth, m.noseBase - 0.018f + 0.035f * out * out);
+    const float side = 0.5f * static_cast<float>(i - 2);
+    plan.set(kNose + 4 + i, side * wing, m.noseBase - 0.018f + 0.035f * side * side);
   }
 }
 
