@@ -6,7 +6,7 @@ import { readFileSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { constants } from 'node:os';
 import { relative } from 'node:path';
-import { Command, CommanderError, Option } from 'commander';
+import { Argument, Command, CommanderError, Option } from 'commander';
 import { checkTrainOptions, mergeOptions, readConfig, type TrainOptions, trainFlags } from './config.js';
 import { attributes } from './data/attributes.js';
 import { dataSheet, type Inspection, inspect } from './data/inspect.js';
@@ -15,6 +15,7 @@ import { type PackOptions, pack } from './data/pack.js';
 import { generate } from './data/procedural.js';
 import { contactSheet, type SheetOptions } from './data/sheet.js';
 import { type TwinOptions, twin } from './data/twin.js';
+import { twinKinds } from './data/twins/parts.js';
 import { type DemoResult, type DemoScale, demo, demoScales } from './demo.js';
 import { describe, diagnose } from './doctor.js';
 import { ComFaceError, invalid, printable, sizeText } from './errors.js';
@@ -149,7 +150,12 @@ program
 program
   .command('twin')
   .description('Draw a stand-in of a data set that the paper evaluates on, in the folders, formats and counts of the real one.')
-  .argument('<kind>', 'disfa (27 people filmed while they smile), fgnet (82 people, 0 to 69 years) or weight (57 dialysis patients)')
+  .addArgument(
+    new Argument(
+      '<kind>',
+      'disfa: 27 people filmed while they smile; fgnet: 82 people, 0 to 69 years; weight: 57 dialysis patients',
+    ).choices(twinKinds),
+  )
   .requiredOption('--out <folder>', 'Folder for the data set, new or empty; an unfinished set is begun again')
   .option('--seed <integer>', 'Decides who the people are, and every picture', number, 1)
   .option('--size <integer>', 'Edge of a drawn picture in pixels, 32 to 512; those of fgnet vary around it', number, 256)

@@ -283,6 +283,17 @@ describe('hostile arguments', () => {
       },
       1,
     ],
+    faceLandmarks: [
+      {
+        seed: 1n,
+        subject: Uint32Array.of(1),
+        photo: Uint32Array.of(1),
+        attribute: Int32Array.of(0),
+        alpha: Float32Array.of(1),
+        domain: 0,
+        size: 32,
+      },
+    ],
     writeFaces: [{}, [], 90, 1],
     decodeJpeg: [new Uint8Array(3)],
     encodeJpeg: [new Uint8Array(12), 2, 2, 90],
