@@ -83,9 +83,9 @@ interface Checked {
 }
 
 /**
- * Draws a stand-in of a data set of the paper's evaluation, in the real one's folders and formats: DISFA (docs: label text files, MATLAB
- * landmarks, frames), FG-NET (pictures and .pts files), and the dialysis sets (one CSV file). Its people are none that {@link generate} draws
- * unless asked for: their numbers begin at 4,000,000,000. Same options, same bytes, whatever the threads.
+ * Draws a stand-in of a data set of the paper's evaluation, in the real one's folders and formats: DISFA (intensities as text, landmarks as
+ * MATLAB files, frames), FG-NET (pictures and .pts files), or the dialysis sets (pictures and one CSV file). Its people are none of those that
+ * `generate` begins with: their numbers start at 4,000,000,000. Same options, same bytes, whatever the threads.
  *
  * @throws ComFaceError INVALID_INPUT for an option out of range, a folder with other content, or `video` without ffmpeg; IO. Aborted: rejects
  * with `signal.reason`; the same call begins again.

@@ -52,7 +52,8 @@ export interface FgnetPicture {
   picture: TwinPicture;
 }
 
-/** Attributes by age: what makes an old face old, and a child's a child's. Each goes one way. */
+/** Attributes by age, as points (years, alpha): what makes an old face old, and a child's a child's. Each goes one way. */
+// biome-ignore format: a line each
 const kAging = [
   ['age', [[0, -5], [kOldest, 5]]],
   ['Young', [[0, 5], [18, 1], [kOldest, -3]]],
@@ -62,7 +63,7 @@ const kAging = [
   ['Narrow_Eyes', [[0, -4], [16, 0], [kOldest, 1]]],
   ['Big_Nose', [[0, -5], [18, 0], [kOldest, 1]]],
   ['Heavy_Makeup', [[12, -5], [18, 0]]],
-] as const; // biome-ignore format: a line each
+] as const;
 
 const changesAt = (age: number): TwinPicture['changes'] => kAging.map(([name, points]) => [name, curve(points, age)] as const);
 
