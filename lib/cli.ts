@@ -6,7 +6,7 @@ import { readFileSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { constants } from 'node:os';
 import { relative } from 'node:path';
-import { Command, CommanderError, Option } from 'commander';
+import { Argument, Command, CommanderError, Option } from 'commander';
 import { checkTrainOptions, mergeOptions, readConfig, type TrainOptions, trainFlags } from './config.js';
 import { attributes } from './data/attributes.js';
 import { dataSheet, type Inspection, inspect } from './data/inspect.js';
@@ -14,6 +14,8 @@ import type { DiskSizes } from './data/makeset.js';
 import { type PackOptions, pack } from './data/pack.js';
 import { generate } from './data/procedural.js';
 import { contactSheet, type SheetOptions } from './data/sheet.js';
+import { type TwinOptions, twin } from './data/twin.js';
+import { twinKinds } from './data/twins/parts.js';
 import { type DemoResult, type DemoScale, demo, demoScales } from './demo.js';
 import { describe, diagnose } from './doctor.js';
 import { ComFaceError, invalid, printable, sizeText } from './errors.js';
@@ -148,6 +150,47 @@ program
       },
     });
     print(`${set.count} pictures in ${path(set.folder)}`);
+  });
+
+program
+  .command('twin')
+  .description('Draw a stand-in of a data set that the paper evaluates on, in the folders, formats and counts of the real one.')
+  .addArgument(
+    new Argument(
+      '<kind>',
+      'disfa: 27 people filmed while they smile; fgnet: 82 people, 0 to 69 years; weight: 57 dialysis patients',
+    ).choices(twinKinds),
+  )
+  .requiredOption('--out <folder>', 'Folder for the data set, new or empty; an unfinished set is begun again')
+  .option('--seed <integer>', 'Decides who the people are, and every picture', number, 1)
+  .option('--size <integer>', 'Edge of a drawn picture in pixels, 32 to 512; those of fgnet vary around it', number, 256)
+  .option(
+    '--frames <integer>',
+    'Frames of a video of disfa, 1 to 4845, or of a data point of weight, 1 to 1000 (default: 4845, 100)',
+    number,
+  )
+  .option('--subjects <integer>', 'Only the first people, of 27, 82 or 57 (default: all)', number)
+  .option(
+    '--video',
+    'Write the videos of disfa as AVI files, as the real set has them, with the program ffmpeg; else a JPEG for each frame',
+  )
+  .option('--threads <integer>', 'Threads that draw, at most 64; 0: one for each core', number, 0)
+  .addHelpText(
+    'after',
+    `\n${wrapped('What is drawn is no real person and no real data set: README.txt in the folder says so. Its people are others than those that generate draws.')}\n\nExamples:\n  $ comface twin fgnet --out fgnet\n  $ comface twin disfa --out disfa --size 128 --frames 485 --subjects 12`,
+  )
+  .action(async (kind: TwinOptions['kind'], options: Omit<TwinOptions, 'kind'>) => {
+    const { pictures, subjects, folder } = await twin({
+      ...options,
+      kind,
+      signal: stopSignal(),
+      onDisk: showDisk,
+      onProgress: ({ done, total, secondsLeft }) => {
+        isUnderWay = true;
+        showCount(done, total, 'faces', secondsLeft);
+      },
+    });
+    print(`${counted(pictures, 'picture')} of ${counted(subjects, 'subject')} in ${path(folder)}`);
   });
 
 program
@@ -408,6 +451,7 @@ try {
   await program.parseAsync();
 } catch (error) {
   if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? 0 : 2;
+  else if (error instanceof Stopped && running?.name() === 'twin') progress.note('Stopped. The same command begins again.');
   else if (error instanceof Stopped)
     progress.note('Stopped. Checkpoints, files and whole shards are saved: the same command (train: with --resume) goes on with them.');
   else {

@@ -18,6 +18,8 @@ export { type PackOptions, type PackProgress, type PackResult, pack } from './da
 export { type PictureNames, readPictures } from './data/pictures.js';
 export { type DataFormat, type GenerateOptions, type GenerateProgress, generate } from './data/procedural.js';
 export { contactSheet, type SheetOptions } from './data/sheet.js';
+export { type TwinOptions, type TwinResult, twin } from './data/twin.js';
+export { type TwinKind, twinFirstSubject } from './data/twins/parts.js';
 export { ComFaceError, type ErrorCode } from './errors.js';
 export { type Comparison, loadModel, Model, type ModelDesign, type ModelOptions } from './model.js';
 export { type BackboneName, backboneNames, embeddingWidth } from './models/resnet.js';

@@ -127,13 +127,17 @@ export interface NativeGraphOptions {
   choices?: string;
 }
 
-/** One picture to draw; native/faces/face.h states each field. */
+/** Pictures to draw; native/faces/face.h states each field. */
 export interface NativeShots {
   seed: bigint;
   subject: Uint32Array;
   photo: Uint32Array;
+  /** One to 8 of each picture, made one after the other, the same number of all: picture by picture. -1: none. */
   attribute: Int32Array;
+  /** As many. */
   alpha: Float32Array;
+  /** Of a video, from 0; -1, or without the list: a photograph. */
+  frame?: Int32Array;
   domain: number;
   size: number;
 }
@@ -185,6 +189,11 @@ export interface NativeModule {
   attributeNames: readonly string[];
   /** Draws faces with `threads` threads: packed RGB, count x size x size x 3. */
   drawFaces(shots: NativeShots, threads: number): Promise<Uint8Array>;
+  /**
+   * Where features lie in the pictures: count x 70 x 2 pixels, x to the right, y down, (0, 0) the corner. The 68 points of iBUG in their order
+   * (36 to 41 are the eye on the left), then the pupils of the left and of the right eye.
+   */
+  faceLandmarks(shots: NativeShots): Promise<Float32Array>;
   /** Pictures one after the other as they lie in a shard: JPEG, or with quality 0 their pixels. */
   encodeFaces(shots: NativeShots, quality: number, threads: number): Promise<{ bytes: Uint8Array; sizes: number[]; crcs: number[] }>;
   /** CRC-32C. */

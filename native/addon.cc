@@ -389,6 +389,21 @@ Napi::Value drawFaces(const Napi::CallbackInfo& info) {
   });
 }
 
+/** Where the 70 points of faces/face.h lie in each picture: count x 70 x 2. */
+Napi::Value faceLandmarks(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] {
+    Environment& environment = Environment::of(info.Env());
+    const auto work = [shots = shotsOf(info[0]), &stopping = environment.utility().stopping()] {
+      constexpr size_t kNumbers = size_t{2} * faces::kLandmarkCount;
+      auto points = std::make_shared<std::vector<float>>(kNumbers * shots.list.size());
+      forEach(shots.list.size(), 1, stopping,
+              [&](int i) { faces::locate(shots.list[i], shots.size, points->data() + kNumbers * i); });
+      return [points](Napi::Env env) -> Napi::Value { return handOver(env, points, Environment::of(env).reaper()); };
+    };
+    return environment.run(info.Env(), environment.utility(), info.Env().Undefined(), work);
+  });
+}
+
 /** Draws and encodes picture i: JPEG, or with quality 0 its pixels. */
 std::vector<uint8_t> encoded(const Shots& shots, int i, int quality) {
   Picture picture{shots.size, shots.size, std::vector<uint8_t>(static_cast<size_t>(shots.size) * shots.size * 3)};
@@ -542,7 +557,8 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   };
   method("createEngine", EngineObject::create), method("openFiles", openFiles), method("openShards", openShards);
   method("drawFaces", drawFaces), method("writeFaces", writeFaces), method("encodeFaces", encodeFaces),
-      method("decodeJpeg", decode), method("encodeJpeg", encode), method("crc32c", crc);
+      method("faceLandmarks", faceLandmarks), method("decodeJpeg", decode), method("encodeJpeg", encode),
+      method("crc32c", crc);
   method("philox", philox), method("liveObjects", liveObjects), method("cuda", cuda), method("planFor", planFor);
   exports.Set("setErrorClass", Napi::Function::New(env, [](const Napi::CallbackInfo& info) {
                 guarded(info.Env(), [&] {

@@ -53,4 +53,9 @@ void render(const Shot& shot, int size, uint8_t* rgb) {
   draw(shot, size, rgb);
 }
 
+void locate(const Shot& shot, int size, float* points) {
+  static const auto find = __builtin_cpu_supports("avx2") ? avx2::locate : baseline::locate;
+  find(shot, size, points);
+}
+
 }  // namespace comface::faces

@@ -137,17 +137,27 @@ void addLayer(Graph& graph, const Record& record, int batch) {
 Shots shotsFrom(const Record& record) {
   const auto subject = record.words("subject"), photo = record.words("photo");
   const auto attribute = record.integers("attribute");
+  const auto frame = record.has("frame") ? record.integers("frame") : std::vector<int32_t>();
   const auto alpha = record.floats("alpha");
-  if (photo.size() != subject.size() || attribute.size() != subject.size() || alpha.size() != subject.size()) {
-    refuse("shots", "lists of one length");
+  const size_t count = subject.size(), changes = count == 0 ? 1 : attribute.size() / count;
+  if (photo.size() != count || attribute.size() != alpha.size() || attribute.size() != count * changes) {
+    refuse("shots", "lists of one length, attribute and alpha of that times the changes of a picture");
   }
+  if (changes < 1 || changes > faces::kMostChanges) refuse("shots", "1 to 8 changes of a picture");
+  if (!frame.empty() && frame.size() != count) refuse("frame", "one for each picture, or none");
   Shots shots{{}, checkInteger(record.number("size"), "size", 32, 512)};
   const uint64_t seed = record.seed();
   const int domain = checkInteger(record.number("domain"), "domain", 0, 1);
-  for (size_t i = 0; i < subject.size(); ++i) {
-    if (attribute[i] < -1 || attribute[i] >= faces::kAttributeCount) refuse("attribute", "an index from -1 to 42");
-    if (!(alpha[i] >= -5 && alpha[i] <= 5)) refuse("alpha", "a number from -5 to 5");
-    shots.list.push_back({seed, subject[i], photo[i], attribute[i], alpha[i], domain});
+  for (size_t i = 0; i < count; ++i) {
+    faces::Shot shot{seed, subject[i], photo[i], domain};
+    for (size_t k = 0; k < changes; ++k) {
+      const auto& [which, much] = shot.changes[k] = {attribute[i * changes + k], alpha[i * changes + k]};
+      if (which < -1 || which >= faces::kAttributeCount) refuse("attribute", "an index from -1 to 42");
+      if (!(much >= -5 && much <= 5)) refuse("alpha", "a number from -5 to 5");
+    }
+    if (!frame.empty()) shot.frame = frame[i];
+    if (shot.frame < -1 || shot.frame >= 1 << 24) refuse("frame", "a number from -1 to 2^24 - 1");
+    shots.list.push_back(shot);
   }
   return shots;
 }

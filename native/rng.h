@@ -18,7 +18,8 @@ enum Purpose : uint32_t {
   kPair = 5,
   kSpare = 6,
   kTest = 7,
-  kEvaluate = 8
+  kEvaluate = 8,
+  kTwin = 9
 };
 
 using Draw = std::array<uint32_t, 4>;

@@ -51,7 +51,7 @@ beforeAll(() => {
 });
 
 describe('help', () => {
-  const commands = ['demo', 'generate', 'pack', 'inspect', 'sheet', 'train', 'compare', 'doctor'];
+  const commands = ['demo', 'generate', 'twin', 'pack', 'inspect', 'sheet', 'train', 'compare', 'doctor'];
 
   test('lists the commands and goes to standard output', () => {
     const { status, out, errors } = comface('--help');
@@ -81,6 +81,7 @@ describe('help', () => {
   test('says which options a command cannot do without', () => {
     for (const [command, flags] of [
       ['generate', ['--out <folder>']],
+      ['twin', ['--out <folder>']],
       ['sheet', ['--out <file>']],
       ['train', ['--data <path>', '--out <path>']],
     ] as const) {
@@ -97,6 +98,8 @@ describe('help', () => {
 describe('a wrong command line ends with code 2, nothing on standard output, and', () => {
   test.each([
     [['generat'], 'generate'],
+    [['twin', 'fg-net', '--out', 'never'], 'disfa, fgnet, weight'],
+    [['twin', '--out', 'never'], "'kind'"],
     [['train', '--temprature', '1'], '--temperature'],
     [['generate'], '--out'],
     [['compare', 'one.jpg'], "'y'"],
@@ -132,6 +135,7 @@ describe('a wrong command line ends with code 2, nothing on standard output, and
     ['for --seed but received 9007199254740993\n', ['generate', '--out', 'never', '--seed', '9007199254740993']],
     ['for --size but received 1e3\n  Choose an integer from 32 to 512.\n', ['generate', '--out', 'never', '--size', '1e3']],
     ['for --attributes but received "smil"\n', ['generate', '--out', 'never', '--attributes', 'smil']],
+    ['for --frames but received 5\n  Leave it out.\n', ['twin', 'fgnet', '--out', 'never', '--frames', '5']],
     ['for --first-subject but received -1\n', ['sheet', '--out', 'never.jpg', '--first-subject', '-1']],
     ['for number 2 of --alphas but received ""\n', ['sheet', '--out', 'never.jpg', '--alphas', '0,,x']],
     ['for --model but received "no-run"\n', ['compare', 'x.jpg', 'y.jpg', '--model', 'no-run']],
@@ -160,6 +164,15 @@ describe('a wrong command line ends with code 2, nothing on standard output, and
 });
 
 describe('the commands', () => {
+  test('twin says what it made, and the same again', () => {
+    const words = ['twin', 'disfa', '--out', 'disfa', '--subjects', '2', '--frames', '3', '--size', '32', '--threads', '1'] as const;
+    const first = comface(...words);
+    expect([first.status, first.out]).toEqual([0, '6 pictures of 2 subjects in disfa\n']);
+    expect(first.errors).toContain('6 of 6 faces');
+    expect(comface(...words)).toMatchObject({ status: 0, out: first.out, errors: '' });
+    expect(comface(...words.with(5, '1'))).toMatchObject({ status: 2, out: '' });
+  });
+
   test('generate says what it made, and the same again', () => {
     expect([made.status, made.out]).toEqual([0, '60 pictures in faces\n']);
     const shards = comface('generate', '--out', 'shards', '--subjects', '6', '--alphas', '5', '--size', '32', '--attributes', 'smile');

@@ -268,21 +268,15 @@ describe('hostile arguments', () => {
     expect((await engine.forward(images, targets)).every(Number.isFinite)).toBe(true);
   }, 30_000);
 
+  const shots = {
+    ...{ seed: 1n, subject: Uint32Array.of(1), photo: Uint32Array.of(1), attribute: Int32Array.of(0), alpha: Float32Array.of(1) },
+    ...{ domain: 0, size: 32 },
+  };
   const functions: Record<string, unknown[]> = {
     createEngine: [library, graph],
     openFiles: [['a.jpg'], 32, 1, 0],
-    drawFaces: [
-      {
-        seed: 1n,
-        subject: Uint32Array.of(1),
-        photo: Uint32Array.of(1),
-        attribute: Int32Array.of(0),
-        alpha: Float32Array.of(1),
-        domain: 0,
-        size: 32,
-      },
-      1,
-    ],
+    drawFaces: [shots, 1],
+    faceLandmarks: [shots],
     writeFaces: [{}, [], 90, 1],
     decodeJpeg: [new Uint8Array(3)],
     encodeJpeg: [new Uint8Array(12), 2, 2, 90],

@@ -30,7 +30,7 @@ const kChunkPixels = 256 * 64 * 64;
 const kPlanName = 'generate.json';
 const kThreads = 64;
 /** Of the pictures that native/faces draws: one more whenever any of them changes, so that a set is not finished by another. */
-const kRenderer = 2;
+export const kRenderer = 2;
 /** A JPEG has hardly more than its pixels. */
 const kMostBytesOfPixel = 3;
 /** What file systems give to files. */

@@ -2,7 +2,7 @@
 // 32-bit words only; a product of two words is put together from 16-bit halves, because a double holds 53 bits.
 
 /** What a draw is for; the numbers are part of the format and those of native/rng.h. */
-export const Purpose = { init: 1, augment: 2, face: 3, order: 4, pair: 5, spare: 6, test: 7, evaluate: 8 } as const;
+export const Purpose = { init: 1, augment: 2, face: 3, order: 4, pair: 5, spare: 6, test: 7, evaluate: 8, twin: 9 } as const;
 
 /** Four words, each an integer in [0, 2^32). */
 export type Draw = [number, number, number, number];

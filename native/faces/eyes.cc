@@ -1,21 +1,12 @@
 // Eyes and brows. The lids are two curves in paint coordinates; between them the skin's normal gives way to a ball's.
 // ex runs from -1 at the inner corner to 1 at the outer one, so both eyes share every formula.
+#include "curves.h"
 #include "paint.h"
 
 namespace comface::faces::COMFACE_ISA {
 namespace {
 
 constexpr float kIris = 0.067f, kPupil = 0.025f;  // radii, units
-
-struct Opening {
-  Lanes upper, lower;  // lid heights above the eye's middle at this ex
-};
-
-Opening lids(const Landmarks& m, const Lanes& ex) {
-  // The upper lid peaks towards the nose, the lower one sags towards the ear.
-  const Lanes arch = 1 - smaller(ex * ex, 1.0f);
-  return {m.eyeUpper * root(arch) * (0.55f + 0.45f * arch) * (1 - 0.14f * ex), -m.eyeLower * arch * (1 + 0.25f * ex)};
-}
 
 // White, iris, pupil and the shade of the lid, before light; gx and gy are measured from the middle of the iris.
 Vec3s ballColor(const Portrait& q, const Lanes& gx, const Lanes& gy, const Lanes& corner, const Lanes& below) {
@@ -36,7 +27,8 @@ Vec3s ballColor(const Portrait& q, const Lanes& gx, const Lanes& gy, const Lanes
 
 void paintBall(const Portrait& q, Spot& s, const Lanes& dx, const Lanes& dy, const Lanes& inside, const Lanes& upper) {
   const Face& f = q.face;
-  const Lanes gx = dx - s.side * (f.gazeX * 0.062f), gy = dy - (f.gazeY * 0.05f + 0.008f);
+  const auto iris = irisOf(f, s.side);
+  const Lanes gx = dx - iris.x, gy = dy - iris.y;
   const Lanes corner = smooth(0.5f * q.marks.eyeWidth, 1.05f * q.marks.eyeWidth, magnitude(dx));
   s.tint(ballColor(q, gx, gy, corner, upper - dy), inside);
   const Pose& pose = q.scene.pose;
@@ -104,10 +96,7 @@ void paintBrow(const Portrait& q, Spot& s) {
   const Mask near = (s.ax < m.browOuter + 0.08f) & (s.ax > m.browInner - 0.08f) & (magnitude(s.y - m.browY) < 0.22f);
   if (!any(near)) return;
   const Lanes k = (s.ax - m.browInner) * (1 / (m.browOuter - m.browInner));
-  // Rises to a peak two thirds out, then falls; the arch parameter bends it.
-  const float arch = 0.036f + 0.038f * f.browArch;
-  const Lanes bend = arch * (1 - sq(Lanes((k - 0.62f) * (1 / 0.62f))));
-  const Lanes middle = m.browY + bend - 0.022f + f.browTilt * 0.05f * (k - 0.5f) - 0.02f * smooth(0.7f, 1.1f, k);
+  const Lanes middle = browLine(f, m, k);
   const Lanes half = std::max(0.012f, 0.033f + f.browThick) * (0.62f + 0.55f * smooth(0.0f, 0.3f, k)) *
                      (1 - 0.62f * smooth(0.45f, 1.05f, k));
   const Lanes d = (s.y - middle) / (half + 0.3f * q.pixel);

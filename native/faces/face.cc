@@ -117,15 +117,22 @@ void drawThings(const Portrait& q, int size, Studio& b) {
 
 }  // namespace
 
+Face makeSitter(const Shot& shot, const Scene& scene) {
+  Face face = makeIdentity(shot.seed, shot.subject);
+  for (const auto& [attribute, alpha] : shot.changes) {
+    if (attribute >= 0) applyAttribute(face, attribute, alpha);
+  }
+  applyExpression(face, scene);
+  finishFace(face);
+  return face;
+}
+
 void render(const Shot& shot, int size, uint8_t* rgb) {
   static Shelf* const shelf = new Shelf;
   std::unique_ptr<Studio> borrowed = shelf->take();
   Studio& studio = *borrowed;
-  Face face = makeIdentity(shot.seed, shot.subject);
-  const Scene scene = makeScene(shot.seed, shot.subject, shot.photo, shot.domain, size);
-  if (shot.attribute >= 0) applyAttribute(face, shot.attribute, shot.alpha);
-  applyExpression(face, scene);
-  finishFace(face);
+  const Scene scene = makeScene(shot, size);
+  const Face face = makeSitter(shot, scene);
   const Landmarks marks = findLandmarks(face);
   buildBody(face, marks, scene, size, studio);
   studio.raster.begin(size, scene.lens);

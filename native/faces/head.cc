@@ -17,62 +17,6 @@ float profile(const float (*points)[2], int count, float y) {
   return p1 + 0.5f * t * (p2 - p0 + t * (2 * p0 - 5 * p1 + 4 * p2 - p3 + t * (3 * (p1 - p2) + p3 - p0)));
 }
 
-struct Skull {
-  const Face& face;
-  const Landmarks& marks;
-  float width[12][2], depth[12][2];
-
-  Skull(const Face& f, const Landmarks& m) : face(f), marks(m) {
-    // Bone sets a limit to leanness, nothing to fullness.
-    const float fat = f.fat < 0 ? 0.5f * f.fat : f.fat, low = m.chinY / -1.13f, oval = f.oval;
-    const float jaw = f.jaw - 0.035f * oval, chin = f.chinWidth - 0.025f * oval;
-    const float w[12][2] = {{0.45f, 0.765f + 0.02f * oval},
-                            {0.25f, 0.765f},
-                            {0.05f, 0.755f + 0.02f * fat},
-                            {-0.18f, 0.715f + 0.5f * f.cheekbone + 0.05f * fat},
-                            {-0.40f, 0.655f + 0.3f * f.cheekbone + 0.085f * fat + 0.4f * jaw},
-                            {-0.58f * low, 0.620f + 0.135f * fat + 0.85f * jaw},
-                            {-0.75f * low, 0.572f + 0.145f * fat + jaw + 0.03f * f.jowl},
-                            {-0.90f * low, 0.505f + 0.125f * fat + 0.7f * jaw + 0.5f * chin + 0.035f * f.jowl},
-                            {-1.02f * low, 0.450f + 0.09f * fat + 0.3f * jaw + 0.9f * chin},
-                            {-1.10f * low, 0.415f + 0.05f * fat + 1.2f * chin},
-                            {-1.16f * low, 0.39f + 0.04f * fat + 1.2f * chin},
-                            {-1.30f * low, 0.34f + 0.04f * fat + 1.2f * chin}};
-    const float d[12][2] = {{0.60f, 0.860f + 0.02f * f.forehead},
-                            {0.40f, 0.885f},
-                            {0.22f, 0.880f + 0.2f * f.browRidge},
-                            {0.02f, 0.835f},
-                            {-0.25f, 0.845f},
-                            {-0.50f * low, 0.865f},
-                            {-0.70f * low, 0.865f},
-                            {-0.86f * low, 0.82f + 0.5f * f.chinForward},
-                            {-1.0f * low, 0.835f + f.chinForward},
-                            {-1.10f * low, 0.80f + f.chinForward},
-                            {-1.16f * low, 0.73f + f.chinForward},
-                            {-1.30f * low, 0.60f}};
-    std::copy(&w[0][0], &w[0][0] + 24, &width[0][0]);
-    std::copy(&d[0][0], &d[0][0] + 24, &depth[0][0]);
-  }
-
-  // Above the profiles both close over the top like an egg.
-  float halfWidth(float y) const {
-    const float k = 1 + face.width;
-    if (y <= 0.45f) return k * profile(width, 12, y);
-    const float t = clamp01((y - 0.45f) / (marks.crownY - 0.45f));
-    return k * width[0][1] * std::sqrt(std::max(0.0f, 1 - t * t * (0.85f + 0.15f * t)));
-  }
-  float halfDepth(float y) const {
-    if (y <= 0.60f) return profile(depth, 12, y);
-    const float t = clamp01((y - 0.60f) / (marks.crownY - 0.60f));
-    return depth[0][1] * std::sqrt(std::max(0.0f, 1 - t * t));
-  }
-  // The jaw line climbs from the chin to behind the ear.
-  float jawLine(float angle) const {
-    const float rise = smooth(0.28f, 1.75f, std::fabs(angle));
-    return mix(marks.chinY, -0.42f, rise) - 0.02f * face.fat * smooth(0.1f, 0.6f, std::fabs(angle));
-  }
-};
-
 // kLanes columns of the grid; the last ones of a row may lie beyond it.
 struct Columns {
   Lanes angle, across, ahead, jaw;  // across and ahead: sine and cosine of the angle
@@ -164,6 +108,70 @@ void buildCorners(const Skull& skull, const Columns& columns, float down, Vertex
   const Landmarks& marks = skull.marks;
   const auto& [angle, across, ahead, jaw] = columns;
   const Lanes y = mix(marks.crownY, jaw, down);
+  const auto [p, x, ax] = raise(skull, across, ahead, y);
+  const Lanes ao = ambient(face, marks, ax, y, angle);
+  for (int i = 0; i < count; ++i) {
+    Vertex& vertex = row[i];
+    vertex.p = {p.x[i], y[i], p.z[i]};
+    vertex.u = x[i], vertex.v = y[i], vertex.a = angle[i], vertex.ao = ao[i];
+  }
+}
+
+}  // namespace
+
+Skull::Skull(const Face& f, const Landmarks& m) : face(f), marks(m) {
+  // Bone sets a limit to leanness, nothing to fullness.
+  const float fat = f.fat < 0 ? 0.5f * f.fat : f.fat, low = m.chinY / -1.13f, oval = f.oval;
+  const float jaw = f.jaw - 0.035f * oval, chin = f.chinWidth - 0.025f * oval;
+  const float w[12][2] = {{0.45f, 0.765f + 0.02f * oval},
+                          {0.25f, 0.765f},
+                          {0.05f, 0.755f + 0.02f * fat},
+                          {-0.18f, 0.715f + 0.5f * f.cheekbone + 0.05f * fat},
+                          {-0.40f, 0.655f + 0.3f * f.cheekbone + 0.085f * fat + 0.4f * jaw},
+                          {-0.58f * low, 0.620f + 0.135f * fat + 0.85f * jaw},
+                          {-0.75f * low, 0.572f + 0.145f * fat + jaw + 0.03f * f.jowl},
+                          {-0.90f * low, 0.505f + 0.125f * fat + 0.7f * jaw + 0.5f * chin + 0.035f * f.jowl},
+                          {-1.02f * low, 0.450f + 0.09f * fat + 0.3f * jaw + 0.9f * chin},
+                          {-1.10f * low, 0.415f + 0.05f * fat + 1.2f * chin},
+                          {-1.16f * low, 0.39f + 0.04f * fat + 1.2f * chin},
+                          {-1.30f * low, 0.34f + 0.04f * fat + 1.2f * chin}};
+  const float d[12][2] = {{0.60f, 0.860f + 0.02f * f.forehead},
+                          {0.40f, 0.885f},
+                          {0.22f, 0.880f + 0.2f * f.browRidge},
+                          {0.02f, 0.835f},
+                          {-0.25f, 0.845f},
+                          {-0.50f * low, 0.865f},
+                          {-0.70f * low, 0.865f},
+                          {-0.86f * low, 0.82f + 0.5f * f.chinForward},
+                          {-1.0f * low, 0.835f + f.chinForward},
+                          {-1.10f * low, 0.80f + f.chinForward},
+                          {-1.16f * low, 0.73f + f.chinForward},
+                          {-1.30f * low, 0.60f}};
+  std::copy(&w[0][0], &w[0][0] + 24, &width[0][0]);
+  std::copy(&d[0][0], &d[0][0] + 24, &depth[0][0]);
+}
+
+// Above the profiles both close over the top like an egg.
+float Skull::halfWidth(float y) const {
+  const float k = 1 + face.width;
+  if (y <= 0.45f) return k * profile(width, 12, y);
+  const float t = clamp01((y - 0.45f) / (marks.crownY - 0.45f));
+  return k * width[0][1] * std::sqrt(std::max(0.0f, 1 - t * t * (0.85f + 0.15f * t)));
+}
+float Skull::halfDepth(float y) const {
+  if (y <= 0.60f) return profile(depth, 12, y);
+  const float t = clamp01((y - 0.60f) / (marks.crownY - 0.60f));
+  return depth[0][1] * std::sqrt(std::max(0.0f, 1 - t * t));
+}
+// The jaw line climbs from the chin to behind the ear.
+float Skull::jawLine(float angle) const {
+  const float rise = smooth(0.28f, 1.75f, std::fabs(angle));
+  return mix(marks.chinY, -0.42f, rise) - 0.02f * face.fat * smooth(0.1f, 0.6f, std::fabs(angle));
+}
+
+SkinPoints raise(const Skull& skull, const Lanes& across, const Lanes& ahead, const Lanes& y) {
+  const Face& face = skull.face;
+  const Landmarks& marks = skull.marks;
   Lanes wide{}, deep{};
   for (int i = 0; i < kLanes; ++i) wide[i] = skull.halfWidth(y[i]), deep[i] = skull.halfDepth(y[i]);
   // A face is flatter in front than an ellipse.
@@ -175,15 +183,8 @@ void buildCorners(const Skull& skull, const Columns& columns, float down, Vertex
     px += 0.6f * soft * across;
     pz += facing * (noseRelief(face, marks, ax, y) + mouthRelief(face, marks, ax, y)) + soft * (0.4f + 0.6f * ahead);
   }
-  const Lanes ao = ambient(face, marks, ax, y, angle);
-  for (int i = 0; i < count; ++i) {
-    Vertex& vertex = row[i];
-    vertex.p = {px[i], y[i], pz[i]};
-    vertex.u = x[i], vertex.v = y[i], vertex.a = angle[i], vertex.ao = ao[i];
-  }
+  return {{px, y, pz}, x, ax};
 }
-
-}  // namespace
 
 int underRows(int rows) { return std::max(5, rows / 7); }
 

@@ -1,43 +1,16 @@
 // Draws the scene of a photograph and lights its surfaces: a key with soft shadows, a fill, a rim and a sky.
 // Skin lets red light bleed past the terminator; everything else uses the same few terms with flesh = 0.
-#include "face.h"
 #include "noise.h"
 #include "scene.h"
 
 namespace comface::faces::COMFACE_ISA {
 namespace {
 
-constexpr float kDegree = 0.0174532925f;
 constexpr float kPictureWidth =
     2.34f;  // units across the picture at the head: eyes at 45 %, the face fills 60 % of the width
 
 Vec3 direction(float azimuth, float elevation) {
   return {cosine(elevation) * sine(azimuth), sine(elevation), cosine(elevation) * cosine(azimuth)};
-}
-
-// `moves`: 1, or 0 for a head that looks straight into the lens from the middle of the picture.
-Pose drawPose(Random& r, float moves) {
-  const float yaw = std::clamp(13.0f * r.normal(), -30.0f, 30.0f) * (moves * kDegree);
-  const float pitch = std::clamp(6.0f * r.normal(), -14.0f, 14.0f) * (moves * kDegree);
-  const float roll = std::clamp(4.0f * r.normal(), -10.0f, 10.0f) * (moves * kDegree);
-  const float cy = cosine(yaw), sy = sine(yaw), cp = cosine(pitch), sp = sine(pitch);
-  const float cr = cosine(roll), sr = sine(roll);
-  Pose p;
-  const auto turn = [&](const Vec3& d) {
-    const Vec3 a{cy * d.x + sy * d.z, d.y, -sy * d.x + cy * d.z};
-    const Vec3 b{a.x, cp * a.y + sp * a.z, -sp * a.y + cp * a.z};
-    return Vec3{cr * b.x - sr * b.y, sr * b.x + cr * b.y, b.z};
-  };
-  p.right = turn({1, 0, 0}), p.up = turn({0, 1, 0}), p.front = turn({0, 0, 1});
-  p.pivot = {0, -0.55f, 0.05f};
-  p.offset = {0, 0, 0};
-  // A face detector frames the features whatever the pose, but not to the pixel: boxes wander by a few percent of the
-  // picture.
-  const Vec3 middle{0, -0.25f, 0.75f}, moved = p.place(middle);
-  const float acrossX = moves * std::clamp(0.11f * r.normal(), -0.24f, 0.24f),
-              acrossY = moves * std::clamp(0.11f * r.normal(), -0.24f, 0.24f);
-  p.offset = {-0.85f * moved.x + acrossX, -0.85f * (moved.y - middle.y) + acrossY, 0};
-  return p;
 }
 
 void drawLights(Scene& s, Random& r, int domain) {
@@ -113,35 +86,19 @@ inline void highlights(Lanes x, Lanes& broad, Lanes& tight) {
 
 }  // namespace
 
-Scene makeScene(uint64_t seed, uint32_t subject, uint32_t photo, int domain, int size) {
+Scene makeScene(const Shot& shot, int size) {
   Scene s{};
-  const uint32_t place = static_cast<uint32_t>(domain);
-  Random pose(seed, subject, photo, kPose), mood(seed, subject, photo, kExpression);
+  const auto& [seed, subject, photo, domain, changes, frame] = shot;
+  const uint64_t place = seed ^ static_cast<uint64_t>(domain);
   // Lights, camera and backdrop differ between domains even for one photograph number.
-  Random lights(seed ^ place, subject, photo, kLighting), camera(seed ^ place, subject, photo, kCamera);
-  Random room(seed ^ place, subject, photo, kBackdrop);
-  const float moves = photo == kPlainPhoto ? 0.0f : 1.0f;
-  s.pose = drawPose(pose, moves);
+  Random lights(place, subject, photo, kLighting), camera(place, subject, photo, kCamera);
+  Random room(place, subject, photo, kBackdrop);
+  holdStill(shot, s);
   drawLights(s, lights, domain);
-  drawCamera(s, camera, domain, size, moves);
+  drawCamera(s, camera, domain, size, movesOf(shot));
+  if (frame >= 0) s.camera.grainKey ^= mix32(static_cast<uint32_t>(frame) + 1);
   drawBackdrop(s.backdrop, room, domain);
-  s.smile = moves * 0.10f * mood.normal();
-  s.open = moves * 0.05f * std::max(0.0f, mood.normal());
-  s.squint = moves * 0.05f * mood.normal();
-  s.browLift = moves * 0.010f * mood.normal();
-  s.gazeX = moves * 0.2f * mood.normal();
-  s.gazeY = moves * 0.1f * mood.normal();
   return s;
-}
-
-void applyExpression(Face& face, const Scene& s) {
-  face.smile += s.smile;
-  face.open += s.open;
-  face.squint += s.squint;
-  face.browY += s.browLift;
-  // Eyes mostly look at the lens, so they turn against the head.
-  face.gazeX = std::clamp(s.gazeX - 1.6f * s.pose.front.x, -0.8f, 0.8f);
-  face.gazeY = std::clamp(s.gazeY - 1.2f * s.pose.front.y, -0.5f, 0.5f);
 }
 
 Vec3s light(const Scene& s, const Place& at, const Finish& f) {

@@ -1,5 +1,6 @@
 // Lips, the gap between them, teeth. The mouth is a set of curves y(x) over its half width.
 // Below the gap everything is measured from the lower lip, so an opening mouth carries the lip down.
+#include "curves.h"
 #include "paint.h"
 
 namespace comface::faces::COMFACE_ISA {
@@ -55,14 +56,7 @@ void paintMouth(const Portrait& q, Spot& s) {
   const Lanes mx = s.x * (1 / m.mouthWidth), ax = magnitude(mx);
   const Mask near = (ax < 1.35f) & (s.y < m.mouthY + 0.25f) & (s.y > m.mouthY - 0.36f - m.gap);
   if (!any(near)) return;
-  const Lanes a2 = smaller(ax * ax, 1.0f), span = 1 - a2, arc = root(span);
-  const Lanes middle = m.mouthY + m.cornerLift * ax * ax;
-  const Lanes gap = m.gap * arc * (0.4f + 0.6f * span);
-  // The closed line dips in the middle under the upper lip's bead.
-  const Lanes top = middle - 0.008f * ridge(mx, 0.35f) + 0.15f * gap, bottom = top - gap;
-  const Lanes bow = 0.011f * clamp01(f.bow) * (ridge(Lanes(ax - 0.22f), 0.24f) - 0.9f * ridge(ax, 0.16f));
-  const Lanes upperEdge = top + m.lipUpper * (1 - ax * root(ax) * 0.98f) * root(1 - a2 * a2) + bow * span;
-  const Lanes lowerEdge = bottom - m.lipLower * arc * (0.35f + 0.65f * span);
+  const auto [span, middle, gap, top, bottom, upperEdge, lowerEdge] = mouthLines(f, m, mx);
   const float soft = 0.008f + 0.5f * q.pixel;
   const Lanes within = smooth(1.06f, 0.94f, ax) * amount(near);
   const Lanes lip = smooth(-soft, soft, upperEdge - s.y) * smooth(-soft, soft, s.y - lowerEdge) * within;

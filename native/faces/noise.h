@@ -12,13 +12,22 @@
 namespace comface::faces::COMFACE_ISA {
 
 // What a stream of draws is for. Streams of one person or photograph never share numbers.
-enum Stream : uint32_t { kIdentity = 1, kPose = 2, kExpression = 3, kLighting = 4, kCamera = 5, kBackdrop = 6 };
+enum Stream : uint32_t {
+  kIdentity = 1,
+  kPose = 2,
+  kExpression = 3,
+  kLighting = 4,
+  kCamera = 5,
+  kBackdrop = 6,
+  kMotion = 7
+};
 
 // Draws that depend only on the key and on how many were taken before.
 class Random {
  public:
-  Random(uint64_t seed, uint32_t subject, uint32_t photo, Stream stream)
-      : seed_(seed), subject_(subject), photo_(photo), next_(static_cast<uint32_t>(stream) << 24) {}
+  // `part`: streams that have parts, up to 2^20 of them, take at most 64 draws in each.
+  Random(uint64_t seed, uint32_t subject, uint32_t photo, Stream stream, uint32_t part = 0)
+      : seed_(seed), subject_(subject), photo_(photo), next_((static_cast<uint32_t>(stream) << 24) + (part << 4)) {}
 
   uint32_t bits() {
     if (left_ == 0) draw_ = rng::philox(seed_, rng::kFace, subject_, photo_, next_++), left_ = 4;

@@ -99,9 +99,7 @@ void Raster::scan(const Surface& surface, Layer& layer) {
   float x0 = kFar, y0 = kFar, x1 = -kFar, y1 = -kFar;
   screen_.resize(surface.grid.size());
   for (size_t i = 0; i < surface.grid.size(); ++i) {
-    const Vec3& p = surface.grid[i].p;
-    const float away = lens_.distance - p.z, scale = lens_.zoom * lens_.distance / away;
-    const Vec3 s{lens_.centerX + p.x * scale, lens_.centerY - p.y * scale, away};
+    const Vec3 s = lens_.project(surface.grid[i].p);
     screen_[i] = s;
     x0 = std::min(x0, s.x), x1 = std::max(x1, s.x), y0 = std::min(y0, s.y), y1 = std::max(y1, s.y);
   }

@@ -55,6 +55,11 @@ struct Lens {
   float distance;          // camera to the head's middle, units
   float zoom;              // pixels per unit at that distance
   float centerX, centerY;  // where head space (0, 0, 0) lands, pixels
+  // Pixels x and y, and the distance from the camera, of a point in view space.
+  Vec3 project(const Vec3& p) const {
+    const float away = distance - p.z, scale = zoom * distance / away;
+    return {centerX + p.x * scale, centerY - p.y * scale, away};
+  }
 };
 
 // The colors of kLanes pixels.

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "face.h"
 #include "identity.h"
 #include "raster.h"
 #include "vec.h"
@@ -50,10 +51,18 @@ struct Scene {
   float smile, open, squint, browLift, gazeX, gazeY;  // this moment's expression, added to the person's
 };
 
-Scene makeScene(uint64_t seed, uint32_t subject, uint32_t photo, int domain, int size);
+Scene makeScene(const Shot& shot, int size);
+
+// Pose and expression of the moment; of a video they drift around those of its photograph.
+void holdStill(const Shot& shot, Scene& scene);
+// How much of what moves a head from photograph to photograph moves it in this one.
+float movesOf(const Shot& shot);
 
 // The moment's expression on top of the person.
 void applyExpression(Face& face, const Scene& scene);
+
+// The person with every change and the moment's expression.
+Face makeSitter(const Shot& shot, const Scene& scene);
 
 // What a painter decides about points before light falls on them.
 struct Finish {

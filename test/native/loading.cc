@@ -171,10 +171,15 @@ bool checkFaces() {
     std::vector<uint8_t> plain(size_t{3} * size * size), wide(plain.size());
     for (int attribute = -1; attribute < faces::kAttributeCount; ++attribute, ++faces) {
       const auto who = static_cast<uint32_t>(7 * attribute + size);
-      const faces::Shot shot{3, who, who % 5, attribute, attribute % 2 == 0 ? 5.0f : -5.0f, attribute & 1};
+      faces::Shot shot{3, who, who % 5, attribute & 1};
+      shot.changes[0] = {attribute, attribute % 2 == 0 ? 5.0f : -5.0f};
+      if (attribute % 3 == 0) shot.changes[1] = {2, 3.0f}, shot.frame = 7 * (attribute + 1);
       faces::baseline::render(shot, size, plain.data());
       faces::avx2::render(shot, size, wide.data());
-      differing += plain != wide;
+      std::array<float, size_t{2} * faces::kLandmarkCount> here, there;
+      faces::baseline::locate(shot, size, here.data());
+      faces::avx2::locate(shot, size, there.data());
+      differing += plain != wide || here != there;
     }
   }
   std::printf("%d of %d faces differ\n", differing, faces);

@@ -25,7 +25,9 @@ std::vector<std::string> drawPictures(const std::string& folder) {
   for (int i = 0; i < kPictures; ++i) paths.push_back(folder + "/" + std::to_string(i) + ".jpg");
   Pool(3).run(kPictures, [&](int i, int) {
     Picture picture{32, 32, std::vector<uint8_t>(32 * 32 * 3)};
-    faces::render({1, static_cast<uint32_t>(i), 0, i % faces::kAttributeCount, 2, i % 2}, 32, picture.rgb.data());
+    faces::Shot shot{1, static_cast<uint32_t>(i), 0, i % 2};
+    shot.changes[0] = {i % faces::kAttributeCount, 2};
+    faces::render(shot, 32, picture.rgb.data());
     writeFile(paths[i], encodeJpeg(picture, 90));
   });
   paths.push_back(folder + "/absent.jpg");  // a broken one: its slot is replaced
@@ -83,7 +85,9 @@ void draw(int times) {
   std::vector<std::vector<uint8_t>> pixels(6, std::vector<uint8_t>(48 * 48 * 3));
   for (int i = 0; i < times; ++i) {
     pool.run(6, [&](int k, int) {
-      faces::render({7, static_cast<uint32_t>(i), static_cast<uint32_t>(k), 18, 5, 0}, 48, pixels[k].data());
+      faces::Shot shot{7, static_cast<uint32_t>(i), static_cast<uint32_t>(k), 0};
+      shot.changes[0] = {18, 5};
+      faces::render(shot, 48, pixels[k].data());
     });
     ++done;
   }

@@ -71,7 +71,7 @@ const plan = (step = 1) => ({
 const adam = { learningRate: 1e-3, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weightDecay: 0, step: 1 };
 const shots = () => ({
   ...{ seed: 1n, subject: Uint32Array.of(1), photo: Uint32Array.of(2), attribute: Int32Array.of(0), alpha: Float32Array.of(1) },
-  ...{ domain: 0, size: 32 },
+  ...{ frame: Int32Array.of(3), domain: 0, size: 32 },
 });
 
 /** The objects that calls are made on; made anew from time to time, as hostile calls dispose and bend them. */
@@ -184,6 +184,7 @@ function ofModule(files: readonly string[], folder: string): Target[] {
     made('openFiles', 2, () => [files, size, 1, 32]),
     made('openShards', 2, () => [{ folder, counts: Uint32Array.of(3, 4), size: 16, raw: false, id: '0123456789abcdef' }, 8, 1]),
     made('drawFaces', 2, () => [shots(), 1]),
+    made('faceLandmarks', 2, () => [shots()]),
     made('encodeFaces', 2, () => [shots(), 90, 1]),
     made('crc32c', 1, () => [new Uint8Array(8)]),
     made('writeFaces', 2, () => [shots(), [join(folder, 'face.jpg')], 90, 1]),
@@ -228,6 +229,13 @@ function ofPackage({ data, run }: Fixtures, folder: string): Target[] {
     made('readManifest', 0.5, () => [data]),
     made('readData', 0.5, () => [data]),
     made('generate', 0.1, () => [{ ...faces, out: out(), signal: soon(), onProgress: () => undefined }]),
+    made('twin', 0.1, () => [
+      {
+        ...{ kind: 'disfa', out: out(), seed: 1, size: 32, frames: 2, subjects: 1, threads: 1 },
+        signal: soon(),
+        onProgress: () => undefined,
+      },
+    ]),
     made('pack', 0.1, () => [
       { from: data, out: out(), size: 16, quality: 90, attribute: 'smile', threads: 1, signal: soon(), onProgress: () => undefined },
     ]),

@@ -62,8 +62,11 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       }
       case 2:
         for (const faces::Shot& shot : shotsFrom(record).list) {
-          fuzz::require(shot.attribute >= -1 && shot.attribute < faces::kAttributeCount && std::abs(shot.alpha) <= 5,
-                        "a known attribute");
+          for (const auto& [attribute, alpha] : shot.changes) {
+            fuzz::require(attribute >= -1 && attribute < faces::kAttributeCount && std::abs(alpha) <= 5,
+                          "a known attribute");
+          }
+          fuzz::require(shot.frame >= -1 && shot.frame < 1 << 24, "a frame of a video, or none");
         }
         break;
       default:
