@@ -59,6 +59,8 @@ class Chooser {
   /** Lines of others. */
   others = 0;
   readonly #found = { site: new Set<string>(), dataset: new Set<string>() };
+  /** Of the lines that were asked for. */
+  readonly #taken = { site: new Set<string>(), dataset: new Set<string>() };
 
   constructor({ site, dataset }: WeightChoice) {
     if (site !== undefined) this.chosen.site = site;
@@ -70,16 +72,18 @@ class Chooser {
     for (const name of names) this.#found[name].add(columns.cell(cells, name));
     const isTaken = names.every((name) => (this.chosen[name] ?? columns.cell(cells, name)) === columns.cell(cells, name));
     if (!isTaken) this.others++;
+    else for (const name of names) this.#taken[name].add(columns.cell(cells, name));
     return isTaken;
   }
 
   check(file: string): void {
     for (const name of ['site', 'dataset'] as const) {
       const found = [...this.#found[name]].sort();
+      const taken = [...this.#taken[name]].sort();
       const shown = found.map((each) => show(each)).join(', ');
       const chosen = this.chosen[name];
-      if (chosen === undefined && found.length > 1)
-        throw invalid(name, `one of ${shown}, which ${file} has`, undefined, 'Choose one: patients of two may have the same numbers.');
+      if (chosen === undefined && taken.length > 1)
+        throw invalid(name, `one of ${taken.map((each) => show(each)).join(', ')}, which ${file} has`, undefined, 'Choose one: patients of two may have the same numbers.');
       if (chosen !== undefined && !this.#found[name].has(chosen))
         throw invalid(name, `one of ${shown || 'those'} in ${file}`, chosen, 'Choose one of these, or leave it out.');
     }
