@@ -17,6 +17,11 @@ export { type PackOptions, type PackProgress, type PackResult, pack } from './da
 export { type DataFormat, type GenerateOptions, type GenerateProgress, generate } from './data/procedural.js';
 export { contactSheet, type SheetOptions } from './data/sheet.js';
 export { ComFaceError, type ErrorCode } from './errors.js';
-export { type Comparison, loadModel, Model, type ModelDesign, type ModelOptions } from './model.js';
+export { type Comparison, loadModel, Model, type ModelDesign, type ModelOptions, type Task } from './model.js';
 export { type BackboneName, backboneNames, embeddingWidth } from './models/resnet.js';
+export { type Report, type ReportOptions, report } from './report/make.js';
+export { saliencyPng } from './report/overlay.js';
+export type { Saliency } from './report/saliency.js';
 export { type StepEvent, type TrainEvent, type TrainResult, type TrainRun, train } from './train/train.js';
+export { type SavedEmbeddings, saveEmbeddings } from './use/embeddings.js';
+export { type ComparedPairs, type ComparePairsOptions, comparePairs } from './use/pairs.js';

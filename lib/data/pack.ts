@@ -8,6 +8,7 @@ import { checkFunction, checkInteger, checkObject, checkSignal, checkText } from
 import { ComFaceError, invalid, messageOf } from '../errors.js';
 import { makeFolder } from '../folders.js';
 import { native, workerCount } from '../native.js';
+import { csvLine } from './csv.js';
 import type { DataSet } from './dataset.js';
 import { floatText } from './described.js';
 import { kTolerance } from './groups.js';
@@ -416,11 +417,6 @@ function checkPairs(pictures: readonly Listed[], folder: string, because?: Rejec
     `Expected two pictures of one subject and attribute with different alphas in ${folder} but found none among ${pictures.length} of ${subjects} subjects${why}`,
     { hint: 'Comparing needs several pictures of a person: give each person two or more, each with the alpha that it shows.' },
   );
-}
-
-function csvLine(cells: readonly (string | number)[]): string {
-  const quoted = (text: string) => (/[",\r\n]|^\s|\s$/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
-  return `${cells.map((cell) => quoted(String(cell))).join(',')}\n`;
 }
 
 async function readRejected(file: string): Promise<Rejected[]> {
