@@ -20,8 +20,8 @@ import { ComFaceError, invalid, printable, sizeText } from './errors.js';
 import { GivenOptions } from './flags.js';
 import { type Comparison, loadModel, type Task } from './model.js';
 import { duration, Progress } from './progress.js';
-import { saliencyPng } from './report/overlay.js';
 import { report } from './report/make.js';
+import { saliencyPng } from './report/overlay.js';
 import { type StepEvent, train } from './train/train.js';
 import { saveEmbeddings } from './use/embeddings.js';
 import { comparePairs } from './use/pairs.js';
@@ -286,14 +286,17 @@ comparing.action(async (x: string | undefined, y: string | undefined, options: {
     if (out === undefined) throw invalid('out', 'a CSV file for the results', out, 'Name it: --out changes.csv');
     return compareMany(folder, pairs, out);
   }
-  for (const [name, value] of Object.entries({ x, y })) if (value === undefined) comparing.error(`error: missing required argument '${name}'`);
+  for (const [name, value] of Object.entries({ x, y }))
+    if (value === undefined) comparing.error(`error: missing required argument '${name}'`);
   await using model = await loadModel(folder);
   print(inWords(await model.compare(x!, y!), model.task));
 });
 
 program
   .command('embed')
-  .description('Write the embeddings of JPEG pictures into an .npy file (float32, pictures x width), and their names into a .csv file beside it.')
+  .description(
+    'Write the embeddings of JPEG pictures into an .npy file (float32, pictures x width), and their names into a .csv file beside it.',
+  )
   .argument('<files...>', 'Pictures')
   .addOption(modelOption())
   .requiredOption('--out <file>', 'Name of the .npy file')
@@ -372,7 +375,11 @@ function checkName(option: string, file: string, ending: '.png' | '.html'): void
 async function compareMany(folder: string, pairs: string, out: string): Promise<void> {
   const signal = stopSignal();
   await using model = await loadModel(folder);
-  const { pairs: count, pictures, failed } = await comparePairs(model, {
+  const {
+    pairs: count,
+    pictures,
+    failed,
+  } = await comparePairs(model, {
     ...{ pairs, out, signal },
     onProgress: ({ done, total, secondsLeft }) => {
       isUnderWay = true;
@@ -390,7 +397,8 @@ async function compareMany(folder: string, pairs: string, out: string): Promise<
 function inWords({ change, direction, unit }: Comparison, task: Task | null): string {
   const size = Math.abs(change).toFixed(2);
   const what = task ? `${task.attribute} ` : '';
-  if (direction === null) return `${what}changed by ${change.toFixed(2)} ${unit} (near 0 is no change; this model knows sizes, not directions)`;
+  if (direction === null)
+    return `${what}changed by ${change.toFixed(2)} ${unit} (near 0 is no change; this model knows sizes, not directions)`;
   if (Number(size) === 0) return `${what}did not change (0.00 ${unit})`;
   return `${what}${direction === 'increase' ? 'increased' : 'decreased'} by ${size} ${unit}`;
 }

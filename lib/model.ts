@@ -81,11 +81,10 @@ export async function loadModel(folder: string, options: ModelOptions = {}): Pro
 }
 
 async function stateIn(folder: string): Promise<CheckpointState | null> {
-  const isTransfer = !['manifest.json', 'checkpoints'].some((name) => existsSync(join(folder, name)));
+  const isCheckpoint = (place: string) => existsSync(join(place, 'manifest.json'));
   const inner = join(folder, kModelFolder);
-  const place = isTransfer && existsSync(inner) ? inner : folder;
-  if (existsSync(join(place, 'manifest.json'))) return loadCheckpoint(place);
-  return latestCheckpoint(place, { onWarning: warn });
+  const place = !isCheckpoint(folder) && existsSync(inner) ? inner : folder;
+  return isCheckpoint(place) ? loadCheckpoint(place) : latestCheckpoint(place, { onWarning: warn });
 }
 
 /** A manifest may come from anywhere. */

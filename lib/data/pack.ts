@@ -31,7 +31,8 @@ import {
 import { checkOwn, holdsSet, otherSet, planIn, writing } from './target.js';
 
 const kJournalName = 'pack.jsonl';
-const kPicturesName = 'pictures.csv';
+/** Lists the pictures of a packed set: picture, subject, number, attribute, alpha, path. */
+export const kPicturesName = 'pictures.csv';
 const kRejectedName = 'rejected.csv';
 const kThreads = 64;
 /** Pictures under way before a shard may end. */

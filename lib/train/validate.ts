@@ -21,7 +21,8 @@ export interface Validation {
   correlation: number;
 }
 
-function validationPairs(config: TrainConfig, data: DataSet, subjects: Uint32Array): NativePlan | undefined {
+/** The pairs of these subjects that a run is validated on; undefined when there are none. */
+export function validationPairs(config: TrainConfig, data: DataSet, subjects: Uint32Array): NativePlan | undefined {
   const pictures = data.groupsOf(new Set(subjects)).length;
   if (config.intraPersonal === 0 || pictures < 2) return undefined;
   const { range } = stageAt(config.curriculum, 1);

@@ -36,7 +36,8 @@ export async function saveEmbeddings(
   checkObject('options', options);
   const { signal } = options;
   checkSignal(signal);
-  if (!out.endsWith('.npy')) throw invalid('out', 'a name that ends in .npy', out, 'Name an .npy file; the names go into a .csv beside it.');
+  if (!out.endsWith('.npy'))
+    throw invalid('out', 'a name that ends in .npy', out, 'Name an .npy file; the names go into a .csv beside it.');
   const { width } = model;
   const h = await model.embed(paths, { signal });
   const csv = `${out.slice(0, -'.npy'.length)}.csv`;

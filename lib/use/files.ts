@@ -12,6 +12,9 @@ export async function replaceFile(file: string, bytes: Uint8Array): Promise<void
   } catch (error) {
     await files.rm(part).catch(() => undefined);
     if (!(error instanceof ComFaceError)) throw error;
-    throw new ComFaceError('IO', error.message.replace(part, file), { ...(error.hint !== undefined && { hint: error.hint }), cause: error.cause });
+    throw new ComFaceError('IO', error.message.replace(part, file), {
+      ...(error.hint !== undefined && { hint: error.hint }),
+      cause: error.cause,
+    });
   }
 }

@@ -106,7 +106,8 @@ async function readPairs(file: string): Promise<{ names: string[]; rows: Row[]; 
       names = cells;
       places = columnsOf(cells, ['x', 'y'], (text) => csvError(file, line, text, kHint));
       const taken = kResults.find((name) => places.has(name));
-      if (taken !== undefined) throw csvError(file, line, `expected no column \`${taken}\`, which the result will have`, 'Rename that column.');
+      if (taken !== undefined)
+        throw csvError(file, line, `expected no column \`${taken}\`, which the result will have`, 'Rename that column.');
       continue;
     }
     if (rows.length >= kMostRows) throw csvError(file, line, `expected at most ${kMostRows} pairs`, 'Compare them in parts.');
