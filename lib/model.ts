@@ -154,6 +154,9 @@ export let embedSamples: (model: Model, source: NativeSource, samples: readonly 
 /** {@link Model.saliency} of a picture of an open source with views of the model's size. */
 export let saliencyOf: (model: Model, source: NativeSource, sample: number) => Promise<Saliency>;
 
+/** Refuses what is no {@link Model}, a proxy of one too. @throws ComFaceError INVALID_INPUT. */
+export let checkModel: (model: unknown) => asserts model is Model;
+
 /** The embedding of each sample, or what is wrong with its picture; all at once if none is broken, else one by one. */
 export async function embedUsable(
   model: Model,
@@ -181,6 +184,10 @@ export class Model {
   static {
     embedSamples = (model, source, samples, signal) => model.#embedSamples(source, samples, signal);
     saliencyOf = (model, source, sample) => model.#saliencyOf(source, sample);
+    checkModel = (model) => {
+      if (typeof model !== 'object' || model === null || !(#engines in model))
+        throw invalid('model', 'a Model', model, 'Pass what loadModel() gives.');
+    };
   }
 
   /** Width of an embedding. */
@@ -403,9 +410,4 @@ export class Model {
   async [Symbol.asyncDispose](): Promise<void> {
     this.dispose();
   }
-}
-
-/** @throws ComFaceError INVALID_INPUT for what is no {@link Model}. */
-export function checkModel(model: unknown): asserts model is Model {
-  if (!(model instanceof Model)) throw invalid('model', 'a Model', model, 'Pass what loadModel() gives.');
 }

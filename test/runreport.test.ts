@@ -127,7 +127,7 @@ describe('the page of a transfer', () => {
       ],
       ...[
         'Fold 2 60 1.244 0.871 none',
-        'rate 0.001, 400 steps',
+        'Trained Held out Tested Rate Steps Fold 1 8 1 3 0.001 400',
         'Fold 1: 0.01 diverged 12',
         'Fold 1: 0.001, chosen 1.500 400',
         'Telling people apart',
@@ -195,7 +195,7 @@ describe('the page of a transfer', () => {
       pairs: { fold: [], subject: [], x: [], y: [], truth: [], estimate: [] },
     }));
     const { text, bare } = await pageOf(folder, { includeFaces: true });
-    for (const words of ['random weights', 'penalty 0.1', 'There is no tested pair to show.', 'no data'])
+    for (const words of ['random weights', 'Tested Penalty Fold 1 8 1 3 0.1', 'There is no tested pair to show.', 'no data'])
       expect(text + bare).toContain(words);
     expect(bare).not.toMatch(/NaN|undefined|Infinity/);
   });

@@ -26,7 +26,7 @@ export interface Band {
 
 const width = 400;
 const height = 260;
-const frame = { left: 50, right: 390, top: 30, bottom: 214 };
+const frame = { left: 58, right: 390, top: 30, bottom: 214 };
 const colors = ['#134b7f', '#d9772b', '#8ab6a3', '#8c2f5b'];
 const ink = 'fill="currentColor"';
 /** More points than this are averaged in runs: a page of 400 units cannot show them and would only grow. */
@@ -171,7 +171,7 @@ function axes(x: Axis, y: Axis, text: ChartText): string {
   const middle = (top + bottom) / 2;
   const labels =
     `<text x="${(left + right) / 2}" y="${bottom + 38}" text-anchor="middle" ${ink}>${escapeHtml(text.xLabel)}</text>` +
-    `<text x="12" y="${middle}" text-anchor="middle" transform="rotate(-90 12 ${middle})" ${ink}>${escapeHtml(text.yLabel)}</text>`;
+    `<text x="11" y="${middle}" text-anchor="middle" transform="rotate(-90 11 ${middle})" ${ink}>${escapeHtml(text.yLabel)}</text>`;
   return `${across.join('')}<path d="M${left} ${bottom}H${right}" stroke="currentColor"/>${along.join('')}${labels}`;
 }
 

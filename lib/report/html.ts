@@ -38,8 +38,8 @@ svg { display: block; width: 100%; height: auto; max-width: 34rem; color: var(--
 table { border-collapse: collapse; width: 100%; max-width: 44rem; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: .35rem .5rem; border-bottom: 1px solid var(--line); vertical-align: top; }
 thead th { border-bottom: 2px solid var(--ink); } td.number, th.number { text-align: right; white-space: nowrap; } tbody th { font-weight: 400; min-width: 7.5rem; }
-.numbers th, .numbers td, .numbers .number { overflow-wrap: break-word; white-space: normal; vertical-align: bottom; } .numbers tbody th { min-width: 3rem; }
-@media (max-width: 30rem) { .numbers { font-size: .85rem; } .numbers th, .numbers td { padding: .3rem .2rem; } }
+.numbers th, .numbers td { overflow-wrap: break-word; vertical-align: bottom; } .numbers th.number { white-space: normal; } .numbers tbody th { min-width: 3rem; }
+@media (max-width: 30rem) { .numbers { font-size: .8rem; } .numbers th, .numbers td { padding: .3rem .2rem; } }
 `;
 
 /**

@@ -167,11 +167,18 @@ function scores({ scores: { mae, correlation, accuracy }, unit, folds: { length 
 interval is of a bootstrap over people: what other people might have given, with the same model.</p></section>`;
 }
 
+const allChoices = [
+  ['Rate', 'learningRate'],
+  ['Penalty', 'penalty'],
+  ['Steps', 'steps'],
+] as const;
+
 /** One chart a fold, so many at most. */
 const kMostCharts = 12;
 
 function folds({ folds: list, pairs, unit }: TransferResult): string {
   const number = (value: number | null | undefined) => decimal(finite(value), 3);
+  const choices = allChoices.filter(([, key]) => list.some((fold) => fold[key] !== undefined));
   const results = list.map((fold, i) => [
     `Fold ${i + 1}`,
     String(fold.pairs),
@@ -179,12 +186,10 @@ function folds({ folds: list, pairs, unit }: TransferResult): string {
     number(fold.correlation),
     number(fold.accuracy),
   ]);
-  const people = list.map((fold, i) => [
+  const people = list.map(({ trainSubjects, validationSubjects, testSubjects }, i) => [
     `Fold ${i + 1}`,
-    String(fold.trainSubjects),
-    String(fold.validationSubjects),
-    String(fold.testSubjects),
-    chosen(fold),
+    ...[trainSubjects, validationSubjects, testSubjects].map(String),
+    ...choices.map(([, key]) => shortly(finite(list[i]![key]))),
   ]);
   const clouds = list.slice(0, kMostCharts).map((_, i) => {
     const rows = pairs.fold.flatMap((fold, row) => (fold === i ? [row] : []));
@@ -194,21 +199,12 @@ function folds({ folds: list, pairs, unit }: TransferResult): string {
   });
   const more = list.length > kMostCharts ? `<p class="soft">The first ${kMostCharts} of ${list.length} folds.</p>` : '';
   return `<section><h2>Folds</h2>${numbersTable(['', 'Pairs', 'Mean error', 'Correlation', 'Direction'], results)}
-<h3>People, and what was chosen on those to validate with</h3>${numbersTable(['', 'Learned from', 'Validated', 'Tested', 'Choice'], people)}
+<h3>People, and what was chosen on those held out</h3>${numbersTable(['', 'Trained', 'Held out', 'Tested', ...choices.map(([name]) => name)], people)}
 <h3>Estimated against true change</h3><p>Each dot is a tested pair; on the dashed line the estimate is right.</p>
 <div class="columns">${clouds.join('\n')}</div>${more}</section>`;
 }
 
-function chosen({ learningRate, penalty, steps }: TransferResult['folds'][number]): string {
-  const all = [
-    learningRate === undefined ? '' : `rate ${shortly(learningRate)}`,
-    penalty === undefined ? '' : `penalty ${shortly(penalty)}`,
-    steps === undefined ? '' : `${steps} steps`,
-  ];
-  return all.filter(Boolean).join(', ') || 'none';
-}
-
-const shortly = (value: number): string => String(Number(value.toPrecision(3)));
+const shortly = (value: number): string => (Number.isFinite(value) ? String(Number(value.toPrecision(3))) : 'none');
 
 function search({ folds: list, unit }: TransferResult): string {
   const rows = list.flatMap(({ tried = [], learningRate }, i) =>

@@ -67,7 +67,7 @@ const schema = z
     /** The tested pairs: x and y are sample numbers, `truth` and `estimate` changes in the unit. All equally long. */
     pairs: z.object({
       ...{ fold: samples, subject: samples, x: samples, y: samples },
-      ...{ truth: z.array(z.number()), estimate: z.array(z.number()) },
+      ...{ truth: changes, estimate: changes },
     }),
     warnings: z.array(text).max(10_000),
     seconds: z.number().min(0),
@@ -117,12 +117,14 @@ export function parseTransferResult(text: string, file: string): TransferResult 
   } catch (cause) {
     throw corrupt(file, `expected JSON but found something else, or a part of it (${messageOf(cause)})`, cause);
   }
-  const { version } = (typeof value === 'object' && value !== null ? value : {}) as { version?: unknown };
+  const { version, folds } = (typeof value === 'object' && value !== null ? value : {}) as { version?: unknown; folds?: unknown };
   if (Number.isSafeInteger(version) && (version as number) > kVersion) {
     throw new ComFaceError('INVALID_INPUT', `${file}: expected a result of version ${kVersion} but found version ${version}`, {
       hint: 'A later comface wrote it: update this one.',
     });
   }
+  if (Array.isArray(folds) && folds.length > kMostFolds)
+    throw corrupt(file, `expected at most ${kMostFolds} folds but found ${folds.length}`);
   const { data, error } = schema.safeParse(value);
   if (data) return data;
   const [issue] = error.issues;

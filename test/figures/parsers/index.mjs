@@ -6,6 +6,7 @@ import { lock, log } from './log.mjs';
 import { manifest } from './manifest.mjs';
 import { options, words, yaml } from './options.mjs';
 import { safetensors } from './safetensors.mjs';
+import { transfer } from './transfer.mjs';
 
 /** @type {Record<string, import('./common.mjs').Parser>} */
-export const parsers = { safetensors, checkpoint, manifest, set, table, csv, options, yaml, words, log, lock };
+export const parsers = { safetensors, checkpoint, manifest, set, table, csv, options, yaml, words, log, lock, transfer };
