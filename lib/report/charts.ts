@@ -171,7 +171,7 @@ function axes(x: Axis, y: Axis, text: ChartText): string {
   const middle = (top + bottom) / 2;
   const labels =
     `<text x="${(left + right) / 2}" y="${bottom + 38}" text-anchor="middle" ${ink}>${escapeHtml(text.xLabel)}</text>` +
-    `<text x="11" y="${middle}" text-anchor="middle" transform="rotate(-90 11 ${middle})" ${ink}>${escapeHtml(text.yLabel)}</text>`;
+    `<text x="12" y="${middle}" text-anchor="middle" transform="rotate(-90 12 ${middle})" ${ink}>${escapeHtml(text.yLabel)}</text>`;
   return `${across.join('')}<path d="M${left} ${bottom}H${right}" stroke="currentColor"/>${along.join('')}${labels}`;
 }
 

@@ -20,12 +20,11 @@ const count = z.int().min(0);
 const measure = z.number().nullable();
 const score = z.object({ value: measure, low: measure, high: measure });
 const set = z.object({ folder: text, hash: text, pictures: count, subjects: count });
-const samples = z.array(
-  z
-    .int()
-    .min(0)
-    .max(2 ** 32 - 1),
-);
+/** Numbers by the ten thousand: not one by one through the schema, which would copy them and list each that is wrong. */
+const listOf = (isRight: (value: unknown) => boolean, what: string) =>
+  z.custom<number[]>((list) => Array.isArray(list) && list.every(isRight), `expected a list of ${what}`);
+const samples = listOf((value) => Number.isInteger(value) && (value as number) >= 0 && (value as number) < 2 ** 32, 'sample numbers');
+const changes = listOf(Number.isFinite, 'finite numbers');
 
 const schema = z
   .object({
