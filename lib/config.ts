@@ -166,6 +166,7 @@ const designSchema = z.object({
   width: fields.shape.width.unwrap(),
   size: fields.shape.size.unwrap(),
   augment,
+  target: fields.shape.target,
 });
 
 type Frozen<T> = T extends object ? { readonly [K in keyof T]: Frozen<T[K]> } : T;
@@ -198,7 +199,7 @@ function checked<T extends z.ZodType>(schema: T, options: unknown): z.ZodSafePar
 }
 
 /** The network that the options of a checkpoint describe, or undefined when they describe none: a checkpoint may come from anywhere. */
-export function designOf(config: unknown): Pick<TrainConfig, 'backbone' | 'width' | 'size' | 'augment'> | undefined {
+export function designOf(config: unknown): Pick<TrainConfig, 'backbone' | 'width' | 'size' | 'augment' | 'target'> | undefined {
   return designSchema.safeParse(config).data;
 }
 

@@ -200,7 +200,7 @@ async function pretrain(
   onStep: (step: StepEvent) => void,
 ): Promise<Curves> {
   const steps: StepEvent[] = [];
-  const stages: Curves['stages'] = [];
+  const stages: { fromStep: number; range: number }[] = [];
   let engine = '';
   for await (const event of train({ ...settings, ...own }, signal ? { signal } : {})) {
     if (event.type === 'start') engine = event.engine;

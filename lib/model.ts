@@ -1,9 +1,11 @@
 // A trained network ready to use: embeddings of pictures and the change between two. Inference only, running statistics.
-import { stat } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
+import * as z from 'zod';
 import { checkInteger, checkObject, checkOneOf, checkSignal, checkText, textsOf } from './check.js';
 import { designOf, type TrainConfig } from './config.js';
-import { ComFaceError, invalid } from './errors.js';
+import { ComFaceError, invalid, show } from './errors.js';
+import type { LayerRecord } from './models/layers.js';
 import { backbone, backboneNames, embeddingWidth } from './models/resnet.js';
 import {
   chooseDevice,
@@ -17,6 +19,7 @@ import {
   precisions,
   threadCount,
 } from './native.js';
+import { eigenCam, type Saliency } from './report/saliency.js';
 import { type CheckpointState, latestCheckpoint, loadCheckpoint } from './train/checkpoint.js';
 import { writeState } from './train/state.js';
 import type { Tensor } from './weights/safetensors.js';
@@ -33,22 +36,42 @@ export interface ModelOptions {
   batch?: number;
 }
 
-/** The network of a model, as its training options name it. */
-export type ModelDesign = Pick<TrainConfig, 'backbone' | 'width' | 'size' | 'augment'>;
+/** What a transferred model estimates. */
+export interface Task {
+  /** What changes, such as weight. */
+  attribute: string;
+  /** Of the change, such as kg. */
+  unit: string;
+}
+
+/** The network of a model, as its training options name it, and what its change head has learned. */
+export type ModelDesign = Pick<TrainConfig, 'backbone' | 'width' | 'size' | 'augment'> & {
+  /** @default 'absolute' */
+  target?: TrainConfig['target'] | undefined;
+  /** Of a transferred model, which knows the direction. @default null */
+  task?: Task | null | undefined;
+};
 
 /** Result of comparing two pictures of one person. */
 export interface Comparison {
-  /** Estimated size of the change in steps of alpha, relu(h_y - h_x) through the linear layer (paper, section 3.2). Near 0: no change. */
+  /** Estimated change from x to y: relu(h_y - h_x) through the linear layer (paper, section 3.2). Near 0: no change. Without a direction it is a size. */
   change: number;
+  /** Null where the model knows only sizes: pre-trained on |alpha_y - alpha_x|, not on a task. */
+  direction: 'increase' | 'decrease' | 'none' | null;
+  /** Of the change: `steps of alpha`, or the task's. */
+  unit: string;
 }
 
+const taskSchema = z.object({ attribute: z.string().min(1).max(200), unit: z.string().min(1).max(200) });
+const kModelFolder = 'model';
+
 /**
- * Loads a model from a run folder (its newest good checkpoint) or from one checkpoint's folder.
+ * Loads a model from a run folder (its newest good checkpoint), from one checkpoint's folder, or from the folder of a transfer (its `model`).
  *
  * @throws ComFaceError INVALID_INPUT when there is none, CORRUPT_FILE, IO, DEVICE_UNAVAILABLE.
  * @example
  * await using model = await loadModel('run');
- * const { change } = await model.compare('before.jpg', 'after.jpg');
+ * const { change, direction, unit } = await model.compare('before.jpg', 'after.jpg');
  */
 export async function loadModel(folder: string, options: ModelOptions = {}): Promise<Model> {
   const { design, weights } = await loadState(folder);
@@ -56,25 +79,38 @@ export async function loadModel(folder: string, options: ModelOptions = {}): Pro
 }
 
 /**
- * What a run folder (its newest good checkpoint) or a checkpoint's folder holds.
+ * What {@link loadModel} makes a model of.
  *
  * @throws ComFaceError INVALID_INPUT when there is none, CORRUPT_FILE, IO.
  */
 export async function loadState(folder: string): Promise<{ design: ModelDesign; weights: ReadonlyMap<string, Tensor> }> {
   checkText('folder', folder);
-  const isCheckpoint = await stat(join(folder, 'manifest.json')).then(
-    () => true,
-    () => false,
-  );
-  const state: CheckpointState | null = isCheckpoint ? await loadCheckpoint(folder) : await latestCheckpoint(folder, { onWarning: warn });
-  if (!state) throw invalid('folder', 'a run or checkpoint folder', folder, 'Train first: comface train --data FOLDER --out RUN');
-  const design = designOf(state.info.config);
+  const state = await stateIn(folder);
+  if (!state) throw invalid('folder', 'a run, checkpoint or transfer folder', folder, 'Train first: comface train --data FOLDER --out RUN');
+  return { design: designIn(state.info, folder), weights: state.weights };
+}
+
+async function stateIn(folder: string): Promise<CheckpointState | null> {
+  const isCheckpoint = (place: string) => existsSync(join(place, 'manifest.json'));
+  const inner = join(folder, kModelFolder);
+  const place = !isCheckpoint(folder) && existsSync(inner) ? inner : folder;
+  return isCheckpoint(place) ? loadCheckpoint(place) : latestCheckpoint(place, { onWarning: warn });
+}
+
+/** A manifest may come from anywhere. */
+function designIn({ config, task }: Record<string, unknown>, folder: string): ModelDesign {
+  const design = designOf(config);
   if (design === undefined) {
     throw new ComFaceError('CORRUPT_FILE', `${folder}: the manifest does not say which network this is`, {
       hint: 'Use a checkpoint written by comface train.',
     });
   }
-  return { design, weights: state.weights };
+  if (task === undefined || task === null) return design;
+  const { data } = taskSchema.safeParse(task);
+  if (data) return { ...design, task: data };
+  throw new ComFaceError('CORRUPT_FILE', `${folder}: expected a task with attribute and unit in the manifest but found ${show(task)}`, {
+    hint: 'Use a checkpoint written by comface transfer.',
+  });
 }
 
 const warn = (text: string): void => process.emitWarning(text, { code: 'COMFACE_DAMAGED_CHECKPOINT' });
@@ -90,6 +126,15 @@ function checkedWeights(weights: Weights): Weights {
   const { seed } = weights as { seed?: number };
   checkInteger('weights.seed', seed, 0, Number.MAX_SAFE_INTEGER);
   return { seed };
+}
+
+function checkedTask(task: unknown): Task | null {
+  if (task === undefined || task === null) return null;
+  checkObject('task', task);
+  const { attribute, unit } = task as Partial<Task>;
+  checkText('task.attribute', attribute);
+  checkText('task.unit', unit);
+  return { attribute, unit };
 }
 
 function checkedOptions(options: ModelOptions): Required<ModelOptions> {
@@ -116,27 +161,67 @@ let hasWarned = false;
 /** Embeddings, as {@link Model.embed} has them, of pictures of an open source with views of the model's size. */
 export let embedSamples: (model: Model, source: NativeSource, samples: readonly number[], signal?: AbortSignal) => Promise<Float32Array>;
 
+/** {@link Model.saliency} of a picture of an open source with views of the model's size. */
+export let saliencyOf: (model: Model, source: NativeSource, sample: number) => Promise<Saliency>;
+
+/** Refuses what is no {@link Model}, a proxy of one too. @throws ComFaceError INVALID_INPUT. */
+export let checkModel: (model: unknown) => asserts model is Model;
+
+/** The embedding of each sample, or what is wrong with its picture; all at once if none is broken, else one by one. */
+export async function embedUsable(
+  model: Model,
+  source: NativeSource,
+  samples: readonly number[],
+  signal?: AbortSignal,
+): Promise<(Float32Array | ComFaceError)[]> {
+  const embed = async (some: readonly number[]): Promise<Float32Array | ComFaceError> => {
+    try {
+      return await embedSamples(model, source, some, signal);
+    } catch (error) {
+      if (error instanceof ComFaceError && (error.code === 'CORRUPT_FILE' || error.code === 'IO')) return error;
+      throw error;
+    }
+  };
+  const all = await embed(samples);
+  if (all instanceof Float32Array) return samples.map((_, i) => all.subarray(i * model.width, (i + 1) * model.width));
+  const each: (Float32Array | ComFaceError)[] = [];
+  for (const sample of samples) each.push(await embed([sample]));
+  return each;
+}
+
 /** A network for inference. Dispose of it, or hold it with `await using`. */
 export class Model {
   static {
     embedSamples = (model, source, samples, signal) => model.#embedSamples(source, samples, signal);
+    saliencyOf = (model, source, sample) => model.#saliencyOf(source, sample);
+    checkModel = (model) => {
+      if (typeof model !== 'object' || model === null || !(#engines in model))
+        throw invalid('model', 'a Model', model, 'Pass what loadModel() gives.');
+    };
   }
 
   /** Width of an embedding. */
   readonly width: number;
   readonly design: ModelDesign;
+  /** What it was transferred to; null for one that only knows what it was pre-trained on. */
+  readonly task: Task | null;
+  /** Whether it tells an increase from a decrease. */
+  readonly signed: boolean;
   readonly #options: Required<ModelOptions>;
-  readonly #engines = new Map<number, Promise<NativeEngine>>();
+  readonly #engines = new Map<string, Promise<NativeEngine>>();
   #weights: Weights;
   #isDisposed = false;
 
   private constructor(design: ModelDesign, weights: Weights, options: ModelOptions) {
     checkObject('design', design);
-    const { backbone, width, size, augment } = design;
+    const { backbone, width, size, augment, target = 'absolute', task } = design;
     checkOneOf('backbone', backbone, backboneNames);
     checkInteger('width', width, 16, 128);
     checkInteger('size', size, 16, 512);
-    this.design = { backbone, width, size, augment };
+    checkOneOf('target', target, ['absolute', 'signed']);
+    this.task = checkedTask(task);
+    this.signed = this.task !== null || target === 'signed';
+    this.design = { backbone, width, size, augment, target, task: this.task };
     this.width = embeddingWidth(backbone, width);
     this.#weights = checkedWeights(weights);
     this.#options = checkedOptions(options);
@@ -170,20 +255,25 @@ export class Model {
     if (this.#isDisposed) throw new ComFaceError('DISPOSED', 'This model is disposed', { hint: 'Load it again.' });
   }
 
-  #engineFor(batch: number): Promise<NativeEngine> {
+  /** @param layers Of the backbone, to what is read. */
+  #engineFor(batch: number, layers: readonly LayerRecord[] = this.#layers()): Promise<NativeEngine> {
     this.#checkOpen();
-    const known = this.#engines.get(batch);
+    const key = `${batch} ${layers.length}`;
+    const known = this.#engines.get(key);
     if (known) return known;
-    const made = this.#compile(batch);
-    this.#engines.set(batch, made);
-    made.catch(() => this.#engines.delete(batch)); // the next call tries again
+    const made = this.#compile(batch, layers);
+    this.#engines.set(key, made);
+    made.catch(() => this.#engines.delete(key)); // the next call tries again
     return made;
   }
 
-  async #compile(batch: number): Promise<NativeEngine> {
+  #layers(): LayerRecord[] {
+    return backbone(this.design.backbone, this.design);
+  }
+
+  async #compile(batch: number, layers: readonly LayerRecord[]): Promise<NativeEngine> {
     const { device, precision: wanted, threads } = this.#options;
     const { library, precision } = chooseDevice(device, wanted);
-    const layers = backbone(this.design.backbone, this.design);
     const engine = await native().module.createEngine(library, {
       layers,
       batch,
@@ -249,7 +339,49 @@ export class Model {
   async compare(x: string, y: string, options: { signal?: AbortSignal | undefined } = {}): Promise<Comparison> {
     checkObject('options', options);
     const h = await this.embed([x, y], { signal: options.signal });
-    return { change: this.changeOf(h, h.subarray(this.width)) };
+    return this.comparisonOf(h, h.subarray(this.width));
+  }
+
+  /**
+   * {@link Model.compare} of embeddings, reading `width` numbers of each. Works on a disposed model, too.
+   * @throws ComFaceError as {@link Model.changeOf}.
+   */
+  comparisonOf(hx: Float32Array, hy: Float32Array): Comparison {
+    const change = this.changeOf(hx, hy);
+    const direction = change > 0 ? 'increase' : change < 0 ? 'decrease' : 'none';
+    return { change, direction: this.signed ? direction : null, unit: this.task?.unit ?? 'steps of alpha' };
+  }
+
+  /**
+   * Where in a JPEG picture the network looks: Eigen-CAM of the backbone's last block. The map is size x size, of the picture resized as for `embed`.
+   * @param options.signal Aborting rejects with `signal.reason` when the picture under way is done.
+   * @throws ComFaceError as {@link Model.embed}.
+   */
+  async saliency(file: string, options: { signal?: AbortSignal | undefined } = {}): Promise<Saliency> {
+    this.#checkOpen();
+    checkText('file', file);
+    checkObject('options', options);
+    const { signal } = options;
+    checkSignal(signal);
+    signal?.throwIfAborted();
+    const source = native().module.openFiles([file], this.design.size, 1, 0);
+    try {
+      const found = await this.#saliencyOf(source, 0);
+      signal?.throwIfAborted();
+      return found;
+    } finally {
+      source.dispose();
+    }
+  }
+
+  async #saliencyOf(source: NativeSource, sample: number): Promise<Saliency> {
+    const { size, augment } = this.design;
+    // A backend keeps the value of an image only where that is the last layer.
+    const layers = this.#layers().slice(0, -1);
+    const engine = await this.#engineFor(1, layers);
+    const activations = await engine.embed(source, Uint32Array.of(sample), layers.at(-1)!.name, augment as NativeAugment);
+    const edge = Math.sqrt(activations.length / this.width);
+    return eigenCam(activations, { channels: this.width, height: edge, width: edge }, size);
   }
 
   /**

@@ -98,7 +98,8 @@ export interface NativeEngine {
    * Rejects with NOT_FINITE for the first of them that was not.
    */
   collect(): Promise<NativeCollected>;
-  /** Value of a vector layer for each sample: samples x width. For graphs that are not for training. */
+  /** Value of a vector layer, or of the last one where that is an image, for each sample: samples x channels (x height x width). For graphs that are not
+   * for training. */
   embed(source: NativeSource, samples: Uint32Array, layer: string, augment: NativeAugment): Promise<Float32Array>;
   /** The parts of a step, on given numbers: tests and feature heads. */
   forward(input: Float32Array, targets: Float32Array): Promise<number[]>;

@@ -299,7 +299,9 @@ std::vector<float> Engine::embed(Source& source, std::vector<uint32_t> samples, 
   const int at = graph_.find(layer);
   if (at < 0) throw Error(Code::invalidInput, "There is no layer `" + layer + "`.");
   if (graph_.training) throw Error(Code::invalidInput, "Expected a graph that is not for training for `embed`.");
-  const size_t batchSize = graph_.batch(), width = graph_.layers[at].shape.c, count = samples.size();
+  const Shape& shape = graph_.layers[at].shape;
+  const size_t batchSize = graph_.batch(), count = samples.size();
+  const size_t width = static_cast<size_t>(shape.c) * shape.h * shape.w;
   discardPrefetch();
   Plan plan;
   plan.augment = false, plan.settings = settings, plan.pairs = static_cast<int>(batchSize);

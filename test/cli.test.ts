@@ -51,7 +51,7 @@ beforeAll(() => {
 });
 
 describe('help', () => {
-  const commands = ['demo', 'generate', 'twin', 'pack', 'inspect', 'sheet', 'train', 'compare', 'doctor'];
+  const commands = ['demo', 'generate', 'twin', 'pack', 'inspect', 'sheet', 'train', 'compare', 'embed', 'saliency', 'report', 'doctor'];
 
   test('lists the commands and goes to standard output', () => {
     const { status, out, errors } = comface('--help');
@@ -83,6 +83,8 @@ describe('help', () => {
       ['generate', ['--out <folder>']],
       ['twin', ['--out <folder>']],
       ['sheet', ['--out <file>']],
+      ['embed', ['--out <file>']],
+      ['saliency', ['--out <file>']],
       ['train', ['--data <path>', '--out <path>']],
     ] as const) {
       const options = comface(command, '--help').out.split(/\n {2}(?=-)/);
@@ -226,7 +228,7 @@ describe('the commands', () => {
     const picture = join(data, '000000', 'smile', '00.jpg');
     const compared = comface('compare', picture, join(data, '000000', 'smile', '04.jpg'), '--model', 'run');
     expect([compared.status, compared.errors]).toEqual([0, '']);
-    expect(compared.out).toMatch(/^change -?\d+\.\d\d /);
+    expect(compared.out).toMatch(/^changed by -?\d+\.\d\d steps of alpha /);
     const broken = join(temporaryFolder(), 'broken.jpg');
     await copyFile(picture, broken);
     await truncate(broken, 300);

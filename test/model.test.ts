@@ -53,7 +53,7 @@ describe('a model', () => {
     const model = await open();
     const [x] = faces.files;
     const bias = (await loadCheckpoint(checkpoint)).weights.get('change.bias')!;
-    expect(await model.compare(x!, x!)).toEqual({ change: bias.data[0] });
+    expect(await model.compare(x!, x!)).toEqual({ change: bias.data[0], direction: null, unit: 'steps of alpha' });
   });
 
   test('compares by relu(h_y - h_x) through its linear layer', async () => {

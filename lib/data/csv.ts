@@ -1,5 +1,5 @@
-// CSV files that list pictures: their text in a known encoding, the names of their columns, their cells. A file that is no table is refused with its
-// line; what the cells mean is for table.ts and weight.ts.
+// CSV files that people bring: their text in a known encoding, the names of their columns, their cells. A file that is no table is refused with its
+// line; what the cells mean is for who asked.
 import { Readable } from 'node:stream';
 import { parse } from 'csv-parse';
 import { ComFaceError, messageOf, show } from '../errors.js';
@@ -7,6 +7,8 @@ import { type Point, pointCounts } from './align.js';
 import { numberOf } from './described.js';
 
 const kLineBytes = 1 << 20;
+const kHint =
+  'The first line names the columns: path, subject, alpha (or label) and, if there is more than one, attribute; docs/tasks.md shows those of dialysis.';
 
 /** The cells of a line, and which it is. */
 export interface Row {
@@ -18,6 +20,8 @@ export interface Row {
 export interface Csv {
   file: string;
   names: readonly string[];
+  /** What a right file is like, for messages. */
+  hint: string;
   /** All but the first, once. */
   rows: AsyncGenerator<Row, void>;
 }
@@ -26,16 +30,17 @@ export interface Csv {
  * Begins to read a CSV file.
  *
  * @param bytes Of the file: UTF-8, or UTF-16 with a mark at its beginning.
+ * @param hint What a right file is like. @default that of a list of pictures
  * @throws ComFaceError CORRUPT_FILE with the line where the text is no table, as the rows do later on; IO.
  */
-export async function openCsv(file: string, bytes: Readable): Promise<Csv> {
-  const rows = rowsOf(file, bytes);
+export async function openCsv(file: string, bytes: Readable, hint = kHint): Promise<Csv> {
+  const rows = rowsOf(file, bytes, hint);
   const first = await rows.next();
-  if (first.done) throw corruptCsv(file, 1, 'expected the names of the columns but the file is empty');
-  return { file, names: first.value.cells, rows };
+  if (first.done) throw corruptCsv({ file, hint }, 1, 'expected the names of the columns but the file is empty');
+  return { file, names: first.value.cells, hint, rows };
 }
 
-async function* rowsOf(file: string, bytes: Readable): AsyncGenerator<Row, void> {
+async function* rowsOf(file: string, bytes: Readable, hint: string): AsyncGenerator<Row, void> {
   const parser = parse({ trim: true, skip_empty_lines: true, relax_column_count: true, info: true, max_record_size: kLineBytes });
   const text = Readable.from(decoded(file, bytes));
   text.on('error', (cause) => parser.destroy(cause)); // pipe() does not pass it on
@@ -46,17 +51,15 @@ async function* rowsOf(file: string, bytes: Readable): AsyncGenerator<Row, void>
     if (cause instanceof ComFaceError) throw cause;
     const { lines } = cause as { lines?: number };
     if (lines === undefined) throw new ComFaceError('IO', `Cannot read ${file}: ${messageOf(cause)}`, { hint: 'Check the file.', cause });
-    throw corruptCsv(file, lines, messageOf(cause));
+    throw corruptCsv({ file, hint }, lines, messageOf(cause));
   } finally {
     bytes.destroy();
   }
 }
 
-/** For a file that is no table of pictures. */
-export const corruptCsv = (file: string, line: number, text: string): ComFaceError =>
-  new ComFaceError('CORRUPT_FILE', `${file}:${line}: ${text}`, {
-    hint: 'The first line names the columns: path, subject, alpha (or label) and, if there is more than one, attribute; docs/tasks.md shows those of dialysis.',
-  });
+/** For a file that is not such a table. */
+export const corruptCsv = ({ file, hint }: Pick<Csv, 'file' | 'hint'>, line: number, text: string): ComFaceError =>
+  new ComFaceError('CORRUPT_FILE', `${file}:${line}: ${text}`, { hint });
 
 /** Text that is in no known encoding would give people other names, and the same one to several. */
 async function* decoded(file: string, bytes: Readable): AsyncGenerator<string> {
@@ -85,22 +88,27 @@ export class Columns {
   readonly #places: ReadonlyMap<string, number>;
   readonly #coordinates: readonly string[];
 
-  /** @param needed Names that have to be there. @throws ComFaceError CORRUPT_FILE. */
-  constructor({ file, names }: Pick<Csv, 'file' | 'names'>, needed: readonly string[]) {
+  /**
+   * @param needed Names that have to be there.
+   * @param hasLandmarks Whether columns x1,y1,... are landmarks.
+   * @throws ComFaceError CORRUPT_FILE.
+   */
+  constructor(csv: Pick<Csv, 'file' | 'names' | 'hint'>, needed: readonly string[], hasLandmarks = true) {
+    const { names } = csv;
     const shown = show(names.join(','));
     const separator = /[;\t|]/.exec(names.join(''))?.[0];
     if (separator !== undefined && !needed.every((name) => names.includes(name)))
-      throw corruptCsv(file, 1, `expected commas between the columns but found ${show(separator)}`);
+      throw corruptCsv(csv, 1, `expected commas between the columns but found ${show(separator)}`);
     const named = names.flatMap((name, place) => (name === '' ? [] : [[name, place] as const]));
     this.#places = new Map(named);
     this.#count = names.length;
-    for (const name of needed) if (!this.has(name)) throw corruptCsv(file, 1, `expected a column \`${name}\` but found ${shown}`);
-    if (this.#places.size < named.length) throw corruptCsv(file, 1, `expected each column once but found ${shown}`);
-    const points = names.filter((name) => /^[xy]\d+$/.test(name)).length / 2;
+    for (const name of needed) if (!this.has(name)) throw corruptCsv(csv, 1, `expected a column \`${name}\` but found ${shown}`);
+    if (this.#places.size < named.length) throw corruptCsv(csv, 1, `expected each column once but found ${shown}`);
+    const points = hasLandmarks ? names.filter((name) => /^[xy]\d+$/.test(name)).length / 2 : 0;
     const isScheme = points === 0 || pointCounts.includes(points);
     this.#coordinates = isScheme ? Array.from({ length: points }, (_, i) => [`x${i + 1}`, `y${i + 1}`]).flat() : [];
     if (!isScheme || !this.#coordinates.every((name) => this.has(name)))
-      throw corruptCsv(file, 1, `expected landmarks x1,y1 to xN,yN with N = ${pointCounts.join(', ')} but found ${points} points`);
+      throw corruptCsv(csv, 1, `expected landmarks x1,y1 to xN,yN with N = ${pointCounts.join(', ')} but found ${points} points`);
   }
 
   has(name: string): boolean {
@@ -115,8 +123,9 @@ export class Columns {
   /** What is wrong with a line whatever it says. @param name Of the column that has the path. */
   faultOf(cells: readonly string[], name: string): string | undefined {
     const path = this.cell(cells, name);
-    if (path === '') return 'it has no path';
-    if (path.includes('\0')) return 'its path holds a NUL';
+    const word = name === 'image_path' ? 'path' : name;
+    if (path === '') return `it has no ${word}`;
+    if (path.includes('\0')) return `its ${word} holds a NUL`;
     if (cells.slice(this.#count).some((cell) => cell !== ''))
       return `it has ${cells.length} cells in ${this.#count} columns; quote what holds a comma`;
     return undefined;

@@ -2,10 +2,11 @@
 import { readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { checkFunction, checkObject, checkOneOf, checkSignal } from '../check.js';
-import { type NativeAugment, type NativePlan, type NativeSource, workerCount } from '../native.js';
+import { type NativeSource, workerCount } from '../native.js';
 import { type DataSet, readData } from './dataset.js';
 import type { Groups } from './groups.js';
 import { loadSharp } from './picture.js';
+import { kPlain, plainView, planOf } from './views.js';
 
 /** Pictures looked at without `verify: 'all'`. */
 const kSome = 1000;
@@ -15,12 +16,6 @@ const kLeastView = 8;
 const kSheetRows = 8;
 const kSheetColumns = 8;
 const kSheetEdge = 112;
-
-/** Pictures as they are, at the size of the view. */
-const kPlain: NativeAugment = {
-  ...{ cropAreaMin: 1, cropAreaMax: 1, cropAspectMax: 100, flipProbability: 0, jitterProbability: 0, grayscaleProbability: 0 },
-  ...{ brightness: 0, contrast: 0, saturation: 0, hue: 0, mean: [0, 0, 0], deviation: [1, 1, 1] },
-};
 
 /** What to look at. */
 export interface InspectOptions {
@@ -187,14 +182,6 @@ async function firstSound(source: NativeSource, samples: Uint32Array, damaged: M
   return undefined;
 }
 
-/** Each picture as a pair of its own; `spare` stands in for any that is broken. */
-function planOf(samples: Uint32Array, spare?: number): NativePlan {
-  const pairs = samples.length;
-  const x = new Uint32Array(spare === undefined ? pairs : 2 * pairs).fill(spare ?? 0);
-  x.set(samples);
-  return { seed: 0n, step: 1, pairs, x, y: x, target: new Float32Array(x.length) };
-}
-
 /**
  * Draws a contact sheet of a data folder as one PNG: up to 8 rows, evenly spaced through the set, of one subject and attribute each, alpha growing to
  * the right. A picture that cannot be read is left gray.
@@ -213,8 +200,8 @@ export async function dataSheet(folder: string): Promise<Uint8Array> {
   try {
     for (const [row, samples] of rows.entries()) {
       for (const [column, sample] of samples.entries()) {
-        const view = await source.fill(planOf(Uint32Array.of(sample)), kPlain).catch(() => undefined);
-        if (view) place(view.images, edge, sheet, width, row, column);
+        const rgb = await plainView(source, edge, sample).catch(() => undefined);
+        if (rgb) place(rgb, edge, sheet, width, row, column);
       }
     }
   } finally {
@@ -241,12 +228,6 @@ function spread(count: number, most: number): number[] {
   return Array.from({ length: some }, (_, i) => (some === 1 ? 0 : Math.round((i * (count - 1)) / (some - 1))));
 }
 
-/** images: the first view of a batch, 3 x edge x edge in [0, 1]. */
-function place(images: Float32Array, edge: number, sheet: Uint8Array, width: number, row: number, column: number): void {
-  for (let y = 0; y < edge; y++) {
-    for (let x = 0; x < edge; x++) {
-      const to = 3 * ((row * edge + y) * width + column * edge + x);
-      for (let c = 0; c < 3; c++) sheet[to + c] = Math.round(255 * images[(c * edge + y) * edge + x]!);
-    }
-  }
+function place(rgb: Uint8Array, edge: number, sheet: Uint8Array, width: number, row: number, column: number): void {
+  for (let y = 0; y < edge; y++) sheet.set(rgb.subarray(3 * y * edge, 3 * (y + 1) * edge), 3 * ((row * edge + y) * width + column * edge));
 }

@@ -21,7 +21,7 @@ export async function* picturesOf(csv: Csv, attribute: string): AsyncGenerator<[
     const columns = new Columns(csv, ['path', 'subject']);
     const [measure, ...others] = ['alpha', 'label'].filter((name) => columns.has(name));
     if (measure === undefined || others.length > 0)
-      throw corruptCsv(csv.file, 1, `expected a column \`alpha\` or \`label\` but found ${show(csv.names.join(','))}`);
+      throw corruptCsv(csv, 1, `expected a column \`alpha\` or \`label\` but found ${show(csv.names.join(','))}`);
     for await (const { cells, line } of csv.rows) {
       const found = describe(columns, cells, measure, attribute);
       yield [columns.cell(cells, 'path') || `line ${line}`, typeof found === 'string' ? `line ${line}: ${found}` : found];

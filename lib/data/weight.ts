@@ -83,7 +83,12 @@ class Chooser {
       const shown = found.map((each) => show(each)).join(', ');
       const chosen = this.chosen[name];
       if (chosen === undefined && taken.length > 1)
-        throw invalid(name, `one of ${taken.map((each) => show(each)).join(', ')}, which ${file} has`, undefined, 'Choose one: patients of two may have the same numbers.');
+        throw invalid(
+          name,
+          `one of ${taken.map((each) => show(each)).join(', ')}, which ${file} has`,
+          undefined,
+          'Choose one: patients of two may have the same numbers.',
+        );
       if (chosen !== undefined && !this.#found[name].has(chosen))
         throw invalid(name, `one of ${shown || 'those'} in ${file}`, chosen, 'Choose one of these, or leave it out.');
     }

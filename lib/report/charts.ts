@@ -26,7 +26,7 @@ export interface Band {
 
 const width = 400;
 const height = 260;
-const frame = { left: 50, right: 390, top: 30, bottom: 214 };
+const frame = { left: 58, right: 390, top: 30, bottom: 214 };
 const colors = ['#134b7f', '#d9772b', '#8ab6a3', '#8c2f5b'];
 const ink = 'fill="currentColor"';
 /** More points than this are averaged in runs: a page of 400 units cannot show them and would only grow. */

@@ -31,12 +31,15 @@ p, ul { max-width: 44rem; margin: .6rem 0; } ul { padding-left: 1.2rem; }
 figure { margin: .5rem 0; } figcaption { color: var(--soft); font-size: .9rem; margin-top: .25rem; }
 svg { display: block; width: 100%; height: auto; max-width: 34rem; color: var(--ink); }
 .pairs { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 9rem), 1fr)); gap: .75rem; }
+.pairs.large { grid-template-columns: repeat(auto-fill, minmax(min(100%, 15rem), 1fr)); }
 .pair { margin: 0; background: var(--card); padding: .5rem; border-radius: .4rem; }
-.pair div { display: flex; gap: .25rem; } .pair img { width: calc(50% - .125rem); aspect-ratio: 1; border-radius: .2rem; display: block; }
+.pair div { display: flex; gap: .25rem; margin-bottom: .25rem; } .pair img { width: calc(50% - .125rem); aspect-ratio: 1; border-radius: .2rem; display: block; }
 .pair figcaption { display: flex; justify-content: space-between; flex-wrap: wrap; gap: 0 .75rem; color: var(--ink); font-variant-numeric: tabular-nums; }
 table { border-collapse: collapse; width: 100%; max-width: 44rem; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: .35rem .5rem; border-bottom: 1px solid var(--line); vertical-align: top; }
 thead th { border-bottom: 2px solid var(--ink); } td.number, th.number { text-align: right; white-space: nowrap; } tbody th { font-weight: 400; min-width: 7.5rem; }
+.numbers th, .numbers td { overflow-wrap: break-word; vertical-align: bottom; } .numbers th.number { white-space: normal; } .numbers tbody th { min-width: 3rem; }
+@media (max-width: 30rem) { .numbers { font-size: .8rem; } .numbers th, .numbers td { padding: .3rem .2rem; } }
 `;
 
 /**

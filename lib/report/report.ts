@@ -1,7 +1,8 @@
 // The page that `comface demo` leaves behind: one file that a reader can judge the run by, with the pictures inside.
 // Everything in it comes from `DemoReport`; the words explain and claim nothing that the numbers do not show.
-import { barChart, lineChart, scatterChart } from './charts.js';
-import { dataUri, escapeHtml, htmlPage } from './html.js';
+import { barChart, scatterChart } from './charts.js';
+import { escapeHtml, htmlPage } from './html.js';
+import { type Curves, card, changeWords, decimal, duration, factsTable, lossCurves, signed } from './parts.js';
 
 /** One downstream task of the demo. */
 export interface DemoTask {
@@ -24,14 +25,7 @@ export interface DemoReport {
   settings: readonly (readonly [label: string, value: string])[];
   /** Wall-clock seconds of each part. */
   seconds: { generate: number; train: number; evaluate: number; total: number };
-  /** Losses of each recorded step. `range` is the largest |alpha_x - alpha_y| of a curriculum stage; `chanceInter` the InfoNCE of guessing. */
-  curves: {
-    step: ArrayLike<number>;
-    inter: ArrayLike<number>;
-    intra: ArrayLike<number>;
-    stages: { fromStep: number; range: number }[];
-    chanceInter: number;
-  };
+  curves: Curves;
   tasks: DemoTask[];
   /** Correlation by which ComFace has to lead the best rival on each task, and by which it does. */
   target: { required: number; margins: readonly (readonly [task: string, margin: number])[] };
@@ -42,7 +36,7 @@ export interface DemoReport {
  * @param data What the run measured.
  */
 export function demoReport(data: DemoReport): string {
-  const sections = [header(data), verdict(data), idea(), ...data.tasks.map(task), curves(data), run(data), limits()];
+  const sections = [header(data), verdict(data), idea(), ...data.tasks.map(task), lossCurves(data.curves), run(data), limits()];
   return htmlPage(data.title, sections.join('\n'));
 }
 
@@ -72,14 +66,16 @@ Every other method is given the same pairs and, if it has features, the same lin
 }
 
 function task({ name, unit, rows, scatter, pairs }: DemoTask): string {
-  const pictures = pairs.map(
-    ({
-      x,
-      y,
-      truth,
-      estimate,
-    }) => `<figure class="pair"><div><img src="${dataUri(x)}" alt="first picture"><img src="${dataUri(y)}" alt="second picture"></div>
-<figcaption><span>true <strong>${signed(truth, 1)}</strong></span><span>estimated <strong>${signed(estimate, 1)}</strong></span></figcaption></figure>`,
+  const pictures = pairs.map(({ x, y, truth, estimate }) =>
+    card(
+      [
+        [
+          { jpeg: x, alt: 'first picture' },
+          { jpeg: y, alt: 'second picture' },
+        ],
+      ],
+      changeWords(truth, estimate),
+    ),
   );
   const shown = `<p>Each card has two pictures of a person whom neither the network nor the linear layer was trained on, taken by another camera under other light, with the true change from the left to the right picture and ComFace's estimate, in ${escapeHtml(unit)}.</p>
 <div class="pairs">${pictures.join('\n')}</div>`;
@@ -120,28 +116,6 @@ function table(rows: DemoTask['rows'], unit: string): string {
 <p class="soft">Means over the test folds. Mean error is the mean absolute error in ${escapeHtml(unit)} (lower is better); correlation is Pearson's (higher is better). The best is bold.</p>`;
 }
 
-function curves({ curves: { step, inter, intra, stages, chanceInter } }: DemoReport): string {
-  const bands = stages.map(({ fromStep, range }) => ({ from: fromStep, label: `≤ ${decimal(range, 1)}` }));
-  const ends = step.length > 0 ? [step[0]!, step[step.length - 1]!] : [];
-  const people = lineChart(
-    [
-      { name: 'loss', x: step, y: inter },
-      { name: 'guessing', x: ends, y: ends.map(() => chanceInter), dashed: true },
-    ],
-    { title: 'Telling people apart: loss over training steps', xLabel: 'training step', yLabel: 'InfoNCE loss' },
-    { smooth: 0.05, bands },
-  );
-  const change = lineChart(
-    [{ name: 'loss', x: step, y: intra }],
-    { title: 'Measuring change: loss over training steps', xLabel: 'training step', yLabel: 'squared error' },
-    { smooth: 0.05, bands },
-  );
-  return `<section><h2>Training</h2><p>Lower is better. The shaded bands are the stages of the curriculum; the number at the top is the largest change between two pictures of a pair
-in that stage. As the changes shrink, the squared error shrinks with them, so compare it within a stage.</p>
-<div class="columns"><figure>${people}<figcaption>Telling people apart. The dashed line is the loss of guessing.</figcaption></figure>
-<figure>${change}<figcaption>Measuring the change between two pictures of one person.</figcaption></figure></div></section>`;
-}
-
 function run({ settings, seconds, machine }: DemoReport): string {
   const rows: (readonly [string, string])[] = [
     ...settings,
@@ -151,8 +125,7 @@ function run({ settings, seconds, machine }: DemoReport): string {
     ['Whole run', duration(seconds.total)],
     ['Machine', `${machine.cpu}, ${machine.cores} ${machine.cores === 1 ? 'core' : 'cores'}, Node.js ${machine.node}`],
   ];
-  const lines = rows.map(([label, value]) => `<tr><th scope="row">${escapeHtml(label)}</th><td>${escapeHtml(value)}</td></tr>`);
-  return `<section><h2>This run</h2><table><tbody>${lines.join('')}</tbody></table></section>`;
+  return `<section><h2>This run</h2>${factsTable(rows)}</section>`;
 }
 
 function limits(): string {
@@ -168,22 +141,4 @@ function limits(): string {
 function extreme(pick: (...values: number[]) => number, values: number[]): number {
   const finite = values.filter(Number.isFinite);
   return finite.length > 0 ? pick(...finite) : Number.NaN;
-}
-
-/** At most `digits` after the point. */
-function decimal(value: number, digits?: number): string {
-  if (!Number.isFinite(value)) return 'none';
-  return digits === undefined ? String(value) : digits === 1 && Number.isInteger(value) ? String(value) : value.toFixed(digits);
-}
-
-function signed(value: number, digits: number): string {
-  if (!Number.isFinite(value)) return 'none';
-  const text = Math.abs(value).toFixed(digits);
-  return Number(text) === 0 ? text : `${value < 0 ? '−' : '+'}${text}`;
-}
-
-function duration(seconds: number): string {
-  if (!Number.isFinite(seconds)) return 'none';
-  if (seconds < 60) return `${seconds.toFixed(1)} s`;
-  return `${Math.floor(Math.round(seconds) / 60)} min ${Math.round(seconds) % 60} s`;
 }

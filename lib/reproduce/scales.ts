@@ -45,7 +45,11 @@ export const scales: Readonly<Record<'smoke' | 'small' | 'paper', Scale>> = {
       augment: kSoftViews,
     },
     transfer: { pairs: 8, epochs: 1, pairsPerSubject: 4, learningRates: [4e-4], augment: kSoftViews },
-    twins: { disfa: { subjects: 6, frames: 24, size: 64 }, fgnet: { subjects: 6, size: 64 }, weight: { subjects: 12, frames: 1, size: 64 } },
+    twins: {
+      disfa: { subjects: 6, frames: 24, size: 64 },
+      fgnet: { subjects: 6, size: 64 },
+      weight: { subjects: 12, frames: 1, size: 64 },
+    },
     packed: 32,
   },
   small: {

@@ -4,7 +4,7 @@ import type { TrainConfig } from '../config.js';
 import type { DataSet } from '../data/dataset.js';
 import { PairSampler } from '../data/pairs.js';
 import { ComFaceError } from '../errors.js';
-import { embedSamples, Model } from '../model.js';
+import { embedUsable, Model } from '../model.js';
 import type { NativePlan, NativeSource } from '../native.js';
 import { mae, pearson } from '../transfer/metrics.js';
 import type { Tensor } from '../weights/safetensors.js';
@@ -21,7 +21,8 @@ export interface Validation {
   correlation: number;
 }
 
-function validationPairs(config: TrainConfig, data: DataSet, subjects: Uint32Array): NativePlan | undefined {
+/** The pairs of these subjects that a run is validated on; undefined when there are none. */
+export function validationPairs(config: TrainConfig, data: DataSet, subjects: Uint32Array): NativePlan | undefined {
   const pictures = data.groupsOf(new Set(subjects)).length;
   if (config.intraPersonal === 0 || pictures < 2) return undefined;
   const { range } = stageAt(config.curriculum, 1);
@@ -67,7 +68,7 @@ export class Validator {
     const { x, y, target, pairs } = this.#plan;
     await this.#model.load(weights);
     const samples = [...x.subarray(0, pairs), ...y.subarray(0, pairs)];
-    const embeddings: (Float32Array | undefined)[] = [];
+    const embeddings: (Float32Array | ComFaceError)[] = [];
     // Some at a time: who stops a run does not wait for all of them.
     for (let from = 0; from < samples.length; from += kAtOnce) {
       if (signal?.aborted) return undefined;
@@ -77,7 +78,7 @@ export class Validator {
     const truth: number[] = [];
     for (let i = 0; i < pairs; i++) {
       const [hx, hy] = [embeddings[i], embeddings[pairs + i]];
-      if (!hx || !hy) continue;
+      if (!(hx instanceof Float32Array && hy instanceof Float32Array)) continue;
       estimate.push(this.#model.changeOf(hx, hy));
       truth.push(target[i]!);
     }
@@ -89,21 +90,4 @@ export class Validator {
     this.#model.dispose();
     this.#source.dispose();
   }
-}
-
-/** The embedding of each sample, undefined for a picture that cannot be used; all at once if none is broken, else one by one. */
-async function embedUsable(model: Model, source: NativeSource, samples: readonly number[]): Promise<(Float32Array | undefined)[]> {
-  const embed = async (some: readonly number[]): Promise<Float32Array | undefined> => {
-    try {
-      return await embedSamples(model, source, some);
-    } catch (error) {
-      if (error instanceof ComFaceError && (error.code === 'CORRUPT_FILE' || error.code === 'IO')) return undefined;
-      throw error;
-    }
-  };
-  const all = await embed(samples);
-  if (all) return samples.map((_, i) => all.subarray(i * model.width, (i + 1) * model.width));
-  const each: (Float32Array | undefined)[] = [];
-  for (const sample of samples) each.push(await embed([sample]));
-  return each;
 }

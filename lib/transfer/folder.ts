@@ -7,13 +7,12 @@ import { writeWhole } from '../data/shards.js';
 import { writing } from '../data/target.js';
 import { ComFaceError, messageOf } from '../errors.js';
 import { makeFolder } from '../folders.js';
-import { parseTransferResult, type TransferResult } from './result.js';
+import { kResultName, parseTransferResult, type TransferResult } from './result.js';
 import type { Task } from './task.js';
 import type { Weights } from './tune.js';
 
 const kPlanName = 'transfer.plan.json';
 const kPartsName = 'parts';
-export const kResultName = 'transfer.json';
 
 /** What a plan consists of: everything that decides the result. */
 export interface Plan {
@@ -47,7 +46,7 @@ export class ResultFolder {
     }
     const path = join(this.out, kResultName);
     const text = textIn(path);
-    return text === '' ? undefined : parseTransferResult(path, text);
+    return text === '' ? undefined : parseTransferResult(text, path);
   }
 
   #entries(): string[] {

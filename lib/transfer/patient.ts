@@ -61,7 +61,7 @@ export async function patientTransfer(options: PatientOptions): Promise<Transfer
     const estimate =
       days === undefined ? await generic(config, start, cohort, pairs) : await specific(config, start, cohort, pairs, days, folder);
     const list: TransferResult['pairs'] = { fold: [], subject: [], x: [], y: [], truth: [], estimate: [] };
-    for (const row of pairs.x.keys()) addPair(list, 1, pairs, row, estimate[row]!);
+    for (const row of pairs.x.keys()) addPair(list, 0, pairs, row, estimate[row]!);
     const [testSubjects, trainSubjects] = [cohort.tested.size, cohort.trained.size];
     const fold = { ...scoresOf(estimate, [...pairs.target]), trainSubjects, validationSubjects: 0, testSubjects };
     return await folder.finish(

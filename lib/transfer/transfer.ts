@@ -9,6 +9,7 @@ import type { TransferEvent } from './events.js';
 import { ResultFolder } from './folder.js';
 import { type Fold, type Pairs, subjectFolds } from './folds.js';
 import { fineTuning, type Learner, linearEvaluation } from './learners.js';
+import type { Scores } from './linear.js';
 import { mae, pearson, signAccuracy } from './metrics.js';
 import { checkTransferOptions, settingsOf, type TransferConfig, type TransferOptions } from './options.js';
 import type { DataMention, FoldResult, TransferResult } from './result.js';
@@ -145,9 +146,8 @@ class Job {
         const { value, isNew } = await this.folder.part(`fold-${index + 1}`, () => this.#learnFold(learner, index, fold, source));
         parts.push(value);
         if (isNew) made++;
-        const { mae: error, correlation, accuracy } = value.fold;
         const secondsLeft = (elapsed() / Math.max(1, made)) * (folds - index - 1);
-        this.#tell({ type: 'fold', fold: index + 1, folds, secondsLeft, mae: error, correlation, accuracy: accuracy ?? Number.NaN });
+        this.#tell({ type: 'fold', fold: index + 1, folds, secondsLeft, ...knownScores(value.fold) });
       }
       if (final) await this.#saveFinal(learner);
       return await this.folder.finish(this.#result(parts, elapsed()));
@@ -193,7 +193,7 @@ class Job {
   #result(parts: FoldPart[], seconds: number): TransferResult {
     const pairs: TransferResult['pairs'] = { fold: [], subject: [], x: [], y: [], truth: [], estimate: [] };
     for (const [index, fold] of this.#folds.entries()) {
-      for (const [i, row] of this.#rowsOf(fold).entries()) addPair(pairs, index + 1, this.#tested, row, parts[index]!.estimate[i]!);
+      for (const [i, row] of this.#rowsOf(fold).entries()) addPair(pairs, index, this.#tested, row, parts[index]!.estimate[i]!);
     }
     return resultOf({
       config: this.#config,
@@ -205,6 +205,12 @@ class Job {
     });
   }
 }
+
+/** NaN for what is not known. */
+const knownScores = ({ mae: error, correlation, accuracy }: FoldResult): Scores => {
+  const [a, b, c] = [error, correlation, accuracy].map((value) => value ?? Number.NaN) as [number, number, number];
+  return { mae: a, correlation: b, accuracy: c };
+};
 
 /** Scores of one fold. */
 export function scoresOf(estimate: Float32Array, truth: readonly number[]): Pick<FoldResult, 'mae' | 'correlation' | 'accuracy' | 'pairs'> {

@@ -1,16 +1,13 @@
 // F6: a name that comes from anywhere, in a report or on a terminal, is only ever read.
 // The pages are judged by rules that any machine can check; where there is a browser it has to agree.
-import { execFile, spawn } from 'node:child_process';
-import { accessSync, constants } from 'node:fs';
-import { writeFile } from 'node:fs/promises';
-import { delimiter, join } from 'node:path';
+import { spawn } from 'node:child_process';
 import type { WriteStream } from 'node:tty';
 import { fileURLToPath } from 'node:url';
-import { promisify } from 'node:util';
 import { expect } from 'vitest';
 import { printable } from '../../lib/errors.ts';
 import { Progress } from '../../lib/progress.ts';
 import { type DemoReport, demoReport } from '../../lib/report/report.ts';
+import { browser, rendered } from '../browser.ts';
 import { temporaryFolder } from '../support.ts';
 import { type FigureRun, figure } from './figure.ts';
 import { Random } from './mutate.mjs';
@@ -85,30 +82,6 @@ function drawName(random: Random): string {
     return random.oneIn(3) ? String.fromCharCode(random.below(0x3000)) : from.slice(at, at + 1 + random.below(30));
   });
   return parts.join('');
-}
-
-function browser(): string | undefined {
-  const names = ['chromium', 'chromium-browser', 'google-chrome', 'chrome-headless-shell'];
-  const paths = (process.env.PATH ?? '').split(delimiter).flatMap((folder) => names.map((name) => join(folder, name)));
-  return paths.find((path) => {
-    try {
-      accessSync(path, constants.X_OK);
-      return true;
-    } catch {
-      return false;
-    }
-  });
-}
-
-/** The page after its scripts would have run, as the browser writes it down. */
-async function rendered(program: string, page: string): Promise<string> {
-  const folder = temporaryFolder();
-  const file = join(folder, 'page.html');
-  await writeFile(file, page);
-  const flags = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage', `--user-data-dir=${join(folder, 'profile')}`];
-  const args = [...flags, '--virtual-time-budget=1000', '--dump-dom', `file://${file}`];
-  const { stdout } = await promisify(execFile)(program, args, { timeout: 60_000, maxBuffer: 2 ** 26 });
-  return stdout;
 }
 
 const kPolicy = /<meta http-equiv="Content-Security-Policy"[^>]*>/;

@@ -65,6 +65,10 @@ export async function commandCases(folder: string): Promise<Case[]> {
     said('a name of 10 kB', 'train', '--data', at(longName), '--out', at('never')),
     said('a data folder', 'train', '--data', at(hostileFile), '--out', at('never')),
     said('a model', 'compare', 'x.jpg', 'y.jpg', '--model', at(hostileFile)),
+    said('a model of a transfer', 'saliency', 'x.jpg', '--out', 'x.png', '--model', at(hostileFile)),
+    said('a file of pairs', 'compare', '--pairs', at(hostileFile), '--out', 'x.csv', '--model', at('damaged', hostileFile)),
+    said('a run to report on', 'report', at(hostileFile)),
+    ...transferCases(folder),
     said('a configuration', 'train', '--config', at(hostileFile)),
     said('a sheet', 'sheet', '--out', at('none', hostileFile), '--subjects', '1', '--alphas', '0', '--size', '32'),
     said('a sheet that is made', 'sheet', '--out', at(`${hostileFile}.jpg`), '--subjects', '1', '--alphas', '0', '--size', '32'),
@@ -75,6 +79,25 @@ export async function commandCases(folder: string): Promise<Case[]> {
     withConfig('a tag', 'seed: !forged%1b%c2%9b%e2%80%ae x\n'),
     ...(await dataCases(folder)),
     said('a busy folder', 'train', '--data', at('data'), '--out', busy, ...small),
+  ];
+}
+
+/** Results that say hostile names where they are wrong, and pairs of them. */
+function transferCases(folder: string): Case[] {
+  const place = join(folder, 'transfers', hostileFile);
+  mkdirSync(place, { recursive: true });
+  writeFileSync(join(place, 'transfer.json'), JSON.stringify({ version: 1, [hostileFile]: 1, evaluation: hostileFile }));
+  const pairs = join(folder, 'pairs.csv');
+  const cell = `"${hostileFile.replaceAll('"', '""').replaceAll('\r\n', ' ')}"`;
+  writeFileSync(pairs, `x,y\n${cell},${cell}\n`);
+  const model = join(folder, 'damaged', hostileFile);
+  return [
+    { where: 'a result of a transfer', args: ['report', place], says: 'forged' },
+    {
+      where: 'pictures of pairs',
+      args: ['compare', '--pairs', pairs, '--out', join(folder, 'changes.csv'), '--model', model],
+      says: 'Not compared',
+    },
   ];
 }
 

@@ -43,6 +43,7 @@ const parsers: [name: string, what: string, ci: number, long: number][] = [
   ['yaml', 'options in YAML', 50_000, 1_000_000],
   ['log', 'log of a run', 1_000_000, 10_000_000],
   ['lock', 'lock of a run', 1_000_000, 10_000_000],
+  ['transfer', 'result of a transfer', 20_000, 500_000],
 ];
 
 for (const [parser, what, ci, long] of parsers) {

@@ -12,7 +12,6 @@
 /** Figures that nothing here breaks, and why. @type {Readonly<Record<string, string>>} */
 export const unbroken = {
   N5: 'it needs a GPU',
-  N9: 'there are no saliency maps to break yet',
 };
 
 const checkpoint = 'lib/train/checkpoint.ts';
@@ -335,5 +334,12 @@ export const sabotages = [
     file: 'lib/transfer/folds.ts',
     from: 'at < size ?',
     to: 'at <= size ?',
+  },
+  {
+    figure: 'N9',
+    what: 'the sign of a map is that of its smaller end',
+    file: 'lib/report/saliency.ts',
+    from: 'Math.abs(least) > Math.abs(most) ? -1 : 1',
+    to: 'Math.abs(least) > Math.abs(most) ? 1 : -1',
   },
 ];

@@ -1,4 +1,5 @@
 // Every function, method and accessor that comface gives away, with right arguments: what the hostile calls are made of.
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as comface from '../../../lib/index.ts';
 import { chooseDevice, type NativeAugment, type NativeEngine, type NativeSource, native } from '../../../lib/native.ts';
@@ -256,6 +257,27 @@ function ofPackage({ data, run }: Fixtures, folder: string): Target[] {
   ];
 }
 
+/** Functions that are handed a model. */
+function withModel(cast: Cast, { files, run }: Fixtures, folder: string): Target[] {
+  const pairs = join(folder, 'pairs.csv');
+  writeFileSync(pairs, `x,y\n${files[0]},${files[1]}\n`);
+  const made = (name: 'saveEmbeddings' | 'comparePairs' | 'saliencyPng' | 'report', weight: number, args: () => unknown[]): Target => ({
+    name: `comface.${name}`,
+    weight,
+    call: everything[name] as never,
+    args,
+  });
+  return [
+    made('saveEmbeddings', 0.5, () => [cast.model, files.slice(0, 2), join(folder, 'h.npy'), { signal: undefined }]),
+    made('comparePairs', 0.5, () => [
+      cast.model,
+      { pairs, out: join(folder, 'changes.csv'), threads: 1, signal: soon(), onProgress: () => undefined },
+    ]),
+    made('saliencyPng', 0.3, () => [cast.model, files[0]]),
+    made('report', 0.1, () => [run, { out: join(folder, 'report.html'), includeFaces: false, signal: soon() }]),
+  ];
+}
+
 function ofModel(cast: Cast, files: readonly string[]): Target[] {
   const self = () => cast.model;
   const { model } = cast;
@@ -265,6 +287,8 @@ function ofModel(cast: Cast, files: readonly string[]): Target[] {
     ['embed', 1.5, () => [files.slice(0, 2), { threads: 1 }]],
     ['compare', 1, () => [files[0], files[1]]],
     ['changeOf', 2, () => [h(), h()]],
+    ['comparisonOf', 2, () => [h(), h()]],
+    ['saliency', 0.5, () => [files[0], { signal: undefined }]],
     ['load', 1, () => [new Map([['conv1.weight', { dtype: 'F32', shape: [16, 3, 7, 7], data: new Float32Array(16 * 147) }]])]],
     ['dispose', 0.1, () => []],
     [Symbol.asyncDispose, 0.1, () => []],
@@ -281,6 +305,7 @@ export function targetsOf(cast: Cast, fixtures: Fixtures, folder: string): Targe
     ...ofModule(files, folder),
     ...ofPackage(fixtures, folder),
     ...ofModel(cast, files),
+    ...withModel(cast, fixtures, folder),
   ];
 }
 

@@ -7,6 +7,23 @@ import { manifest } from './manifest.mjs';
 import { options, words, yaml } from './options.mjs';
 import { safetensors } from './safetensors.mjs';
 import { labels, mat, points } from './tasks.mjs';
+import { transfer } from './transfer.mjs';
 
 /** @type {Record<string, import('./common.mjs').Parser>} */
-export const parsers = { safetensors, checkpoint, manifest, set, table, csv, mat, points, labels, options, yaml, words, log, lock };
+export const parsers = {
+  safetensors,
+  checkpoint,
+  manifest,
+  set,
+  table,
+  csv,
+  mat,
+  points,
+  labels,
+  options,
+  yaml,
+  words,
+  log,
+  lock,
+  transfer,
+};
