@@ -324,7 +324,7 @@ training.action(async (flags: Record<string, unknown>) => {
 const modelOption = () =>
   new Option('--model <folder>', 'Folder of a run (its newest checkpoint), of a checkpoint or of a transfer').default('run');
 const aboutPictures =
-  'Pictures are JPEG files of one face each, cropped to it and to a square, and upright: they are resized to the size that the model was trained at, as they are, without a look at EXIF. comface pack makes such from others.';
+  'Pictures are JPEG files of one face each, cropped to it and to a square, and upright: they are resized to the size that the model was trained at, as they are, without a look at EXIF. Crop, turn and convert others first.';
 
 const comparing = program
   .command('compare')

@@ -64,8 +64,8 @@ class Engine : public Counted<Engine> {
   size_t reserve(const Source& source, size_t rows);
   /** Waits for the steps whose losses step() did not tell, if any. */
   CollectedSteps collect();
-  /** Value of `layer`, a vector or the last one, for each sample, in chunks of the graph's batch: c x h x w numbers each.
-   * Throws disposed between two when `stopping`. */
+  /** Value of `layer`, a vector or the last one, for each sample, in chunks of the graph's batch: c x h x w numbers
+   * each. Throws disposed between two when `stopping`. */
   std::vector<float> embed(Source& source, std::vector<uint32_t> samples, const std::string& layer,
                            const AugmentSettings& settings, const std::atomic<bool>& stopping);
   /** The parts of a step, in this order; another order throws invalidInput, on every device. */

@@ -139,6 +139,23 @@ describe('a model', () => {
     expect(worst(map, mapBySvd(values, { channels: 128, height: 2, width: 2 }, 64))).toBeLessThan(1e-4);
   });
 
+  test('reads only a last block from an engine, whole; another image is refused, and a batch may be larger than what is asked for', async () => {
+    const file = await picture(temporaryFolder());
+    const layers = backbone('resnet18', design).slice(0, -1);
+    const source = native().module.openFiles([file, file], 64, 1, 0);
+    onTestFinished(() => source.dispose());
+    const found = [];
+    for (const batch of [1, 4]) {
+      const engine = await engineFor({ layers, batch, training: false, threads: 1 });
+      await engine.initialize(3n);
+      found.push(await engine.embed(source, Uint32Array.of(0, 1), 'layer4.1.out', runAugment));
+      await expect(engine.embed(source, Uint32Array.of(0), 'layer1.0.out', runAugment)).rejects.toMatchObject({ code: 'INVALID_INPUT' });
+    }
+    expect(found[0]).toHaveLength(2 * 128 * 2 * 2);
+    expect(distance(found[1]!, found[0]!)).toBeLessThan(1e-5);
+    expect(found[0]!.subarray(512)).toEqual(found[0]!.subarray(0, 512));
+  });
+
   test('gives the same map each time, after other weights and back, and on the plain loops', async () => {
     const file = await picture(temporaryFolder());
     const model = await make();

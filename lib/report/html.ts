@@ -31,7 +31,7 @@ p, ul { max-width: 44rem; margin: .6rem 0; } ul { padding-left: 1.2rem; }
 figure { margin: .5rem 0; } figcaption { color: var(--soft); font-size: .9rem; margin-top: .25rem; }
 svg { display: block; width: 100%; height: auto; max-width: 34rem; color: var(--ink); }
 .pairs { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 9rem), 1fr)); gap: .75rem; }
-.pairs.large { grid-template-columns: repeat(auto-fill, minmax(min(100%, 15rem), 1fr)); }
+.pairs.large { grid-template-columns: repeat(auto-fill, minmax(min(100%, max(13rem, 30%)), 1fr)); }
 .pair { margin: 0; background: var(--card); padding: .5rem; border-radius: .4rem; }
 .pair div { display: flex; gap: .25rem; margin-bottom: .25rem; } .pair img { width: calc(50% - .125rem); aspect-ratio: 1; border-radius: .2rem; display: block; }
 .pair figcaption { display: flex; justify-content: space-between; flex-wrap: wrap; gap: 0 .75rem; color: var(--ink); font-variant-numeric: tabular-nums; }
