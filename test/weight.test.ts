@@ -128,12 +128,14 @@ describe('a list of dialysis pictures', () => {
     });
     const south = await pack(options(from, { site: 'south' }));
     expect([south.data.count, south.leftOut, south.notes]).toEqual([2, 6, ['Left out, as of another site: 6.']]);
-    const sets = list([...good, 'B,7,day 1,pre,,90,0,pictures/8.jpg,', 'B,7,day 1,post,,88,0,pictures/9.jpg,']);
+    const sets = list([...good, 'B,7,day 1,pre,,90,0,pictures/8.jpg,north', 'B,7,day 1,post,,88,0,pictures/9.jpg,north']);
     await expect(pack(options(sets, { site: 'north' }))).rejects.toMatchObject({
       code: 'INVALID_INPUT',
       message: expect.stringMatching(/^Expected one of "A", "B", which .* has for `dataset` but received undefined$/),
     });
     expect((await pack(options(sets, { site: 'north', dataset: 'A' }))).data.count).toBe(6);
+    const apart = list([...good, 'B,7,day 1,pre,,90,0,pictures/8.jpg,south', 'B,7,day 1,post,,88,0,pictures/9.jpg,south']);
+    expect((await pack({ ...options(apart, { site: 'north' }), out: `${options(apart).out}-north` })).data.count).toBe(6); // one choice says both
     for (const more of [{ site: 3 as unknown as string }, { dataset: '' }, { frames: 'x\0' }, { onListing: 1 as never }])
       await expect(pack(options(from, more))).rejects.toMatchObject({
         code: 'INVALID_INPUT',
