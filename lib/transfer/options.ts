@@ -42,7 +42,7 @@ export interface TransferOptions extends Partial<Pick<TrainOptions, (typeof shar
 }
 
 /** Views of transfer: milder than pre-training's, for a small change is what is to be seen. */
-const kAugment = {
+export const transferAugment = {
   cropAreaMin: 0.8,
   cropAspectMax: 1.1,
   brightness: 0.2,
@@ -104,7 +104,7 @@ export function checkTransferOptions(options: TransferOptions): TransferConfig {
       throw invalid('out', `a folder other than ${name}`, out, 'Name a new folder.');
   const given: Record<string, unknown> = {
     epochs,
-    augment: typeof augment === 'object' && augment !== null ? { ...kAugment, ...augment } : (augment ?? kAugment),
+    augment: typeof augment === 'object' && augment !== null ? { ...transferAugment, ...augment } : (augment ?? transferAugment),
   };
   for (const [name, value] of [...shared.map((key) => [key, options[key]] as const), ['pairs', pairs] as const])
     if (value !== undefined) given[name] = value;

@@ -1,0 +1,244 @@
+// Commands that train: the demo, pre-training, transfer, the paper's tables.
+import { Argument, type Command, Option } from 'commander';
+import { checkTrainOptions, mergeOptions, readConfig, type TrainOptions, trainFlags } from '../config.js';
+import { type DemoResult, type DemoScale, demo, demoScales } from '../demo.js';
+import type { GivenOptions } from '../flags.js';
+import { duration } from '../progress.js';
+import { type ReproduceOptions, reproduce } from '../reproduce/reproduce.js';
+import { scaleNames } from '../reproduce/scales.js';
+import { type TableName, tableNames } from '../reproduce/tables.js';
+import type { PieceEvent } from '../reproduce/workshop.js';
+import { type StepEvent, train } from '../train/train.js';
+import type { TransferEvent } from '../transfer/events.js';
+import { type TransferOptions, transferAugment } from '../transfer/options.js';
+import type { TransferResult, TransferScore } from '../transfer/result.js';
+import { transfer } from '../transfer/transfer.js';
+import { beginWork, list, number, path, print, progress, showCount, stopSignal } from './terminal.js';
+
+/** comface demo */
+export function addDemo(program: Command): void {
+  program
+    .command('demo')
+    .description('Draw faces, pre-train a small network on them, compare faces of people it has never seen (about 5 minutes).')
+    .option('--out <folder>', 'Folder for faces, run and report: new, empty, or of an earlier demo', 'demo')
+    .addOption(
+      new Option('--scale <name>', 'full, or smoke: only show in seconds that all parts run')
+        .choices(Object.keys(demoScales))
+        .default('full'),
+    )
+    .addHelpText('after', '\nExample:\n  $ comface demo --out /tmp/comface-demo')
+    .action(async ({ out, scale }: { out: string; scale: DemoScale }) => {
+      const result = await demo({
+        out,
+        scale,
+        signal: stopSignal(),
+        onEvent: (event) => {
+          beginWork();
+          if (event.type === 'phase') progress.note(`${event.text}.`);
+          else if (event.type === 'step') showStep(event.step);
+          else showCount(event.progress.done, event.progress.total, 'faces', event.progress.secondsLeft);
+        },
+      });
+      print(...demoTable(result));
+    });
+}
+
+/** comface train. @param givenTo What was typed for a command. */
+export function addTrain(program: Command, givenTo: (command: Command) => GivenOptions): void {
+  const training = program
+    .command('train')
+    .description('Pre-train a network on a data set. Ctrl+C saves and stops, --resume goes on.')
+    .option('--config <file>', 'YAML file of options (`pairsPerEpoch: 64` is --pairs-per-epoch 64); flags win over it')
+    .addHelpText(
+      'after',
+      '\nExamples:\n  $ comface train --data faces --out run --backbone resnet18 --size 64\n  $ comface train --config run.yaml --resume',
+    );
+  for (const { flag, description, parse } of trainFlags()) training.addOption(new Option(flag, description).argParser(parse));
+  training.action(async (flags: Record<string, unknown>) => {
+    const file = typeof flags.config === 'string' ? await readConfig(flags.config) : undefined;
+    if (file) givenTo(training).addFile(flags.config as string, file);
+    const options = mergeOptions(file?.options ?? {}, flags);
+    checkTrainOptions(options);
+    for await (const event of train(options as TrainOptions, { signal: stopSignal() })) {
+      if (event.type === 'start') {
+        beginWork();
+        const { steps, pictures, subjects, engine, memoryBytes, parameters } = event;
+        progress.note(
+          `${pictures} pictures of ${subjects} subjects; ${(parameters / 1e6).toFixed(1)} M parameters, ${Math.round(memoryBytes / 2 ** 20)} MiB; ${engine}.`,
+        );
+        progress.note(event.step > 0 ? `Going on after step ${event.step} of ${steps}.` : `${steps} steps.`);
+      } else if (event.type === 'stage')
+        progress.note(`Epoch ${event.epoch}: changes up to ${event.range.toFixed(2)} (stage ${event.stage}).`);
+      else if (event.type === 'step') showStep(event);
+      else if (event.type === 'validation')
+        progress.note(
+          `Epoch ${event.epoch}, subjects kept out: mean error ${event.mae.toFixed(3)}, correlation ${event.correlation.toFixed(3)}.`,
+        );
+      else if (event.type === 'broken')
+        progress.note(
+          `Skipped a broken picture (${event.count} so far)${event.line === undefined ? '' : `, manifest line ${event.line}`}: ${event.reason}`,
+        );
+      else if (event.type === 'warning') progress.note(`Warning: ${event.message}`);
+      else if (event.type === 'end') print(path(event.path));
+    }
+  });
+}
+
+function showStep({ step, steps, epoch, inter, intra, pairsPerSecond, secondsLeft }: StepEvent): void {
+  const losses = `inter ${inter.toFixed(3)}  intra ${intra.toFixed(3)}`;
+  progress.update(
+    `  step ${step}/${steps}  epoch ${epoch}  ${losses}  ${pairsPerSecond.toFixed(0)} pairs/s  ${duration(secondsLeft)} left`,
+    step === steps,
+  );
+}
+
+function demoTable({ tasks, target, files, seconds }: DemoResult): string[] {
+  const width = Math.max(...tasks.flatMap(({ rows }) => rows.map(({ method }) => method.length)));
+  const lines = ['', 'Estimating the change between two pictures of people never seen before:', ''];
+  for (const { name, rows } of tasks) {
+    lines.push(`${name.padEnd(width + 2)}     MAE   correlation`);
+    for (const { method, mae, correlation } of rows)
+      lines.push(`  ${method.padEnd(width)}  ${mae.toFixed(3).padStart(6)}   ${correlation.toFixed(3).padStart(8)}`);
+    lines.push('');
+  }
+  for (const [task, margin] of target.margins) {
+    const reached = margin >= target.required ? 'reached' : 'not reached';
+    lines.push(
+      `${task}: ComFace's correlation is ${margin.toFixed(3)} above the best of the others (target ${target.required}: ${reached}).`,
+    );
+  }
+  lines.push(
+    '',
+    `Took ${duration(seconds.total)}. Report: ${path(files.report)}  Figures: ${path(files.result)}  Model: ${path(files.run)}`,
+  );
+  return lines;
+}
+/** Of pre-training's flags those that transfer has, too; its defaults are its own. */
+const kShared = /^(seed|backbone|width|size|device|precision|threads|loaderThreads|weightDecay|augment\..*)$/;
+
+/** comface transfer */
+export function addTransfer(program: Command): void {
+  const command = program
+    .command('transfer')
+    .description('Transfer a pre-trained network to a change that people label, and test it on subjects it has not seen.')
+    .requiredOption('--data <folder>', 'Data set with the label of each picture, as comface pack makes')
+    .requiredOption('--out <folder>', 'Folder for the results, new or empty; a transfer that was stopped goes on')
+    .option('--model <folder>', 'Run or checkpoint to begin with (left out: random weights, with --backbone, --width, --size)')
+    .option('--attribute <name>', 'What changes, where the data set has several: AU12, say')
+    .option('--unit <text>', 'What a change is counted in (left out: known for AU6, AU12, weight and age)')
+    .option('--test-data <folder>', "Data set to test on in place of the subjects kept out: another hospital's, say")
+    .option('--evaluation <name>', 'fineTune (all layers are trained) or linear (the backbone stays as it is)', 'fineTune')
+    .option('--folds <integer>', 'Test sets of subjects, 2 to 100', number, 4)
+    .option('--pairs-per-subject <integer>', 'Pairs drawn of each subject', number, 100)
+    .option(
+      '--learning-rates <list>',
+      'Tried one after the other; the validation subjects decide',
+      (text) => list(text).map(number),
+      [1e-4, 4e-4],
+    )
+    .option('--epochs <integer>', 'Most times through the training pairs', number, 30)
+    .option('--patience <integer>', 'Epochs without a smaller validation error, before a training ends', number, 3)
+    .option('--pairs <integer>', 'Pairs in a step', number, 32)
+    .option('--no-final', 'Do not train a model of all subjects at the end');
+  for (const { flag, description, parse, path: names } of trainFlags()) {
+    const name = names.join('.');
+    if (!kShared.test(name)) continue;
+    const own = transferAugment[name.replace('augment.', '') as keyof typeof transferAugment];
+    const text =
+      own === undefined || !name.startsWith('augment.') ? description : description.replace(/\(default: .*\)$/, `(default: ${own})`);
+    command.addOption(new Option(flag, text).argParser(parse));
+  }
+  command
+    .addHelpText(
+      'after',
+      '\nExamples:\n  $ comface transfer --data disfa --attribute AU12 --model run --out smiles\n  $ comface transfer --data edema-a --test-data edema-b --model run --out weight',
+    )
+    .action(async (flags: Record<string, unknown>) => {
+      const own = [
+        'model',
+        'attribute',
+        'unit',
+        'testData',
+        'evaluation',
+        'folds',
+        'pairsPerSubject',
+        'learningRates',
+        'patience',
+        'final',
+      ];
+      const options = { ...mergeOptions({}, flags), ...Object.fromEntries(own.map((name) => [name, flags[name]])) };
+      const result = await transfer({ ...(options as unknown as TransferOptions), signal: stopSignal(), onEvent: showTransfer });
+      print(...resultLines(result), path(result.model.folder ?? (flags.out as string)));
+    });
+}
+
+function showTransfer(event: TransferEvent): void {
+  beginWork();
+  if (event.type === 'start') {
+    const { attribute, unit, pictures, subjects, pairs, folds } = event;
+    progress.note(`${attribute} in ${unit}: ${pairs} pairs of ${pictures} pictures of ${subjects} subjects, ${folds} folds.`);
+  } else if (event.type === 'warning') progress.note(`Warning: ${event.message}`);
+  else if (event.type === 'step')
+    progress.update(
+      `  fold ${event.fold}  rate ${event.learningRate}  epoch ${event.epoch}  validation error ${event.validationError.toPrecision(4)}`,
+      false,
+    );
+  else
+    progress.note(
+      `Fold ${event.fold} of ${event.folds}: mean error ${event.mae.toFixed(3)}, correlation ${event.correlation.toFixed(3)}; ${duration(event.secondsLeft)} left.`,
+    );
+}
+
+/** Scores with their intervals. */
+function resultLines({ scores: { mae, correlation, accuracy }, unit, attribute }: TransferResult): string[] {
+  const text = ({ value, low, high }: TransferScore, scale: number, digits: number): string =>
+    value === null || low === null || high === null
+      ? 'none'
+      : `${(scale * value).toFixed(digits)} [${(scale * low).toFixed(digits)}, ${(scale * high).toFixed(digits)}]`;
+  return [
+    `${attribute}: means over folds [95 % interval over subjects]`,
+    `  mean error   ${text(mae, 1, 3)} ${unit}`,
+    `  correlation  ${text(correlation, 1, 3)}`,
+    `  direction    ${text(accuracy, 100, 1)} %`,
+  ];
+}
+
+/** comface reproduce */
+export function addReproduce(program: Command): void {
+  program
+    .command('reproduce')
+    .description(
+      'Make a table of the paper, with its figures beside ours: data, pre-trainings and transfers. What is there is not made again.',
+    )
+    .addArgument(new Argument('<table>', 'What to make').choices(tableNames))
+    .requiredOption('--out <folder>', 'Folder for data, runs and results of all tables')
+    .addOption(
+      new Option('--scale <name>', 'smoke (a minute, learns next to nothing), small (hours on two cores) or paper (its sizes)')
+        .choices(scaleNames)
+        .default('small'),
+    )
+    .option('--seeds <list>', 'Seeds; with several, means are given', (text) => list(text).map(number), [1])
+    .option('--disfa <folder>', 'Your DISFA (left out: a stand-in is drawn)')
+    .option('--fgnet <folder>', 'Your FG-NET (left out: a stand-in is drawn)')
+    .option('--weight <file>', 'Your CSV file of dialysis pictures of two sites (left out: a stand-in is drawn)')
+    .option('--sites <list>', 'Its two sites: learned from in A→B, then tested (left out: A,B)', list)
+    .option('--device <name>', 'As of train', 'auto')
+    .option('--precision <name>', 'As of train', 'auto')
+    .option('--threads <integer>', 'As of train', number, 0)
+    .option('--loader-threads <integer>', 'As of train', number, 2)
+    .addHelpText(
+      'after',
+      '\nExamples:\n  $ comface reproduce table7 --out tables --scale smoke\n  $ comface reproduce table2 --out tables --disfa /data/DISFA --scale paper',
+    )
+    .action(async (table: TableName, options: Omit<ReproduceOptions, 'table'>) => {
+      const { text, files } = await reproduce({ ...options, table, signal: stopSignal(), onEvent: showPiece });
+      print(...text.split('\n'), path(files.text));
+    });
+}
+
+function showPiece(event: PieceEvent): void {
+  beginWork();
+  if (event.type === 'piece') progress.note(`${event.text}.`);
+  else if (event.type === 'warning') progress.note(`Warning: ${event.message}`);
+  else showCount(event.done, event.total, event.unit, event.secondsLeft);
+}
