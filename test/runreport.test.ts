@@ -97,16 +97,15 @@ describe('the page of a run', () => {
     const events = [
       { type: 'broken', step: 9, file: '/photos/Anna-Ask/1.jpg', reason: '/photos/Anna-Ask/1.jpg: it is cut off', count: 1 },
       { type: 'warning', message: 'the picture "Anna-Ask" is odd' },
-      { type: 'warning', message: 'memory is low' },
+      { type: 'warning', message: 'Subjects of set with a single picture are left out (1): Anna' },
     ];
     await appendFile(join(folder, 'log.jsonl'), events.map((event) => `${JSON.stringify(event)}\n`).join(''));
     const { text, bare } = await pageOf(folder);
     expect(text).toContain('Pictures that could not be used: 1');
-    expect(text).toContain('memory is low');
-    expect(text).toContain('1 more, which may name files or people, is left out.');
+    expect(text).toContain('2 warnings are left out, as they may name people; they stand in the folder.');
     expect(bare).not.toContain('Anna');
     const open = (await pageOf(folder, { includeFaces: true })).text;
-    for (const words of ['it is cut off', 'the picture "Anna-Ask" is odd']) expect(open).toContain(words);
+    for (const words of ['it is cut off', 'the picture "Anna-Ask" is odd', 'left out (1): Anna']) expect(open).toContain(words);
   });
 });
 
@@ -128,7 +127,7 @@ describe('the page of a transfer', () => {
         'Fold 1: 0.001, chosen 1.500 400',
         'Telling people apart',
       ],
-      ...['pairsPerSubject 16', '2 subjects have a single picture', 'fine-tuning', '12 min 34 s'],
+      ...['pairsPerSubject 16', 'fine-tuning', '12 min 34 s'],
     ])
       expect(text).toContain(words);
     expect(bare.match(/<svg [^>]*aria-label="Fold \d: estimated against true change"/g)).toHaveLength(4);

@@ -277,14 +277,15 @@ const kMostText = 300;
 /** Whether a text may hold a path, or a name that somebody quoted. */
 const isTelling = (text: string): boolean => /[/\\"'`“”]/.test(text);
 
+/** A warning is free text: it may name anybody. */
 function notes(all: readonly string[], { pairs }: Shown): string[] {
   if (all.length === 0) return [];
-  const told = all.filter((text) => pairs !== undefined || !isTelling(text));
-  const items = told.slice(0, kMostNotes).map((text) => `<li>${escapeHtml(text.slice(0, kMostText))}</li>`);
-  const hidden = all.length - items.length;
-  const rest =
-    hidden > 0 ? `<p class="soft">${hidden} more, which may name files or people, ${hidden === 1 ? 'is' : 'are'} left out.</p>` : '';
-  return [`<section><h2>Warnings</h2><ul>${items.join('')}</ul>${rest}</section>`];
+  const told = pairs === undefined ? [] : all.slice(0, kMostNotes);
+  const items = told.map((text) => `<li>${escapeHtml(text.slice(0, kMostText))}</li>`);
+  const hidden = all.length - told.length;
+  const why = pairs === undefined ? ', as they may name people; they stand in the folder' : '';
+  const rest = hidden > 0 ? `<p class="soft">${hidden} ${hidden === 1 ? 'warning is' : 'warnings are'} left out${why}.</p>` : '';
+  return [`<section><h2>Warnings</h2>${items.length > 0 ? `<ul>${items.join('')}</ul>` : ''}${rest}</section>`];
 }
 
 /** Dotted names and values of nested options. Paths are shown with faces only. */
