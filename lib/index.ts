@@ -26,6 +26,15 @@ export { type BackboneName, backboneNames, embeddingWidth } from './models/resne
 export { type Report, type ReportOptions, report } from './report/make.js';
 export { saliencyPng } from './report/overlay.js';
 export type { Saliency } from './report/saliency.js';
+export { type Cell, type ReproduceOptions, type Reproduction, reproduce } from './reproduce/reproduce.js';
+export { type ScaleName, scaleNames } from './reproduce/scales.js';
+export { type TableName, tableNames } from './reproduce/tables.js';
+export type { PieceEvent, RealData } from './reproduce/workshop.js';
 export { type StepEvent, type TrainEvent, type TrainResult, type TrainRun, train } from './train/train.js';
+export type { TransferEvent } from './transfer/events.js';
+export type { EvaluationName, TransferOptions } from './transfer/options.js';
+export { type PatientOptions, patientTransfer } from './transfer/patient.js';
+export { readTransferResult, type TransferResult, type TransferScore } from './transfer/result.js';
+export { transfer } from './transfer/transfer.js';
 export { type SavedEmbeddings, saveEmbeddings } from './use/embeddings.js';
 export { type ComparedPairs, type ComparePairsOptions, comparePairs } from './use/pairs.js';

@@ -18,7 +18,8 @@ export interface Variant {
 
 /** The paper's method. */
 export const kFull: Variant = { learning: 'both', target: 'absolute', hasCurriculum: true, backbone: 'default', share: 1 };
-const kScratch: Variant = { ...kFull, learning: 'scratch' };
+/** Random weights. */
+export const kScratch: Variant = { ...kFull, learning: 'scratch' };
 
 export type Score = 'mae' | 'correlation' | 'accuracy';
 

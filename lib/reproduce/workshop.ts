@@ -2,18 +2,19 @@
 // share them and a call that was stopped goes on.
 import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { basename, join, resolve } from 'node:path';
+import { join, resolve } from 'node:path';
 import type { TrainOptions } from '../config.js';
+import { isFinished } from '../data/dataset.js';
 import { pack } from '../data/pack.js';
 import { generate } from '../data/procedural.js';
 import { twin } from '../data/twin.js';
 import { train } from '../train/train.js';
 import type { TransferEvent } from '../transfer/events.js';
 import { patientTransfer } from '../transfer/patient.js';
-import type { TransferResult } from '../transfer/result.js';
+import { kResultName, readTransferResult, type TransferResult } from '../transfer/result.js';
 import { transfer } from '../transfer/transfer.js';
 import type { Scale } from './scales.js';
-import type { Column, Row, TaskName, Variant } from './tables.js';
+import { type Column, kScratch, type Row, type TaskName, type Variant } from './tables.js';
 
 /** Where real data lies; what is left out is a stand-in. */
 export interface RealData {
@@ -67,12 +68,19 @@ export class Workshop {
 
   /** A result for a cell of a table. */
   async cell(row: Row, { task, evaluation }: Column, seed: number): Promise<TransferResult> {
-    const { scale, place, signal } = this.#options;
+    const { scale, place, signal, out: root } = this.#options;
     const { set, attribute } = sources[task];
-    const data = await this.#set(set);
-    const testData = task === 'weightAB' ? await this.#set('weightB') : undefined;
-    const variant = row.variant ?? { learning: 'scratch', target: 'absolute', hasCurriculum: true, backbone: 'default', share: 1 };
-    const model = variant.learning === 'scratch' ? undefined : await this.#run(variant, seed);
+    const { variant = kScratch, days } = row;
+    const isPatient = days !== undefined || row.isGeneric === true;
+    const testSet = task === 'weightAB' ? ('weightB' as const) : undefined;
+    const run = variant.learning === 'scratch' ? undefined : this.#runOf(variant, seed);
+    const key = { data: [this.#setOf(set).name, testSet && this.#setOf(testSet).name], run: run?.name, transfer: scale.transfer };
+    const name = `${task}-${isPatient ? 'patient' : evaluation}-${digits({ ...key, evaluation, days, isPatient, variant, seed })}`;
+    const out = join(root, 'transfers', name);
+    if (existsSync(join(out, kResultName))) return readTransferResult(out);
+    const [data, testData] = [await this.#set(set), testSet && (await this.#set(testSet))];
+    const model = run && (await this.#run(run, variant, seed));
+    this.#tell({ type: 'piece', text: `${row.name}: ${task}, seed ${seed}` });
     const { width, size } = scale.train;
     const options = {
       ...scale.transfer,
@@ -86,20 +94,8 @@ export class Workshop {
       seed,
       signal,
     };
-    const isPatient = row.days !== undefined || row.isGeneric === true;
-    const key = {
-      data: basename(data),
-      test: testData && basename(testData),
-      model: model && basename(model),
-      ...scale.transfer,
-      evaluation,
-      seed,
-    };
-    const name = `${task}-${isPatient ? `patient${row.days ?? ''}` : evaluation}-${digits({ ...key, days: row.days, isPatient, variant })}`;
-    const out = join(this.#options.out, 'transfers', name);
-    if (!existsSync(join(out, 'transfer.json'))) this.#tell({ type: 'piece', text: `${row.name}: ${attribute}, seed ${seed}` });
     const onEvent = (event: TransferEvent) => this.#tellFold(event);
-    if (isPatient) return patientTransfer({ ...options, out, days: row.days, onEvent });
+    if (isPatient) return patientTransfer({ ...options, out, days, onEvent });
     return transfer({ ...options, out, testData, evaluation, final: false, onEvent });
   }
 
@@ -120,18 +116,17 @@ export class Workshop {
     return known;
   }
 
-  /** A pre-training's run folder. */
-  #run(variant: Variant, seed: number): Promise<string> {
-    const { scale, out, place, signal } = this.#options;
-    const { learning, target, hasCurriculum } = variant;
-    const options: Omit<TrainOptions, 'data' | 'out'> = {
-      ...scale.train,
-      ...{ backbone: backboneOf(variant, scale), seed, target },
-      ...{ interPersonal: learning === 'intra' ? 0 : 1, intraPersonal: learning === 'inter' ? 0 : 1 },
-      ...(hasCurriculum ? {} : { curriculum: 'none' as const }),
-    };
+  /** What a pre-training is, and the name of its folder. */
+  #runOf(variant: Variant, seed: number): Run {
+    const { scale } = this.#options;
+    const options = runOptionsOf(variant, scale, seed);
     const subjects = Math.max(2, Math.round(variant.share * scale.faces.subjects));
-    const name = `${learning}-${digits({ options, faces: { ...scale.faces, subjects } })}`;
+    return { name: `${variant.learning}-${digits({ options, faces: { ...scale.faces, subjects } })}`, options, subjects };
+  }
+
+  /** A pre-training's run folder. */
+  #run({ name, options, subjects }: Run, variant: Variant, seed: number): Promise<string> {
+    const { out, place, signal } = this.#options;
     return this.#once(`run ${name}`, async () => {
       const data = await this.#faces(subjects);
       const run = join(out, 'runs', name);
@@ -154,6 +149,7 @@ export class Workshop {
     const faces = { ...scale.faces, subjects };
     const folder = join(out, 'data', `faces-${digits(faces)}`);
     return this.#once(folder, async () => {
+      if (isFinished(folder)) return folder;
       this.#tell({ type: 'piece', text: `Faces of ${subjects} people to learn from` });
       await generate({ ...faces, out: folder, ...(signal && { signal }), onProgress: (progress) => this.#tellPictures(progress) });
       return folder;
@@ -164,18 +160,26 @@ export class Workshop {
     this.#tell({ type: 'progress', done, total, unit: 'pictures', secondsLeft });
   }
 
-  /** Packed pictures of a task. */
-  #set(name: SetName): Promise<string> {
-    const { scale, real, out, signal } = this.#options;
-    const kind = name === 'weightA' || name === 'weightB' ? 'weight' : name;
+  /** What the packed pictures of a task come from, and their folder. */
+  #setOf(set: SetName): { name: string; kind: 'disfa' | 'fgnet' | 'weight'; given: string | undefined; site: { site?: string } } {
+    const { scale, real } = this.#options;
+    const kind = set === 'weightA' || set === 'weightB' ? 'weight' : set;
     const given = real[kind];
     const [siteA = 'A', siteB = 'B'] = real.sites ?? [];
-    const site = kind === 'weight' ? { site: name === 'weightA' ? siteA : siteB } : {};
-    const key = digits({ kind, site, packed: scale.packed, from: given === undefined ? scale.twins[kind] : resolve(given) });
-    const folder = join(out, 'data', `${name}-${key}`);
+    const site = kind === 'weight' ? { site: set === 'weightA' ? siteA : siteB } : {};
+    const from = given === undefined ? scale.twins[kind] : resolve(given);
+    return { name: `${set}-${digits({ kind, site, packed: scale.packed, from })}`, kind, given, site };
+  }
+
+  /** Packed pictures of a task. */
+  #set(set: SetName): Promise<string> {
+    const { scale, out, signal } = this.#options;
+    const { name, kind, given, site } = this.#setOf(set);
+    const folder = join(out, 'data', name);
     return this.#once(folder, async () => {
+      if (isFinished(folder)) return folder;
       const from = given ?? (await this.#twin(kind));
-      this.#tell({ type: 'piece', text: `Packing ${name} from ${from}` });
+      this.#tell({ type: 'piece', text: `Packing ${set} from ${from}` });
       const list = given === undefined && kind === 'weight' ? join(from, 'weight.csv') : from;
       const { rejected } = await pack({
         ...{ from: list, out: folder, size: scale.packed, format: kind, ...site },
@@ -202,6 +206,28 @@ export class Workshop {
       return folder;
     });
   }
+}
+
+type RunOptions = Omit<TrainOptions, 'data' | 'out'>;
+
+/** A pre-training. */
+interface Run {
+  /** Of its folder. */
+  name: string;
+  options: RunOptions;
+  /** People to learn from. */
+  subjects: number;
+}
+
+/** The options of a pre-training: the scale's, but for what a variant changes. */
+export function runOptionsOf(variant: Variant, scale: Scale, seed: number): RunOptions {
+  const { learning, target, hasCurriculum } = variant;
+  return {
+    ...scale.train,
+    ...{ backbone: backboneOf(variant, scale), seed, target },
+    ...{ interPersonal: learning === 'intra' ? 0 : 1, intraPersonal: learning === 'inter' ? 0 : 1 },
+    ...(hasCurriculum ? {} : { curriculum: 'none' as const }),
+  };
 }
 
 const backboneOf = ({ backbone }: Variant, scale: Scale) => (backbone === 'default' ? scale.train.backbone : backbone);

@@ -65,6 +65,7 @@ const plan = (step = 1) => ({
   seed: 1n,
   step,
   pairs: 2,
+  views: 3,
   x: Uint32Array.of(0, 1, 1),
   y: Uint32Array.of(1, 0, 1),
   target: new Float32Array(3),
@@ -203,6 +204,11 @@ const trainOptions = (data: string, out: string) => ({
   ...{ data, out, backbone: 'resnet18', width: 16, size: 32, pairs: 4, epochs: 1, pairsPerEpoch: 4, curriculum: { stageEnds: [1] } },
   ...{ projection: { hidden: 4, out: 4 }, device, precision: 'fp32', threads: 1, loaderThreads: 1, validation: 0.2, augment: {} },
 });
+const transferOptions = (data: string, out: string) => ({
+  ...{ data, out, attribute: 'smile', unit: 'steps', backbone: 'resnet18', width: 16, size: 32, pairs: 4, epochs: 1, pairsPerSubject: 2 },
+  ...{ learningRates: [1e-3], patience: 1, seed: 1, device, precision: 'fp32', threads: 1, loaderThreads: 1, weightDecay: 0, augment: {} },
+  ...{ signal: soon(), onEvent: () => undefined },
+});
 const faces = { subjects: 1, attributes: ['smile'], alphas: [-1, 1], size: 32, threads: 1, seed: 1, domain: 0, quality: 90 };
 /** Nothing that begins lasts: what is legal after all has a fiftieth of a second. */
 const soon = () => AbortSignal.timeout(20);
@@ -254,6 +260,15 @@ function ofPackage({ data, run }: Fixtures, folder: string): Target[] {
     made('Model.from', 0.1, () => [design, weights, options], comface.Model.from),
     made('embeddingWidth', 1, () => ['resnet18', 16]),
     made('train', 0.12, () => [trainOptions(data, out()), { signal: soon() }], runToEnd),
+    made('transfer', 0.12, () => [{ ...transferOptions(data, out()), evaluation: 'linear', folds: 2, final: false, testData: data }]),
+    made('patientTransfer', 0.1, () => [{ ...transferOptions(data, out()), days: 1 }]),
+    made('readTransferResult', 0.5, () => [run]),
+    made('reproduce', 0.1, () => [
+      {
+        ...{ table: 'table6', out: out(), scale: 'smoke', seeds: [1], sites: ['A', 'B'], disfa: data, fgnet: data, weight: data },
+        ...{ device, precision: 'fp32', threads: 1, loaderThreads: 1, signal: soon(), onEvent: () => undefined },
+      },
+    ]),
   ];
 }
 

@@ -253,8 +253,7 @@ void testSource(Source& source, const Plan& plan, const std::string& what) {
   }
   const Packed packed = {memory, decoded.pictures};
   compare(what, Number::fp32,
-          imagesOf(Number::fp32, packed, decoded.views, source.size(), viewsOf(plan),
-                   normalizationOf(plan.settings)),
+          imagesOf(Number::fp32, packed, decoded.views, source.size(), viewsOf(plan), normalizationOf(plan.settings)),
           batch.images, source.size());
 }
 
