@@ -26,9 +26,9 @@ export { type BackboneName, backboneNames, embeddingWidth } from './models/resne
 export { type Report, type ReportOptions, report } from './report/make.js';
 export { saliencyPng } from './report/overlay.js';
 export type { Saliency } from './report/saliency.js';
-export { type Cell, type ReproduceOptions, type Reproduction, reproduce } from './reproduce/reproduce.js';
+export { type ReproduceOptions, type Reproduction, reproduce } from './reproduce/reproduce.js';
 export { type ScaleName, scaleNames } from './reproduce/scales.js';
-export { type TableName, tableNames } from './reproduce/tables.js';
+export { type Cell, type TableName, tableNames } from './reproduce/tables.js';
 export type { PieceEvent, RealData } from './reproduce/workshop.js';
 export { type StepEvent, type TrainEvent, type TrainResult, type TrainRun, train } from './train/train.js';
 export type { TransferEvent } from './transfer/events.js';

@@ -2,11 +2,12 @@
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { readPictures } from '../lib/data/pictures.ts';
 import { type ReproduceOptions, type Reproduction, reproduce } from '../lib/reproduce/reproduce.ts';
 import { scales } from '../lib/reproduce/scales.ts';
-import { tableNames, tables } from '../lib/reproduce/tables.ts';
+import { type Cell, tables } from '../lib/reproduce/tables.ts';
 import { type PieceEvent, runOptionsOf } from '../lib/reproduce/workshop.ts';
 import type { TransferResult } from '../lib/transfer/result.ts';
 
@@ -105,9 +106,19 @@ describe('a table of the paper', () => {
   });
 
   test('every table has a figure of the paper, or none, for each column', () => {
-    for (const name of tableNames)
-      for (const row of tables[name].rows)
-        expect([name, row.name, row.paper.length]).toEqual([name, row.name, tables[name].columns.length]);
+    for (const [name, { rows, columns }] of Object.entries(tables))
+      for (const row of rows) expect([name, row.name, row.paper.length]).toEqual([name, row.name, columns.length]);
+  });
+
+  test('figure 4 shows where each backbone looks, and how much of that is between brows and mouth', async () => {
+    const { rows, files, text } = await reproduce(options({ table: 'figure4' }));
+    expect(rows.map(({ name }) => name)).toEqual(['Scratch', 'Inter only', 'Intra only', 'ComFace']);
+    for (const { cells } of rows) {
+      const [{ value, low, high }] = cells as [Cell];
+      expect(0 < low! && low! < value! && value! < high! && high! < 100).toBe(true);
+    }
+    expect(text).toContain('Between brows and mouth, %');
+    expect(await sharp(files.picture!).metadata()).toMatchObject({ format: 'png', width: 5 * 224, height: 4 * 224 });
   });
 });
 

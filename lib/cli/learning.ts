@@ -232,7 +232,7 @@ export function addReproduce(program: Command): void {
     )
     .action(async (table: TableName, options: Omit<ReproduceOptions, 'table'>) => {
       const { text, files } = await reproduce({ ...options, table, signal: stopSignal(), onEvent: showPiece });
-      print(...text.split('\n'), path(files.text));
+      print(...text.split('\n'), ...[files.text, files.picture].flatMap((file) => (file === undefined ? [] : [path(file)])));
     });
 }
 

@@ -8,13 +8,15 @@ import { invalid } from '../errors.js';
 import { lockRun } from '../train/checkpoint.js';
 import { mean } from '../transfer/metrics.js';
 import type { TransferResult } from '../transfer/result.js';
-import { type ScaleName, scaleNames, scales } from './scales.js';
-import { type Column, type Row, type Score, type TableName, tableNames, tables } from './tables.js';
+import type { Place } from '../transfer/tune.js';
+import { looks } from './looks.js';
+import { type Scale, type ScaleName, scaleNames, scales } from './scales.js';
+import { type Cell, type Column, type Row, type Score, type Table, type TableName, tableNames, tables } from './tables.js';
 import { type PieceEvent, type RealData, Workshop, type WorkshopOptions } from './workshop.js';
 
 /** What to reproduce. */
-export interface ReproduceOptions extends Partial<WorkshopOptions['place']>, RealData {
-  /** table2, table3, table5, table6, table7, table8 or figure3. */
+export interface ReproduceOptions extends Partial<Place>, RealData {
+  /** table2, table3, table5, table6, table7, table8, figure3 or figure4. */
   table: TableName;
   /** Folder for data, runs and results. What is there already is used again, by any table. */
   out: string;
@@ -24,18 +26,6 @@ export interface ReproduceOptions extends Partial<WorkshopOptions['place']>, Rea
   seeds?: readonly number[];
   signal?: AbortSignal | undefined;
   onEvent?: ((event: PieceEvent) => void) | undefined;
-}
-
-/** A figure of ours beside the paper's. Accuracy in percent. */
-export interface Cell {
-  /** Mean over the seeds; null where we have none. */
-  value: number | null;
-  /** 95 % interval of a single seed, or the lowest and highest of several. */
-  low: number | null;
-  high: number | null;
-  /** By seed. */
-  values: number[];
-  paper: number | null;
 }
 
 /** A table with our figures. */
@@ -48,8 +38,8 @@ export interface Reproduction {
   rows: { name: string; cells: Cell[] }[];
   /** In Markdown. */
   text: string;
-  /** Of that text, and of the same as JSON. */
-  files: { text: string; json: string };
+  /** Of that text, of the same as JSON, and of what figure 4 shows (PNG). */
+  files: { text: string; json: string; picture?: string };
 }
 
 /**
@@ -60,40 +50,66 @@ export interface Reproduction {
  * Aborted: rejects with `signal.reason`.
  */
 export async function reproduce(options: ReproduceOptions): Promise<Reproduction> {
+  const { table, out, scale, seeds, ...how } = checked(options);
+  how.signal?.throwIfAborted();
+  const lock = await lockRun(out);
+  try {
+    const workshop = new Workshop({ out, scale: scales[scale], ...how });
+    const { sheet, ...filled } =
+      table === 'figure4' ? await lookedAt(workshop, scales[scale], how, seeds[0]!) : await filledIn(workshop, tables[table], seeds);
+    const made = { table, scale, seeds, ...filled };
+    const text = markdown(made);
+    const file = (ending: string) => `${table}.${ending}`;
+    await writing(out, async () => {
+      await writeWhole(out, file('json'), `${JSON.stringify(made, null, 2)}\n`);
+      if (sheet) await writeWhole(out, file('png'), Buffer.from(sheet));
+      await writeWhole(out, file('md'), text);
+    });
+    const path = (ending: string) => join(out, file(ending));
+    return { ...made, text, files: { text: path('md'), json: path('json'), ...(sheet && { picture: path('png') }) } };
+  } finally {
+    await lock.release();
+  }
+}
+
+function checked(options: ReproduceOptions) {
   checkObject('options', options);
-  const { table, out, scale = 'small', seeds: list = [1], disfa, fgnet, weight, sites, signal, onEvent } = options;
-  const { device = 'auto', precision = 'auto', threads = 0, loaderThreads = 2 } = options;
+  const { table, out, scale = 'small', seeds, disfa, fgnet, weight, sites, signal, onEvent = () => undefined } = options;
+  const { device, precision, threads, loaderThreads } = options;
   checkOneOf('table', table, tableNames);
   checkText('out', out);
   checkOneOf('scale', scale, scaleNames);
-  const seeds = seedsOf(list);
+  const numbers = seedsOf(seeds ?? [1]);
   for (const [name, path] of Object.entries({ disfa, fgnet, weight })) if (path !== undefined) checkText(name, path);
   const names = sites === undefined ? undefined : textsOf('sites', sites);
   if (names !== undefined && (names.length !== 2 || names[0] === names[1])) throw invalid('sites', 'two different names', names);
   checkSignal(signal);
   checkFunction('onEvent', onEvent);
-  const place = { device, precision, threads, loaderThreads };
-  checkTrainOptions({ ...place, data: 'data', out: 'out' });
-  signal?.throwIfAborted();
-  const folder = resolve(out);
-  const lock = await lockRun(folder);
-  try {
-    const real = { disfa, fgnet, weight, sites: names };
-    const workshop = new Workshop({ out: folder, scale: scales[scale], real, place, signal, onEvent: onEvent ?? (() => undefined) });
-    const { title, columns, rows } = tables[table];
-    const filled: Reproduction['rows'] = [];
-    for (const row of rows) filled.push({ name: row.name, cells: await cellsOf(workshop, row, columns, seeds) });
-    const made = { table, title, scale, seeds, columns: columns.map((column) => column.title), rows: filled };
-    const text = markdown(made);
-    const files = { text: join(folder, `${table}.md`), json: join(folder, `${table}.json`) };
-    await writing(folder, async () => {
-      await writeWhole(folder, `${table}.json`, `${JSON.stringify(made, null, 2)}\n`);
-      await writeWhole(folder, `${table}.md`, text);
-    });
-    return { ...made, text, files };
-  } finally {
-    await lock.release();
-  }
+  const given = Object.entries({ device, precision, threads, loaderThreads }).filter(([, value]) => value !== undefined);
+  const whole = checkTrainOptions({ ...Object.fromEntries(given), data: 'data', out: 'out' });
+  const place = { device: whole.device, precision: whole.precision, threads: whole.threads, loaderThreads: whole.loaderThreads };
+  const real = { disfa, fgnet, weight, sites: names };
+  return { table, out: resolve(out), scale, seeds: numbers, real, place, signal, onEvent };
+}
+
+async function filledIn(workshop: Workshop, { title, columns, rows }: Table, seeds: readonly number[]): Promise<Filled> {
+  const filled: Filled['rows'] = [];
+  for (const row of rows) filled.push({ name: row.name, cells: await cellsOf(workshop, row, columns, seeds) });
+  return { title, columns: columns.map((column) => column.title), rows: filled };
+}
+
+async function lookedAt(workshop: Workshop, scale: Scale, how: Pick<WorkshopOptions, 'place' | 'signal'>, seed: number): Promise<Filled> {
+  const { rows, sheet } = await looks(workshop, { scale, ...how }, seed);
+  return {
+    title: 'Figure 4: where pre-trained backbones look (Eigen-CAM), in the first seed',
+    columns: ['Between brows and mouth, %'],
+    rows,
+    sheet,
+  };
+}
+
+interface Filled extends Pick<Reproduction, 'title' | 'columns' | 'rows'> {
+  sheet?: Uint8Array;
 }
 
 function seedsOf(list: unknown): number[] {
@@ -133,9 +149,9 @@ function cellOf(results: readonly TransferResult[], score: Score, paper: number 
 
 /** Ours with its interval, the paper's in parentheses. */
 function markdown({ title, scale, seeds, columns, rows }: Omit<Reproduction, 'text' | 'files'>): string {
-  const isAccuracy = columns.map((name) => name.endsWith('Acc.'));
+  const isPercent = columns.map((name) => /Acc\.$|%/.test(name));
   const cell = ({ value, low, high, paper }: Cell, column: number): string => {
-    const number = (x: number | null) => (x === null ? '–' : x.toFixed(isAccuracy[column] ? 1 : 3));
+    const number = (x: number | null) => (x === null ? '–' : x.toFixed(isPercent[column] ? 1 : 3));
     const ours = value === null ? '–' : `${number(value)} [${number(low)}, ${number(high)}]`;
     return `${ours} (${number(paper)})`;
   };

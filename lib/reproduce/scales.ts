@@ -59,7 +59,7 @@ export const scales: Readonly<Record<'smoke' | 'small' | 'paper', Scale>> = {
       ...{ pairs: 32, epochs: 12, pairsPerEpoch: 5440, learningRate: 6e-4, augment: kSoftViews, validation: 0.05 },
       curriculum: { stageEnds: [6, 8, 10, 12] },
     },
-    transfer: { pairs: 32, epochs: 12, pairsPerSubject: 48, learningRates: [2e-4, 6e-4], patience: 3, augment: kSoftViews },
+    transfer: { pairs: 32, epochs: 6, pairsPerSubject: 24, learningRates: [3e-4, 1e-3], patience: 2, augment: kSoftViews },
     twins: { disfa: { frames: 400, size: 128 }, fgnet: { size: 128 }, weight: { frames: 6, size: 128 } },
     packed: 64,
   },

@@ -43,6 +43,18 @@ export interface Row {
   paper: readonly (number | null)[];
 }
 
+/** A figure of ours beside the paper's. Accuracy in percent. */
+export interface Cell {
+  /** Mean over the seeds; null where we have none. */
+  value: number | null;
+  /** 95 % interval of a single seed, or the lowest and highest of several. */
+  low: number | null;
+  high: number | null;
+  /** By seed. */
+  values: number[];
+  paper: number | null;
+}
+
 export interface Table {
   title: string;
   columns: readonly Column[];
@@ -180,6 +192,15 @@ const all = {
   },
 } satisfies Record<string, Table>;
 
-export type TableName = keyof typeof all;
-export const tables: Readonly<Record<TableName, Table>> = all;
-export const tableNames = Object.keys(all) as readonly TableName[];
+/** Figure 4 is of pictures: looks.ts. */
+export type TableName = keyof typeof all | 'figure4';
+export const tables: Readonly<Record<keyof typeof all, Table>> = all;
+export const tableNames: readonly TableName[] = [...(Object.keys(all) as (keyof typeof all)[]), 'figure4'];
+
+/** Backbones that figure 4 looks through; the paper's rivals there are ImageNet, SimCLR and VGGFace2. */
+export const lookers: readonly { name: string; variant: Variant }[] = [
+  { name: 'Scratch', variant: kScratch },
+  { name: 'Inter only', variant: { ...kFull, learning: 'inter' } },
+  { name: 'Intra only', variant: { ...kFull, learning: 'intra' } },
+  { name: 'ComFace', variant: kFull },
+];

@@ -13,6 +13,7 @@ import type { TransferEvent } from '../transfer/events.js';
 import { patientTransfer } from '../transfer/patient.js';
 import { kResultName, readTransferResult, type TransferResult } from '../transfer/result.js';
 import { transfer } from '../transfer/transfer.js';
+import type { Place } from '../transfer/tune.js';
 import type { Scale } from './scales.js';
 import { type Column, kScratch, type Row, type TaskName, type Variant } from './tables.js';
 
@@ -34,7 +35,7 @@ export interface WorkshopOptions {
   scale: Scale;
   real: RealData;
   /** Given to every training: device, precision, threads. */
-  place: Pick<TrainOptions, 'device' | 'precision' | 'threads' | 'loaderThreads'>;
+  place: Place;
   signal?: AbortSignal | undefined;
   onEvent: (event: PieceEvent) => void;
 }
@@ -97,6 +98,11 @@ export class Workshop {
     const onEvent = (event: TransferEvent) => this.#tellFold(event);
     if (isPatient) return patientTransfer({ ...options, out, days, onEvent });
     return transfer({ ...options, out, testData, evaluation, final: false, onEvent });
+  }
+
+  /** The folder of a pre-training; undefined for random weights. */
+  async pretrained(variant: Variant, seed: number): Promise<string | undefined> {
+    return variant.learning === 'scratch' ? undefined : this.#run(this.#runOf(variant, seed), variant, seed);
   }
 
   #tell(event: PieceEvent): void {
