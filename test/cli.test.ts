@@ -51,7 +51,10 @@ beforeAll(() => {
 });
 
 describe('help', () => {
-  const commands = ['demo', 'generate', 'twin', 'pack', 'inspect', 'sheet', 'train', 'compare', 'embed', 'saliency', 'report', 'doctor'];
+  const commands = [
+    ...['demo', 'generate', 'twin', 'pack', 'inspect', 'sheet', 'train', 'transfer', 'compare', 'embed', 'saliency', 'report', 'reproduce'],
+    'doctor',
+  ];
 
   test('lists the commands and goes to standard output', () => {
     const { status, out, errors } = comface('--help');
@@ -86,6 +89,8 @@ describe('help', () => {
       ['embed', ['--out <file>']],
       ['saliency', ['--out <file>']],
       ['train', ['--data <path>', '--out <path>']],
+      ['transfer', ['--data <folder>', '--out <folder>']],
+      ['reproduce', ['--out <folder>']],
     ] as const) {
       const options = comface(command, '--help').out.split(/\n {2}(?=-)/);
       expect(options.filter((text) => /\(required/.test(text)).map((text) => text.split(/ {2,}/)[0])).toEqual(flags);

@@ -127,7 +127,7 @@ export function addTransfer(program: Command): void {
     .option('--attribute <name>', 'What changes, where the data set has several: AU12, say')
     .option('--unit <text>', 'What a change is counted in (left out: known for AU6, AU12, weight and age)')
     .option('--test-data <folder>', "Data set to test on in place of the subjects kept out: another hospital's, say")
-    .option('--evaluation <name>', 'fineTune (all layers are trained) or linear (the backbone stays as it is)', 'fineTune')
+    .option('--evaluation <name>', 'What is learned: fineTune (all layers) or linear (a layer on the backbone as it is)', 'fineTune')
     .option('--folds <integer>', 'Test sets of subjects, 2 to 100', number, 4)
     .option('--pairs-per-subject <integer>', 'Pairs drawn of each subject', number, 100)
     .option(
@@ -168,7 +168,7 @@ export function addTransfer(program: Command): void {
       ];
       const options = { ...mergeOptions({}, flags), ...Object.fromEntries(own.map((name) => [name, flags[name]])) };
       const result = await transfer({ ...(options as unknown as TransferOptions), signal: stopSignal(), onEvent: showTransfer });
-      print(...resultLines(result), path(result.model.folder ?? (flags.out as string)));
+      print(...resultLines(result), path(flags.out as string));
     });
 }
 
@@ -213,7 +213,7 @@ export function addReproduce(program: Command): void {
     .addArgument(new Argument('<table>', 'What to make').choices(tableNames))
     .requiredOption('--out <folder>', 'Folder for data, runs and results of all tables')
     .addOption(
-      new Option('--scale <name>', 'smoke (a minute, learns next to nothing), small (hours on two cores) or paper (its sizes)')
+      new Option('--scale <name>', 'How large: smoke (a minute, learns next to nothing), small (hours on two cores) or paper (its sizes)')
         .choices(scaleNames)
         .default('small'),
     )
