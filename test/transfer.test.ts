@@ -202,6 +202,77 @@ describe('a transfer', () => {
   });
 });
 
+describe('the folder of a transfer', () => {
+  const quick = (name: string, more: Partial<TransferOptions> = {}) =>
+    options(name, { evaluation: 'linear', final: false, pairsPerSubject: 6, ...more });
+  let whole: TransferResult;
+  beforeAll(async () => {
+    whole = await transfer(quick('quick'));
+  });
+  const part = () => join(root, 'quick', 'parts', 'fold-2.json');
+  const result = () => join(root, 'quick', 'transfer.json');
+
+  test('with a part that was cut off or edited names it; without it that part is made anew', async () => {
+    const text = readFileSync(part(), 'utf8');
+    const edited = (change: (part: { fold: Record<string, unknown>; estimate: unknown[] }) => void) => {
+      const read = JSON.parse(text);
+      change(read);
+      return JSON.stringify(read);
+    };
+    const damages = [
+      text.slice(0, 50),
+      'null',
+      '{}',
+      '{"fold":{},"estimate":[1]}',
+      edited(({ estimate }) => estimate.pop()),
+      edited(({ estimate }) => estimate.splice(3, 1, '1')),
+      edited(({ fold }) => {
+        fold.mae = 'low';
+      }),
+    ];
+    for (const damage of damages) {
+      rmSync(result(), { force: true });
+      writeFileSync(part(), damage);
+      expect(await transfer(quick('quick')).catch((e) => e)).toMatchObject({
+        code: 'CORRUPT_FILE',
+        message: expect.stringContaining(part()),
+        hint: expect.stringContaining('Remove that file'),
+      });
+    }
+    rmSync(part());
+    expect(figures(await transfer(quick('quick')))).toEqual(figures(whole));
+  });
+
+  test('with a damaged result says what to do, and that helps', async () => {
+    writeFileSync(result(), readFileSync(result(), 'utf8').slice(0, 300));
+    expect(await transfer(quick('quick')).catch((e) => e)).toMatchObject({
+      code: 'CORRUPT_FILE',
+      hint: expect.stringContaining('Remove that file'),
+    });
+    rmSync(result());
+    expect(figures(await transfer(quick('quick')))).toEqual(figures(whole));
+  });
+
+  test('in which nothing was learned yet is begun anew, with other options too', async () => {
+    const out = join(root, 'killed');
+    mkdirSync(join(out, 'parts'), { recursive: true }); // killed before the plan
+    writeFileSync(join(out, 'transfer.plan.json.1-a.part'), '{');
+    expect(figures(await transfer(quick('killed')))).toEqual(figures(whole));
+    const controller = new AbortController();
+    const stop = { signal: controller.signal, onEvent: () => controller.abort(new Error('enough')) };
+    await expect(transfer(quick('regretted', { ...stop, pairsPerSubject: 5 }))).rejects.toThrow('enough');
+    expect(figures(await transfer(quick('regretted')))).toEqual(figures(whole));
+  });
+
+  test('keeps nothing that a killed process had under way', async () => {
+    rmSync(result());
+    const left = join(root, 'quick', 'parts', 'fold-2.json.99999999-a.part');
+    writeFileSync(left, '{');
+    await transfer(quick('quick'));
+    expect(existsSync(left)).toBe(false);
+  });
+});
+
 describe('what cannot be transferred to', () => {
   const refusal = (more: Partial<TransferOptions>) =>
     transfer(options('refused', more)).then(

@@ -12,7 +12,7 @@ import { fineTuning, type Learner, linearEvaluation } from './learners.js';
 import type { Scores } from './linear.js';
 import { mae, pearson, signAccuracy } from './metrics.js';
 import { checkTransferOptions, settingsOf, type TransferConfig, type TransferOptions } from './options.js';
-import type { DataMention, FoldResult, TransferResult } from './result.js';
+import { type DataMention, type FoldResult, isFoldResult, isNumbers, type TransferResult } from './result.js';
 import { pairsOf, type Task, taskOf } from './task.js';
 import type { Weights } from './tune.js';
 
@@ -42,6 +42,8 @@ export async function transfer(options: TransferOptions): Promise<TransferResult
   if (done) return done;
   const lock = await lockRun(job.folder.out);
   try {
+    const other = job.folder.finished(); // by a call that held the lock until now
+    if (other) return other;
     await job.folder.begin();
     return await job.run();
   } finally {
@@ -143,7 +145,9 @@ class Job {
       const parts: FoldPart[] = [];
       let made = 0;
       for (const [index, fold] of this.#folds.entries()) {
-        const { value, isNew } = await this.folder.part(`fold-${index + 1}`, () => this.#learnFold(learner, index, fold, source));
+        const { length } = this.#rowsOf(fold);
+        const isRight = (value: unknown): value is FoldPart => isFoldPart(value, length);
+        const { value, isNew } = await this.folder.part(`fold-${index + 1}`, isRight, () => this.#learnFold(learner, index, fold, source));
         parts.push(value);
         if (isNew) made++;
         const secondsLeft = (elapsed() / Math.max(1, made)) * (folds - index - 1);
@@ -204,6 +208,11 @@ class Job {
       ...{ pairs, seconds, warnings: this.#warnings, evaluation: this.#config.evaluation },
     });
   }
+}
+
+function isFoldPart(value: unknown, pairs: number): value is FoldPart {
+  const { fold, estimate } = (typeof value === 'object' && value !== null ? value : {}) as Partial<FoldPart>;
+  return isFoldResult(fold) && fold.pairs === pairs && isNumbers(estimate, pairs);
 }
 
 /** NaN for what is not known. */
