@@ -168,7 +168,7 @@ export function addTransfer(program: Command): void {
       ];
       const options = { ...mergeOptions({}, flags), ...Object.fromEntries(own.map((name) => [name, flags[name]])) };
       const result = await transfer({ ...(options as unknown as TransferOptions), signal: stopSignal(), onEvent: showTransfer });
-      print(...resultLines(result), path(result.model.folder ?? (flags.out as string)));
+      print(...resultLines(result), path(flags.out as string));
     });
 }
 

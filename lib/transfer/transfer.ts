@@ -1,7 +1,7 @@
 // Transfer to a task (sections 3.4 and 4 of the ComFace paper): cross-validation by subject, and a model of all subjects to use.
 import { resolve } from 'node:path';
 import { type DataSet, readData } from '../data/dataset.js';
-import { ComFaceError } from '../errors.js';
+import { ComFaceError, invalid } from '../errors.js';
 import { loadState, type ModelDesign } from '../model.js';
 import { lockRun, saveCheckpoint } from '../train/checkpoint.js';
 import { bootstrap } from './bootstrap.js';
@@ -61,6 +61,8 @@ interface FoldPart {
 export interface Start {
   design: ModelDesign;
   weights: Weights | undefined;
+  /** Of the data set that the weights learned from, if that is known. */
+  dataHash: string | undefined;
 }
 
 /** @throws ComFaceError as `loadModel`. */
@@ -68,7 +70,7 @@ export async function startOf({ model, train }: TransferConfig): Promise<Start> 
   const state = model === undefined ? undefined : await loadState(model);
   const { backbone, width, size } = state?.design ?? train;
   const augment = { ...train.augment, ...(state && { mean: state.design.augment.mean, deviation: state.design.augment.deviation }) };
-  return { design: { backbone, width, size, augment }, weights: state?.weights };
+  return { design: { backbone, width, size, augment }, weights: state?.weights, dataHash: state?.dataHash };
 }
 
 /** One transfer, after everything that can be checked has been. */
@@ -93,8 +95,8 @@ class Job {
     this.#tested = test ? pairsOf(test, pairsPerSubject, train.seed) : this.#pairs;
     this.#folds = subjectFolds(this.#pairs.subject, folds, BigInt(train.seed));
     this.#checkChanges();
-    this.#warnings = [task, test].flatMap((one) => (one ? warningsOf(one) : []));
-    const { design, weights } = start;
+    const { design, weights, dataHash } = start;
+    this.#warnings = [task, test].flatMap((one) => (one ? warningsOf(one, dataHash) : []));
     this.folder = new ResultFolder(config.out, {
       kind: 'transfer',
       tasks: [task, test],
@@ -108,6 +110,10 @@ class Job {
     const { data, testData, attribute, unit } = config;
     const task = taskOf(await readData(data), attribute, unit);
     const test = testData === undefined ? undefined : taskOf(await readData(testData), task.attribute, unit);
+    if (test?.data.hash === task.data.hash) {
+      const hint = 'Leave it out: each fold tests the subjects that it did not learn from.';
+      throw invalid('testData', 'a data set other than `data`', testData, hint);
+    }
     return new Job(config, task, test, await startOf(config));
   }
 
@@ -274,10 +280,12 @@ export function resultOf(made: {
   };
 }
 
-export function warningsOf({ alone, data, attribute }: Task): string[] {
-  if (alone.length === 0) return [];
+/** @param learned Hash of the data set that the weights learned from. */
+export function warningsOf({ alone, data, attribute }: Task, learned?: string): string[] {
+  const seen = learned === data.hash ? [`The model learned from ${data.folder} before: it is tested on people that it has seen`] : [];
+  if (alone.length === 0) return seen;
   const names = alone.slice(0, kShown).join(', ') + (alone.length > kShown ? ', ...' : '');
-  return [`Subjects of ${data.folder} with a single picture of ${attribute} are left out (${alone.length}): ${names}`];
+  return [...seen, `Subjects of ${data.folder} with a single picture of ${attribute} are left out (${alone.length}): ${names}`];
 }
 
 const mentionOf = ({ data, sample, subject }: Task): DataMention => ({
