@@ -83,7 +83,8 @@ describe('help', () => {
     const lines = out.split('\n').filter((line) => !line.startsWith('  $ '));
     expect(lines.filter((line) => line.length > 80)).toEqual([]);
     expect(out).not.toMatch(/default:\s+["[]/);
-    for (const [, text] of out.matchAll(/^ {2}-\S+(?: \S+)? {2,}(\S.*)/gm)) expect(text).toMatch(/^(?:[A-Z]|[bcsh] of|none:|full,|fineTune |smoke )/);
+    for (const [, text] of out.matchAll(/^ {2}-\S+(?: \S+)? {2,}(\S.*)/gm))
+      expect(text).toMatch(/^(?:[A-Z]|[bcsh] of|none:|full,|fineTune |smoke )/);
   });
 
   test('says which options a command cannot do without', () => {

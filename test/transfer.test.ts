@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import sharp from 'sharp';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { readData } from '../lib/data/dataset.ts';
 import { pack } from '../lib/data/pack.ts';
 import { philox, unit } from '../lib/data/random.ts';
@@ -14,6 +14,7 @@ import { checkTransferOptions, type TransferOptions } from '../lib/transfer/opti
 import type { TransferResult } from '../lib/transfer/result.ts';
 import { pairsOf, taskOf } from '../lib/transfer/task.ts';
 import { transfer } from '../lib/transfer/transfer.ts';
+import { Tuner } from '../lib/transfer/tune.ts';
 
 const kSubjects = 12;
 const kPictures = 6;
@@ -200,6 +201,22 @@ describe('a transfer', () => {
     expect(linear.scores.correlation.value).toBeCloseTo(expected.correlation, 3);
     expect(linear.folds.map(({ penalty }) => penalty)).toEqual(expected.perFold.map(({ penalty }) => penalty));
   });
+});
+
+test('a training that goes on with what another gave begins with its head, whatever the spread of the new targets', async () => {
+  const data = await readData(bright);
+  const { train } = checkTransferOptions(options('any', { pairs: 8 }));
+  const settings = { ...train, epochs: 1, patience: 1, learningRates: [1e-3] };
+  const design = { backbone: 'resnet18', width: 16, size: kEdge, augment: train.augment } as const;
+  const tuner = await Tuner.create(data, design, 'value', settings, train);
+  onTestFinished(() => tuner.dispose());
+  const x = Uint32Array.from({ length: 40 }, (_, i) => i);
+  const wide = { x, target: Float32Array.from(x, (i) => 100 * (i % 5)) };
+  const first = await tuner.tune(await tuner.fresh(), wide, wide);
+  const narrow = { x, target: Float32Array.from(x, (i) => 0.01 * (i % 5)) };
+  const next = await tuner.tune(first.weights, narrow, narrow, undefined, undefined, { learningRate: 1e-9 });
+  const head = (weights: typeof first.weights) => [...(weights.get('value.weight')!.data as Float32Array)];
+  for (const [i, weight] of head(next.weights).entries()) expect(weight / head(first.weights)[i]!).toBeCloseTo(1, 3);
 });
 
 describe('the folder of a transfer', () => {

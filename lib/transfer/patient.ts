@@ -190,7 +190,7 @@ async function specific(
       const { value } = await folder.part(`patient-${patient}`, isRight, async () => {
         const examples = examplesOf(task, own.days.slice(0, days).flat());
         // There is nobody to choose by but the patient: the rate is the one that was best for the others.
-        const learned = await tuner.tune(others.weights, examples, examples, tell(index + 2), signal, [others.learningRate]);
+        const learned = await tuner.tune(others.weights, examples, examples, tell(index + 2), signal, others);
         const of = async (list: Uint32Array) =>
           tuner.estimate(
             learned.weights,
