@@ -131,6 +131,8 @@ test('what cannot be reproduced is refused by name, before anything is made', as
     [{ seeds: 3 as never }, /`seeds`/],
     [{ sites: ['A'] }, /`sites`/],
     [{ disfa: '' }, /`disfa`/],
+    [{ fgnet: join(out, 'nowhere') }, /a folder that is there for `fgnet`/],
+    [{ weight: join(out, 'nowhere.csv') }, /a CSV file that is there for `weight`/],
     [{ threads: -1 }, /`threads`/],
     [{ device: 'gpu' as never }, /`device`/],
     [{ onEvent: 3 as never }, /`onEvent`/],

@@ -1,4 +1,5 @@
 // Runs what a table of the paper takes and puts our figures beside the paper's.
+import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { checkFunction, checkInteger, checkObject, checkOneOf, checkSignal, checkText, textsOf } from '../check.js';
 import { checkTrainOptions } from '../config.js';
@@ -67,7 +68,7 @@ export async function reproduce(options: ReproduceOptions): Promise<Reproduction
   checkText('out', out);
   checkOneOf('scale', scale, scaleNames);
   const seeds = seedsOf(list);
-  for (const [name, path] of Object.entries({ disfa, fgnet, weight })) if (path !== undefined) checkText(name, path);
+  for (const [name, path] of Object.entries({ disfa, fgnet, weight })) if (path !== undefined) checkThere(name, path);
   const names = sites === undefined ? undefined : textsOf('sites', sites);
   if (names !== undefined && (names.length !== 2 || names[0] === names[1])) throw invalid('sites', 'two different names', names);
   checkSignal(signal);
@@ -94,6 +95,14 @@ export async function reproduce(options: ReproduceOptions): Promise<Reproduction
   } finally {
     await lock.release();
   }
+}
+
+/** Its turn may come after hours: what is not there is refused before. */
+function checkThere(name: string, path: unknown): void {
+  checkText(name, path);
+  if (existsSync(path as string)) return;
+  const what = name === 'weight' ? 'a CSV file' : 'a folder';
+  throw invalid(name, `${what} that is there`, path, `Name ${what}, or leave it out for a stand-in.`);
 }
 
 function seedsOf(list: unknown): number[] {
