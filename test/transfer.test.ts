@@ -361,6 +361,17 @@ describe('what cannot be transferred to', () => {
     });
   });
 
+  test('labels so far apart that no float holds their difference are refused', async () => {
+    const data = await setOf(
+      'far',
+      Array.from({ length: 6 }, () => [-3e38, 3e38]),
+    );
+    expect(await refusal({ data })).toMatchObject({
+      code: 'INVALID_INPUT',
+      message: expect.stringMatching(/below 3\.4e38 .* from -?3\.000e\+38 to/),
+    });
+  });
+
   test("a folder with another transfer, or anybody's files, is left alone", async () => {
     const taken = await transfer(options('tuned', { pairsPerSubject: 11 })).catch((e) => e);
     expect(taken).toMatchObject({ code: 'INVALID_INPUT', message: expect.stringMatching(/holds something else/) });
