@@ -54,6 +54,7 @@ const aliases: Record<string, Record<string, string>> = {
   generate: { attribute: 'attributes' },
   sheet: { attribute: 'attributes' },
   train: { path: 'config' },
+  transfer: { folder: 'model' },
   compare: { folder: 'model' },
   embed: { folder: 'model' },
   saliency: { folder: 'model' },

@@ -78,16 +78,25 @@ export async function loadModel(folder: string, options: ModelOptions = {}): Pro
   return Model.from(design, weights, options);
 }
 
+/** What a model is made of. */
+export interface ModelState {
+  design: ModelDesign;
+  weights: ReadonlyMap<string, Tensor>;
+  /** Of the data set that it learned from, if that is known. */
+  dataHash?: string;
+}
+
 /**
  * What {@link loadModel} makes a model of.
  *
  * @throws ComFaceError INVALID_INPUT when there is none, CORRUPT_FILE, IO.
  */
-export async function loadState(folder: string): Promise<{ design: ModelDesign; weights: ReadonlyMap<string, Tensor> }> {
+export async function loadState(folder: string): Promise<ModelState> {
   checkText('folder', folder);
   const state = await stateIn(folder);
   if (!state) throw invalid('folder', 'a run, checkpoint or transfer folder', folder, 'Train first: comface train --data FOLDER --out RUN');
-  return { design: designIn(state.info, folder), weights: state.weights };
+  const { dataHash } = state.info;
+  return { design: designIn(state.info, folder), weights: state.weights, ...(typeof dataHash === 'string' && { dataHash }) };
 }
 
 async function stateIn(folder: string): Promise<CheckpointState | null> {

@@ -52,6 +52,16 @@ describe('the bootstrap over subjects', () => {
     expect(held).toBeLessThanOrEqual(99);
   });
 
+  test('folds that test the same subjects say no more than one of them', () => {
+    const once = { ...tested(19, 6, 1), fold: new Uint32Array(19 * 6) };
+    const repeat = (list: ArrayLike<number>) => Array.from({ length: 4 }, () => Array.from(list)).flat();
+    const fold = repeat(once.truth).map((_, i) => Math.floor(i / once.truth.length));
+    const four = { fold, subject: repeat(once.subject), truth: repeat(once.truth), estimate: repeat(once.estimate) };
+    const [a, b] = [bootstrap(once, 1n, 300), bootstrap(four, 1n, 300)];
+    for (const key of ['mae', 'correlation', 'accuracy'] as const)
+      for (const end of ['value', 'low', 'high'] as const) expect(b[key][end]).toBeCloseTo(a[key][end], 10);
+  });
+
   test('a pair that is there ten times says no more than once', () => {
     const once = tested(12, 6, 1);
     const repeat = (list: ArrayLike<number>) => Array.from(list).flatMap((value) => Array.from({ length: 10 }, () => value));

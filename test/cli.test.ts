@@ -23,6 +23,11 @@ function comface(...args: string[]): { status: number | null; out: string; error
 const small = '--backbone resnet18 --width 16 --size 32 --pairs 4 --device cpu --precision fp32 --threads 1 --projection.out 16'.split(' ');
 const training = (run: string, ...more: string[]) => ['train', '--data', data, '--out', run, ...small, ...more];
 
+const transferring = (out: string, ...more: string[]) => [
+  ...['transfer', '--data', 'faces', '--out', out, '--attribute', 'smile', '--evaluation', 'linear', '--folds', '2', '--no-final'],
+  ...['--pairs-per-subject', '6', ...small.slice(0, 6), ...small.slice(8, 14), ...more],
+];
+
 /** Whether a process has a handler of its own for a signal; see proc(5). */
 function catches(pid: number, signal: NodeJS.Signals): boolean {
   const caught = /^SigCgt:\t(\w+)$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))![1];
@@ -52,8 +57,8 @@ beforeAll(() => {
 
 describe('help', () => {
   const commands = [
-    ...['demo', 'generate', 'twin', 'pack', 'inspect', 'sheet', 'train', 'transfer', 'compare', 'embed', 'saliency', 'report', 'reproduce'],
-    'doctor',
+    ...['demo', 'generate', 'twin', 'pack', 'inspect', 'sheet', 'train', 'transfer'],
+    ...['compare', 'embed', 'saliency', 'report', 'reproduce', 'doctor'],
   ];
 
   test('lists the commands and goes to standard output', () => {
@@ -78,7 +83,8 @@ describe('help', () => {
     const lines = out.split('\n').filter((line) => !line.startsWith('  $ '));
     expect(lines.filter((line) => line.length > 80)).toEqual([]);
     expect(out).not.toMatch(/default:\s+["[]/);
-    for (const [, text] of out.matchAll(/^ {2}-\S+(?: \S+)? {2,}(\S.*)/gm)) expect(text).toMatch(/^(?:[A-Z]|[bcsh] of|none:|full,)/);
+    for (const [, text] of out.matchAll(/^ {2}-\S+(?: \S+)? {2,}(\S.*)/gm))
+      expect(text).toMatch(/^(?:[A-Z]|[bcsh] of|none:|full,|fineTune |smoke )/);
   });
 
   test('says which options a command cannot do without', () => {
@@ -242,6 +248,25 @@ describe('the commands', () => {
     const again = comface(...training('run'));
     expect([again.status, again.errors.includes('--resume')]).toEqual([2, true]);
   }, 20_000);
+
+  test('transfer prints its scores and its own folder, whatever it begins with', () => {
+    const run = join(shared, 'begun');
+    comface(...training(run, '--epochs', '1'));
+    const { status, out, errors } = comface(...transferring('moved', '--model', run));
+    expect([status, out]).toEqual([0, expect.stringMatching(/^smile: means over folds.*\n {2}mean error.*\n.*\n.*\nmoved\n$/)]);
+    expect(errors).toMatch(/Warning: The model learned from .*faces before: it is tested on people that it has seen/);
+  });
+
+  test.each([
+    ['--model nowhere', /folder for --model but received "nowhere"/, /Train first/],
+    ['--epochs 0', /for --epochs but received 0/, /^ {2}Choose an integer from 1 to 1000000\.$/m],
+    ['--pairs 1', /for --pairs but received 1/, /^ {2}Choose an integer from 2 to 8192\.$/m],
+    ['--test-data faces', /other than --data for --test-data but received "faces"/, /Leave it out/],
+  ])('transfer answers %s with the flag and the rule, and says nothing of train', (wrong, message, hint) => {
+    const { status, out, errors } = comface(...transferring('refused', ...wrong.split(' ')));
+    expect([status, out, errors]).toEqual([2, '', expect.stringMatching(message)]);
+    expect(errors).toMatch(hint);
+  });
 
   test('what goes wrong ends with its code, a message and what to do, and no stack', () => {
     for (const [args, text, code] of [

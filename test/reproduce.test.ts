@@ -7,8 +7,8 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { readPictures } from '../lib/data/pictures.ts';
 import { type ReproduceOptions, type Reproduction, reproduce } from '../lib/reproduce/reproduce.ts';
 import { scales } from '../lib/reproduce/scales.ts';
-import { type Cell, tables } from '../lib/reproduce/tables.ts';
-import { type PieceEvent, runOptionsOf } from '../lib/reproduce/workshop.ts';
+import { type Cell, kFull, tables } from '../lib/reproduce/tables.ts';
+import { type PieceEvent, runOptionsOf, Workshop } from '../lib/reproduce/workshop.ts';
 import type { TransferResult } from '../lib/transfer/result.ts';
 
 let out: string;
@@ -77,6 +77,16 @@ describe('a table of the paper', () => {
     for (const sample of [...x, ...y]) expect(Number(session[sample]!.slice(-2))).toBeGreaterThan(3);
   });
 
+  test('a row that names the backbone of its scale is the row that names none', async () => {
+    const place = { device: 'cpu', precision: 'fp32', threads: 1, loaderThreads: 1 } as const;
+    const onEvent = () => expect.unreachable();
+    const workshop = new Workshop({ out, scale: scales.smoke, real: {}, place, onEvent });
+    const [column] = tables.table6.columns;
+    const named = { name: 'named', variant: { ...kFull, backbone: scales.smoke.train.backbone as 'resnet18' }, paper: [] };
+    const { scores } = await workshop.cell(named, column!, 1);
+    expect(scores.mae.value).toBe(table6.rows.at(-1)!.cells[0]!.value);
+  });
+
   test('that was stopped goes on to the same figures', async () => {
     const folder = join(out, 'stopped');
     const controller = new AbortController();
@@ -132,6 +142,8 @@ test('what cannot be reproduced is refused by name, before anything is made', as
     [{ seeds: 3 as never }, /`seeds`/],
     [{ sites: ['A'] }, /`sites`/],
     [{ disfa: '' }, /`disfa`/],
+    [{ fgnet: join(out, 'nowhere') }, /a folder that is there for `fgnet`/],
+    [{ weight: join(out, 'nowhere.csv') }, /a CSV file that is there for `weight`/],
     [{ threads: -1 }, /`threads`/],
     [{ device: 'gpu' as never }, /`device`/],
     [{ onEvent: 3 as never }, /`onEvent`/],

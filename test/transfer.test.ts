@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import sharp from 'sharp';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { readData } from '../lib/data/dataset.ts';
 import { pack } from '../lib/data/pack.ts';
 import { philox, unit } from '../lib/data/random.ts';
@@ -14,6 +14,7 @@ import { checkTransferOptions, type TransferOptions } from '../lib/transfer/opti
 import type { TransferResult } from '../lib/transfer/result.ts';
 import { pairsOf, taskOf } from '../lib/transfer/task.ts';
 import { transfer } from '../lib/transfer/transfer.ts';
+import { Tuner } from '../lib/transfer/tune.ts';
 
 const kSubjects = 12;
 const kPictures = 6;
@@ -202,6 +203,93 @@ describe('a transfer', () => {
   });
 });
 
+test('a training that goes on with what another gave begins with its head, whatever the spread of the new targets', async () => {
+  const data = await readData(bright);
+  const { train } = checkTransferOptions(options('any', { pairs: 8 }));
+  const settings = { ...train, epochs: 1, patience: 1, learningRates: [1e-3] };
+  const design = { backbone: 'resnet18', width: 16, size: kEdge, augment: train.augment } as const;
+  const tuner = await Tuner.create(data, design, 'value', settings, train);
+  onTestFinished(() => tuner.dispose());
+  const x = Uint32Array.from({ length: 40 }, (_, i) => i);
+  const wide = { x, target: Float32Array.from(x, (i) => 100 * (i % 5)) };
+  const first = await tuner.tune(await tuner.fresh(), wide, wide);
+  const narrow = { x, target: Float32Array.from(x, (i) => 0.01 * (i % 5)) };
+  const next = await tuner.tune(first.weights, narrow, narrow, undefined, undefined, { learningRate: 1e-9 });
+  const head = (weights: typeof first.weights) => [...(weights.get('value.weight')!.data as Float32Array)];
+  for (const [i, weight] of head(next.weights).entries()) expect(weight / head(first.weights)[i]!).toBeCloseTo(1, 3);
+});
+
+describe('the folder of a transfer', () => {
+  const quick = (name: string, more: Partial<TransferOptions> = {}) =>
+    options(name, { evaluation: 'linear', final: false, pairsPerSubject: 6, ...more });
+  let whole: TransferResult;
+  beforeAll(async () => {
+    whole = await transfer(quick('quick'));
+  });
+  const part = () => join(root, 'quick', 'parts', 'fold-2.json');
+  const result = () => join(root, 'quick', 'transfer.json');
+
+  test('with a part that was cut off or edited names it; without it that part is made anew', async () => {
+    const text = readFileSync(part(), 'utf8');
+    const edited = (change: (part: { fold: Record<string, unknown>; estimate: unknown[] }) => void) => {
+      const read = JSON.parse(text);
+      change(read);
+      return JSON.stringify(read);
+    };
+    const damages = [
+      text.slice(0, 50),
+      'null',
+      '{}',
+      '{"fold":{},"estimate":[1]}',
+      edited(({ estimate }) => estimate.pop()),
+      edited(({ estimate }) => estimate.splice(3, 1, '1')),
+      edited(({ fold }) => {
+        fold.mae = 'low';
+      }),
+    ];
+    for (const damage of damages) {
+      rmSync(result(), { force: true });
+      writeFileSync(part(), damage);
+      expect(await transfer(quick('quick')).catch((e) => e)).toMatchObject({
+        code: 'CORRUPT_FILE',
+        message: expect.stringContaining(part()),
+        hint: expect.stringContaining('Remove that file'),
+      });
+    }
+    rmSync(part());
+    expect(figures(await transfer(quick('quick')))).toEqual(figures(whole));
+  });
+
+  test('with a damaged result says what to do, and that helps', async () => {
+    writeFileSync(result(), readFileSync(result(), 'utf8').slice(0, 300));
+    expect(await transfer(quick('quick')).catch((e) => e)).toMatchObject({
+      code: 'CORRUPT_FILE',
+      hint: expect.stringContaining('Remove that file'),
+    });
+    rmSync(result());
+    expect(figures(await transfer(quick('quick')))).toEqual(figures(whole));
+  });
+
+  test('in which nothing was learned yet is begun anew, with other options too', async () => {
+    const out = join(root, 'killed');
+    mkdirSync(join(out, 'parts'), { recursive: true }); // killed before the plan
+    writeFileSync(join(out, 'transfer.plan.json.1-a.part'), '{');
+    expect(figures(await transfer(quick('killed')))).toEqual(figures(whole));
+    const controller = new AbortController();
+    const stop = { signal: controller.signal, onEvent: () => controller.abort(new Error('enough')) };
+    await expect(transfer(quick('regretted', { ...stop, pairsPerSubject: 5 }))).rejects.toThrow('enough');
+    expect(figures(await transfer(quick('regretted')))).toEqual(figures(whole));
+  });
+
+  test('keeps nothing that a killed process had under way', async () => {
+    rmSync(result());
+    const left = join(root, 'quick', 'parts', 'fold-2.json.99999999-a.part');
+    writeFileSync(left, '{');
+    await transfer(quick('quick'));
+    expect(existsSync(left)).toBe(false);
+  });
+});
+
 describe('what cannot be transferred to', () => {
   const refusal = (more: Partial<TransferOptions>) =>
     transfer(options('refused', more)).then(
@@ -270,6 +358,17 @@ describe('what cannot be transferred to', () => {
     expect(await refusal({ data: still })).toMatchObject({
       code: 'INVALID_INPUT',
       message: expect.stringMatching(/a change of change .* of fold \d but found none/),
+    });
+  });
+
+  test('labels so far apart that no float holds their difference are refused', async () => {
+    const data = await setOf(
+      'far',
+      Array.from({ length: 6 }, () => [-3e38, 3e38]),
+    );
+    expect(await refusal({ data })).toMatchObject({
+      code: 'INVALID_INPUT',
+      message: expect.stringMatching(/below 3\.4e38 .* from -?3\.000e\+38 to/),
     });
   });
 

@@ -1,4 +1,5 @@
 // Runs what a table of the paper takes and puts our figures beside the paper's.
+import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { checkFunction, checkInteger, checkObject, checkOneOf, checkSignal, checkText, textsOf } from '../check.js';
 import { checkTrainOptions } from '../config.js';
@@ -80,7 +81,7 @@ function checked(options: ReproduceOptions) {
   checkText('out', out);
   checkOneOf('scale', scale, scaleNames);
   const numbers = seedsOf(seeds ?? [1]);
-  for (const [name, path] of Object.entries({ disfa, fgnet, weight })) if (path !== undefined) checkText(name, path);
+  for (const [name, path] of Object.entries({ disfa, fgnet, weight })) if (path !== undefined) checkThere(name, path);
   const names = sites === undefined ? undefined : textsOf('sites', sites);
   if (names !== undefined && (names.length !== 2 || names[0] === names[1])) throw invalid('sites', 'two different names', names);
   checkSignal(signal);
@@ -110,6 +111,14 @@ async function lookedAt(workshop: Workshop, scale: Scale, how: Pick<WorkshopOpti
 
 interface Filled extends Pick<Reproduction, 'title' | 'columns' | 'rows'> {
   sheet?: Uint8Array;
+}
+
+/** Its turn may come after hours: what is not there is refused before. */
+function checkThere(name: string, path: unknown): void {
+  checkText(name, path);
+  if (existsSync(path as string)) return;
+  const what = name === 'weight' ? 'a CSV file' : 'a folder';
+  throw invalid(name, `${what} that is there`, path, `Name ${what}, or leave it out for a stand-in.`);
 }
 
 function seedsOf(list: unknown): number[] {

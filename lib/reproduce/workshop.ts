@@ -76,7 +76,8 @@ export class Workshop {
     const testSet = task === 'weightAB' ? ('weightB' as const) : undefined;
     const run = variant.learning === 'scratch' ? undefined : this.#runOf(variant, seed);
     const key = { data: [this.#setOf(set).name, testSet && this.#setOf(testSet).name], run: run?.name, transfer: scale.transfer };
-    const name = `${task}-${isPatient ? 'patient' : evaluation}-${digits({ ...key, evaluation, days, isPatient, variant, seed })}`;
+    const same = variant.backbone === scale.train.backbone ? { ...variant, backbone: 'default' } : variant;
+    const name = `${task}-${isPatient ? 'patient' : evaluation}-${digits({ ...key, evaluation, days, isPatient, variant: same, seed })}`;
     const out = join(root, 'transfers', name);
     if (existsSync(join(out, kResultName))) return readTransferResult(out);
     const [data, testData] = [await this.#set(set), testSet && (await this.#set(testSet))];

@@ -27,6 +27,13 @@ export interface Tested {
 const kBootstrap = 2;
 const kShare = 0.025;
 
+/** The subjects that a fold tests, ascending, and what each adds. */
+interface FoldSums {
+  /** First fold with these very subjects: all of them are drawn as it is. */
+  drawnAs: number;
+  subjects: Sums[];
+}
+
 /** What the pairs of one subject in one fold add to every score; p and t are estimates and truths less the fold's means. */
 class Sums {
   n = 0;
@@ -91,7 +98,7 @@ function widen(range: Range, [low, high]: Range): void {
 
 /**
  * Means over folds of mean absolute error, correlation and accuracy of direction, each with a 95 % interval: in every fold as many subjects are
- * drawn with replacement as it tests, `resamples` times.
+ * drawn with replacement as it tests, `resamples` times. Folds that test the same subjects, as on other data, have them drawn once for all.
  *
  * @param resamples Number of draws. @default 2000
  * @param seed Key of the draws.
@@ -100,13 +107,13 @@ function widen(range: Range, [low, high]: Range): void {
 export function bootstrap(tested: Tested, seed: bigint, resamples = 2000): Intervals {
   if (!Number.isInteger(resamples) || resamples < 1) throw invalid('resamples', 'a whole number above 0', resamples);
   const folds = sumsOf(tested);
-  const whole = overFolds(folds.map((subjects) => subjects.map((_, i) => i)));
+  const whole = overFolds(folds.map(({ subjects }) => subjects.map((_, i) => i)));
   const drawn: Scores[] = [];
   for (let turn = 0; turn < resamples; turn++) {
     drawn.push(
       overFolds(
-        folds.map((subjects, fold) =>
-          subjects.map((_, i) => below(philox(seed, Purpose.evaluate, turn, fold * 0x10000 + i, kBootstrap)[0], subjects.length)),
+        folds.map(({ subjects, drawnAs }) =>
+          subjects.map((_, i) => below(philox(seed, Purpose.evaluate, turn, drawnAs * 0x10000 + i, kBootstrap)[0], subjects.length)),
         ),
       ),
     );
@@ -114,7 +121,7 @@ export function bootstrap(tested: Tested, seed: bigint, resamples = 2000): Inter
   return { mae: interval('mae'), correlation: interval('correlation'), accuracy: interval('accuracy') };
 
   function overFolds(chosen: number[][]): Scores {
-    const each = folds.map((subjects, fold) => {
+    const each = folds.map(({ subjects }, fold) => {
       const sums = new Sums();
       for (const i of chosen[fold]!) sums.add(subjects[i]!);
       return sums.scores();
@@ -132,8 +139,7 @@ export function bootstrap(tested: Tested, seed: bigint, resamples = 2000): Inter
   }
 }
 
-/** Sums of each fold's subjects. */
-function sumsOf({ fold, subject, truth, estimate }: Tested): Sums[][] {
+function sumsOf({ fold, subject, truth, estimate }: Tested): FoldSums[] {
   for (const [name, list] of Object.entries({ fold, subject, estimate })) {
     if (list.length !== truth.length) throw invalid(name, `${truth.length} values`, `${list.length} values`);
   }
@@ -148,9 +154,17 @@ function sumsOf({ fold, subject, truth, estimate }: Tested): Sums[][] {
     if (list) list.push(row);
     else rows.set(fold[row]!, [row]);
   }
-  return [...rows.keys()].sort((a, b) => a - b).map((key) => sumsOfFold(rows.get(key)!));
+  const first = new Map<string, number>();
+  return [...rows.keys()]
+    .sort((a, b) => a - b)
+    .map((key, index) => {
+      const sums = sumsOfFold(rows.get(key)!);
+      const names = sums.map(([who]) => who).join();
+      if (!first.has(names)) first.set(names, index);
+      return { drawnAs: first.get(names)!, subjects: sums.map(([, of]) => of) };
+    });
 
-  function sumsOfFold(list: number[]): Sums[] {
+  function sumsOfFold(list: number[]): [number, Sums][] {
     const [meanP, meanT] = [mean(list.map((row) => estimate[row]!)), mean(list.map((row) => truth[row]!))];
     const sums = new Map<number, Sums>();
     for (const row of list) {
@@ -158,7 +172,7 @@ function sumsOf({ fold, subject, truth, estimate }: Tested): Sums[][] {
       sums.set(subject[row]!, of);
       of.addPair(estimate[row]!, truth[row]!, meanP, meanT);
     }
-    return [...sums.entries()].sort(([a], [b]) => a - b).map(([, of]) => of);
+    return [...sums.entries()].sort(([a], [b]) => a - b);
   }
 }
 

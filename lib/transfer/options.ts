@@ -1,6 +1,6 @@
 // Options of a transfer: what a training run has in common with it is checked there, the rest here.
 import { resolve } from 'node:path';
-import { checkFunction, checkInteger, checkNumber, checkObject, checkOneOf, checkSignal, checkText, numbersOf } from '../check.js';
+import { checkFunction, checkInteger, checkObject, checkOneOf, checkSignal, checkText, numbersOf } from '../check.js';
 import { checkTrainOptions, type TrainConfig, type TrainOptions } from '../config.js';
 import { invalid } from '../errors.js';
 import type { TransferEvent } from './events.js';
@@ -96,6 +96,8 @@ export function checkTransferOptions(options: TransferOptions): TransferConfig {
   if (rates.length === 0 || new Set(rates).size < rates.length)
     throw invalid('learningRates', 'different numbers, at least one', rates, 'Name each once.');
   checkInteger('patience', patience, 1, 1_000_000);
+  checkInteger('epochs', epochs, 1, 1_000_000);
+  if (pairs !== undefined) checkInteger('pairs', pairs, 2, 8192);
   if (typeof final !== 'boolean') throw invalid('final', 'true or false', final);
   checkSignal(signal);
   checkFunction('onEvent', onEvent);
@@ -109,7 +111,6 @@ export function checkTransferOptions(options: TransferOptions): TransferConfig {
   for (const [name, value] of [...shared.map((key) => [key, options[key]] as const), ['pairs', pairs] as const])
     if (value !== undefined) given[name] = value;
   const train = checkTrainOptions({ ...given, data: 'data', out: 'out' });
-  checkNumber('epochs', train.epochs, 1, 1_000_000);
   return {
     data,
     out,

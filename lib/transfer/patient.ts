@@ -10,7 +10,7 @@ import { ResultFolder } from './folder.js';
 import { drawPairs, type Pairs, subjectFolds } from './folds.js';
 import { fineTuning } from './learners.js';
 import { checkTransferOptions, settingsOf, type TransferConfig, type TransferOptions } from './options.js';
-import type { TransferResult } from './result.js';
+import { isNumbers, type TransferResult } from './result.js';
 import { pairsOf, type Task, taskOf } from './task.js';
 import { addPair, resultOf, type Start, scoresOf, startOf } from './transfer.js';
 import { type Examples, Tuner } from './tune.js';
@@ -56,6 +56,8 @@ export async function patientTransfer(options: PatientOptions): Promise<Transfer
   if (done) return done;
   const lock = await lockRun(folder.out);
   try {
+    const other = folder.finished(); // by a call that held the lock until now
+    if (other) return other;
     await folder.begin();
     const started = performance.now();
     const estimate =
@@ -184,10 +186,11 @@ async function specific(
     const estimate = new Float32Array(pairs.x.length);
     for (const [index, [patient, own]] of [...tested].entries()) {
       const at = [...pairs.x.keys()].filter((row) => pairs.subject[row] === patient);
-      const { value } = await folder.part(`patient-${patient}`, async () => {
+      const isRight = (read: unknown): read is number[] => isNumbers(read, at.length);
+      const { value } = await folder.part(`patient-${patient}`, isRight, async () => {
         const examples = examplesOf(task, own.days.slice(0, days).flat());
         // There is nobody to choose by but the patient: the rate is the one that was best for the others.
-        const learned = await tuner.tune(others.weights, examples, examples, tell(index + 2), signal, [others.learningRate]);
+        const learned = await tuner.tune(others.weights, examples, examples, tell(index + 2), signal, others);
         const of = async (list: Uint32Array) =>
           tuner.estimate(
             learned.weights,

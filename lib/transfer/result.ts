@@ -26,6 +26,24 @@ const listOf = (isRight: (value: unknown) => boolean, what: string) =>
 const samples = listOf((value) => Number.isInteger(value) && (value as number) >= 0 && (value as number) < 2 ** 32, 'sample numbers');
 const changes = listOf(Number.isFinite, 'finite numbers');
 
+const foldSchema = z.object({
+  mae: measure,
+  correlation: measure,
+  accuracy: measure,
+  pairs: count,
+  trainSubjects: count,
+  validationSubjects: count,
+  testSubjects: count,
+  learningRate: z.number().optional(),
+  penalty: z.number().optional(),
+  steps: count.optional(),
+  /** The learning rates that were tried; `validationError` is null for one that led nowhere. */
+  tried: z
+    .array(z.object({ learningRate: z.number(), validationError: measure, steps: count }))
+    .max(kMostFolds)
+    .optional(),
+});
+
 const schema = z
   .object({
     version: z.literal(kVersion),
@@ -41,28 +59,7 @@ const schema = z
     settings: z.record(z.string(), z.unknown()),
     /** Means over the folds; `low` to `high` holds 95 % of a bootstrap over subjects. `mae` in the unit, `accuracy` of the direction from 0 to 1. */
     scores: z.object({ mae: score, correlation: score, accuracy: score }),
-    folds: z
-      .array(
-        z.object({
-          mae: measure,
-          correlation: measure,
-          accuracy: measure,
-          pairs: count,
-          trainSubjects: count,
-          validationSubjects: count,
-          testSubjects: count,
-          learningRate: z.number().optional(),
-          penalty: z.number().optional(),
-          steps: count.optional(),
-          /** The learning rates that were tried; `validationError` is null for one that led nowhere. */
-          tried: z
-            .array(z.object({ learningRate: z.number(), validationError: measure, steps: count }))
-            .max(kMostFolds)
-            .optional(),
-        }),
-      )
-      .min(1)
-      .max(kMostFolds),
+    folds: z.array(foldSchema).min(1).max(kMostFolds),
     /** The tested pairs: x and y are sample numbers, `truth` and `estimate` changes in the unit. All equally long. */
     pairs: z.object({
       ...{ fold: samples, subject: samples, x: samples, y: samples },
@@ -86,6 +83,13 @@ export type TransferResult = z.infer<typeof schema>;
 
 export type FoldResult = TransferResult['folds'][number];
 export type DataMention = TransferResult['data'];
+
+/** Whether a value that was read is what a fold was scored as. */
+export const isFoldResult = (value: unknown): value is FoldResult => foldSchema.safeParse(value).success;
+
+/** Whether a value that was read is a list of so many finite numbers. */
+export const isNumbers = (value: unknown, length: number): value is number[] =>
+  changes.safeParse(value).success && (value as unknown[]).length === length;
 
 /** One number with its 95 % interval. */
 export type TransferScore = z.infer<typeof score>;

@@ -68,7 +68,7 @@ export function taskOf(data: DataSet, attribute?: string, unit?: string): Task {
 /**
  * Pairs of a task's pictures, x and y as sample numbers.
  *
- * @throws ComFaceError INVALID_INPUT where no pair changes.
+ * @throws ComFaceError INVALID_INPUT where no pair changes, or one by more than a float holds.
  */
 export function pairsOf(task: Task, pairsPerSubject: number, seed: number): Pairs {
   const pairs = drawPairs({ subject: task.subject, value: task.label }, pairsPerSubject, BigInt(seed));
@@ -76,6 +76,15 @@ export function pairsOf(task: Task, pairsPerSubject: number, seed: number): Pair
     throw new ComFaceError('INVALID_INPUT', `Expected changes of ${task.attribute} within subjects in ${task.data.folder} but found none`, {
       hint: 'Each subject needs pictures with different labels.',
     });
+  }
+  const far = pairs.target.findIndex((change) => !Number.isFinite(change));
+  if (far >= 0) {
+    const [from, to] = [pairs.x, pairs.y].map((rows) => task.label[rows[far]!]!.toPrecision(4));
+    throw new ComFaceError(
+      'INVALID_INPUT',
+      `Expected changes of ${task.attribute} below 3.4e38 in ${task.data.folder} but found one from ${from} to ${to}`,
+      { hint: 'Give labels in a larger unit.' },
+    );
   }
   const toSample = (rows: Uint32Array) => rows.map((row) => task.sample[row]!);
   return { ...pairs, x: toSample(pairs.x), y: toSample(pairs.y) };

@@ -1,7 +1,7 @@
 // Transfer to a task (sections 3.4 and 4 of the ComFace paper): cross-validation by subject, and a model of all subjects to use.
 import { resolve } from 'node:path';
 import { type DataSet, readData } from '../data/dataset.js';
-import { ComFaceError } from '../errors.js';
+import { ComFaceError, invalid } from '../errors.js';
 import { loadState, type ModelDesign } from '../model.js';
 import { lockRun, saveCheckpoint } from '../train/checkpoint.js';
 import { bootstrap } from './bootstrap.js';
@@ -12,7 +12,7 @@ import { fineTuning, type Learner, linearEvaluation } from './learners.js';
 import type { Scores } from './linear.js';
 import { mae, pearson, signAccuracy } from './metrics.js';
 import { checkTransferOptions, settingsOf, type TransferConfig, type TransferOptions } from './options.js';
-import type { DataMention, FoldResult, TransferResult } from './result.js';
+import { type DataMention, type FoldResult, isFoldResult, isNumbers, type TransferResult } from './result.js';
 import { pairsOf, type Task, taskOf } from './task.js';
 import type { Weights } from './tune.js';
 
@@ -42,6 +42,8 @@ export async function transfer(options: TransferOptions): Promise<TransferResult
   if (done) return done;
   const lock = await lockRun(job.folder.out);
   try {
+    const other = job.folder.finished(); // by a call that held the lock until now
+    if (other) return other;
     await job.folder.begin();
     return await job.run();
   } finally {
@@ -59,6 +61,8 @@ interface FoldPart {
 export interface Start {
   design: ModelDesign;
   weights: Weights | undefined;
+  /** Of the data set that the weights learned from, if that is known. */
+  dataHash: string | undefined;
 }
 
 /** @throws ComFaceError as `loadModel`. */
@@ -66,7 +70,7 @@ export async function startOf({ model, train }: TransferConfig): Promise<Start> 
   const state = model === undefined ? undefined : await loadState(model);
   const { backbone, width, size } = state?.design ?? train;
   const augment = { ...train.augment, ...(state && { mean: state.design.augment.mean, deviation: state.design.augment.deviation }) };
-  return { design: { backbone, width, size, augment }, weights: state?.weights };
+  return { design: { backbone, width, size, augment }, weights: state?.weights, dataHash: state?.dataHash };
 }
 
 /** One transfer, after everything that can be checked has been. */
@@ -91,8 +95,8 @@ class Job {
     this.#tested = test ? pairsOf(test, pairsPerSubject, train.seed) : this.#pairs;
     this.#folds = subjectFolds(this.#pairs.subject, folds, BigInt(train.seed));
     this.#checkChanges();
-    this.#warnings = [task, test].flatMap((one) => (one ? warningsOf(one) : []));
-    const { design, weights } = start;
+    const { design, weights, dataHash } = start;
+    this.#warnings = [task, test].flatMap((one) => (one ? warningsOf(one, dataHash) : []));
     this.folder = new ResultFolder(config.out, {
       kind: 'transfer',
       tasks: [task, test],
@@ -106,6 +110,10 @@ class Job {
     const { data, testData, attribute, unit } = config;
     const task = taskOf(await readData(data), attribute, unit);
     const test = testData === undefined ? undefined : taskOf(await readData(testData), task.attribute, unit);
+    if (test?.data.hash === task.data.hash) {
+      const hint = 'Leave it out: each fold tests the subjects that it did not learn from.';
+      throw invalid('testData', 'a data set other than `data`', testData, hint);
+    }
     return new Job(config, task, test, await startOf(config));
   }
 
@@ -143,7 +151,9 @@ class Job {
       const parts: FoldPart[] = [];
       let made = 0;
       for (const [index, fold] of this.#folds.entries()) {
-        const { value, isNew } = await this.folder.part(`fold-${index + 1}`, () => this.#learnFold(learner, index, fold, source));
+        const { length } = this.#rowsOf(fold);
+        const isRight = (value: unknown): value is FoldPart => isFoldPart(value, length);
+        const { value, isNew } = await this.folder.part(`fold-${index + 1}`, isRight, () => this.#learnFold(learner, index, fold, source));
         parts.push(value);
         if (isNew) made++;
         const secondsLeft = (elapsed() / Math.max(1, made)) * (folds - index - 1);
@@ -206,6 +216,11 @@ class Job {
   }
 }
 
+function isFoldPart(value: unknown, pairs: number): value is FoldPart {
+  const { fold, estimate } = (typeof value === 'object' && value !== null ? value : {}) as Partial<FoldPart>;
+  return isFoldResult(fold) && fold.pairs === pairs && isNumbers(estimate, pairs);
+}
+
 /** NaN for what is not known. */
 const knownScores = ({ mae: error, correlation, accuracy }: FoldResult): Scores => {
   const [a, b, c] = [error, correlation, accuracy].map((value) => value ?? Number.NaN) as [number, number, number];
@@ -265,10 +280,12 @@ export function resultOf(made: {
   };
 }
 
-export function warningsOf({ alone, data, attribute }: Task): string[] {
-  if (alone.length === 0) return [];
+/** @param learned Hash of the data set that the weights learned from. */
+export function warningsOf({ alone, data, attribute }: Task, learned?: string): string[] {
+  const seen = learned === data.hash ? [`The model learned from ${data.folder} before: it is tested on people that it has seen`] : [];
+  if (alone.length === 0) return seen;
   const names = alone.slice(0, kShown).join(', ') + (alone.length > kShown ? ', ...' : '');
-  return [`Subjects of ${data.folder} with a single picture of ${attribute} are left out (${alone.length}): ${names}`];
+  return [...seen, `Subjects of ${data.folder} with a single picture of ${attribute} are left out (${alone.length}): ${names}`];
 }
 
 const mentionOf = ({ data, sample, subject }: Task): DataMention => ({

@@ -127,7 +127,7 @@ export class Tuner {
    * Trains from `start` with each learning rate.
    *
    * @param signal Aborting rejects with `signal.reason` after the step.
-   * @param learningRates Instead of those of the settings.
+   * @param goOn Where `start` answers in the unit of the target already, as what `tune` gave: with this rate alone.
    * @throws ComFaceError NOT_FINITE when no learning rate gave finite numbers.
    */
   async tune(
@@ -136,14 +136,16 @@ export class Tuner {
     validation: Examples,
     onStep: (step: TuneStep) => void = () => undefined,
     signal?: AbortSignal,
-    learningRates: readonly number[] = this.#settings.learningRates,
+    goOn?: Pick<Tried, 'learningRate'>,
   ): Promise<Tuned> {
+    const learningRates = goOn ? [goOn.learningRate] : this.#settings.learningRates;
     // Kilograms, years and levels alike: in units of their own spread one learning rate fits all, and the answers are scaled back.
     const scale = rootMeanSquare(training.target);
+    const from = goOn ? this.#times(new Map(start), 1 / scale) : start;
     const tried: Tried[] = [];
     let best: (Tried & { weights: Weights }) | undefined;
     for (const learningRate of learningRates) {
-      const one = await this.#train(start, training, validation, learningRate, scale, onStep, signal);
+      const one = await this.#train(from, training, validation, learningRate, scale, onStep, signal);
       tried.push({ learningRate, validationError: one.validationError, steps: one.steps });
       if (one.weights !== undefined && (best === undefined || one.validationError! < best.validationError!))
         best = { ...one, weights: one.weights };
@@ -180,7 +182,7 @@ export class Tuner {
       if (!stayedFinite) break; // what was reached before may still be good
       if (next) plan = next;
       if (step % perEpoch !== 0) continue;
-      const weights = this.#inUnit(await readWeights(this.#engine, step), scale);
+      const weights = this.#times(await readWeights(this.#engine, step), scale);
       const error = await this.#errorOf(weights, validation, signal);
       if (!Number.isFinite(error)) break;
       onStep({ learningRate, epoch: step / perEpoch, validationError: error });
@@ -231,7 +233,7 @@ export class Tuner {
   }
 
   /** The head's answers times `scale`. */
-  #inUnit(weights: Map<string, Tensor>, scale: number): Weights {
+  #times(weights: Map<string, Tensor>, scale: number): Weights {
     for (const name of ['weight', 'bias'].map((part) => `${this.#head.name}.${part}`)) {
       const tensor = weights.get(name)!;
       weights.set(name, { ...tensor, data: (tensor.data as Float32Array).map((value) => value * scale) } as Tensor);
