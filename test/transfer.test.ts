@@ -19,6 +19,8 @@ import { Tuner } from '../lib/transfer/tune.ts';
 const kSubjects = 12;
 const kPictures = 6;
 const kEdge = 32;
+/** A seed whose folds validate with none of the last subject's pictures. */
+const kDamagedIsLearnedFrom = 1;
 const plain = {
   ...{ cropAreaMin: 1, cropAspectMax: 1, flipProbability: 0, jitterProbability: 0, brightness: 0, contrast: 0, saturation: 0, hue: 0 },
   grayscaleProbability: 0,
@@ -310,6 +312,7 @@ describe('what cannot be transferred to', () => {
       [{ augment: { hue: 3 } }, /`augment.hue`/],
       [{ attribute: 'smile' }, /one of light for `attribute` but received "smile"/],
       [{ out: bright }, /`out`/],
+      [{ model: other }, /nothing beside `model`, whose network it is for `backbone`/],
       [{ final: 'yes' as never }, /`final`/],
       [{ folds: 13 }, /at least 13 different subjects/],
     ];
@@ -393,5 +396,13 @@ describe('what cannot be transferred to', () => {
     const error = await refusal({ data: damaged, epochs: 1, final: false });
     expect([error.code, error.message]).toEqual(['CORRUPT_FILE', expect.stringContaining('00000.shard')]);
     rmSync(join(root, 'refused'), { recursive: true, force: true });
+    // Where it is only learned from, another stands in for it, and that is said.
+    const testData = await setOf(
+      'sound',
+      Array.from({ length: 4 }, () => [0, 2]),
+    );
+    const more = { data: damaged, testData, folds: 2, seed: kDamagedIsLearnedFrom, epochs: 1, learningRates: [1e-3], final: false };
+    const { warnings } = await transfer(options('replaced', more));
+    expect(warnings).toEqual([expect.stringMatching(/^A broken picture was replaced by another in training: .*00000\.shard, picture 17/)]);
   });
 });

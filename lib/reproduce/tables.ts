@@ -141,7 +141,7 @@ const all = {
     ],
   },
   table5: {
-    title: 'Table 5: a model of one patient against one of all, on the same patients and days',
+    title: 'Table 5: a model of one patient (ours pre-trains by regression, the cited one by WeightSupMoCo) against one of all, on the same patients and days',
     columns: (['mae', 'correlation', 'accuracy'] as const).map((score) => column('weightA', score)),
     rows: [
       { name: 'Patient-specific (1 day)', days: 1, paper: [1.629, 0.473, 75.6] },
@@ -184,7 +184,7 @@ const all = {
     ],
   },
   figure3: {
-    title: 'Figure 3: how much there is to learn from, fine-tuned (the paper has a chart, no numbers, below 35M)',
+    title: "Figure 3: how much there is to learn from, as shares of the scale's people, fine-tuned (the paper has a chart, no numbers, below 35M)",
     columns: [column('AU12', 'correlation'), column('weightA', 'accuracy'), column('age', 'correlation')],
     rows: scales.map(([name, share]) => ({
       name: `${name} of 35M`, variant: { ...kFull, share }, paper: share === 1 ? [0.831, 88.6, 0.87] : [null, null, null],

@@ -1,7 +1,7 @@
 // What a reproduction is made of, each piece once: data sets, pre-trainings and transfers lie in folders named by what decides them, so that tables
 // share them and a call that was stopped goes on.
 import { createHash } from 'node:crypto';
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import type { TrainOptions } from '../config.js';
 import { isFinished } from '../data/dataset.js';
@@ -84,18 +84,8 @@ export class Workshop {
     const model = run && (await this.#run(run, variant, seed));
     this.#tell({ type: 'piece', text: `${row.name}: ${task}, seed ${seed}` });
     const { width, size } = scale.train;
-    const options = {
-      ...scale.transfer,
-      backbone: backboneOf(variant, scale),
-      width,
-      size,
-      ...place,
-      data,
-      attribute,
-      model,
-      seed,
-      signal,
-    };
+    const network = model === undefined ? { backbone: backboneOf(variant, scale), width, size } : {};
+    const options = { ...scale.transfer, ...network, ...place, data, attribute, model, seed, signal };
     const onEvent = (event: TransferEvent) => this.#tellFold(event);
     if (isPatient) return patientTransfer({ ...options, out, days, onEvent });
     return transfer({ ...options, out, testData, evaluation, final: false, onEvent });
@@ -174,7 +164,8 @@ export class Workshop {
     const given = real[kind];
     const [siteA = 'A', siteB = 'B'] = real.sites ?? [];
     const site = kind === 'weight' ? { site: set === 'weightA' ? siteA : siteB } : {};
-    const from = given === undefined ? scale.twins[kind] : resolve(given);
+    // A list may be corrected where it is; of folders the path has to do.
+    const from = given === undefined ? scale.twins[kind] : [resolve(given), kind === 'weight' && digits(readFileSync(given, 'utf8'))];
     return { name: `${set}-${digits({ kind, site, packed: scale.packed, from })}`, kind, given, site };
   }
 

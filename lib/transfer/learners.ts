@@ -31,6 +31,8 @@ export interface Learned {
 
 /** Learns from some of the pairs, and answers for others. */
 export interface Learner {
+  /** Why each picture was replaced by another that could not be used. */
+  readonly broken: ReadonlyMap<number, string>;
   learn(rows: Pick<Fold, 'train' | 'validation'>, onStep: (step: TuneStep) => void): Promise<Learned>;
   /** @param tested Of the pairs that are tested, if they are of other data. */
   estimate(weights: Weights, pairs: Pairs, rows: Uint32Array, tested?: NativeSource): Promise<Float32Array>;
@@ -58,6 +60,7 @@ const some = (pairs: Pairs, rows: Uint32Array): Required<Examples> => ({
 export async function fineTuning({ data, design, start, pairs, settings, place, signal }: LearnerOptions): Promise<Learner> {
   const tuner = await Tuner.create(data, design, 'change', settings, place);
   return {
+    broken: tuner.broken,
     learn: async ({ train, validation }, onStep) => {
       const from = start ? await tuner.startFrom(start, true) : await tuner.fresh();
       const { weights, learningRate, steps, tried } = await tuner.tune(from, some(pairs, train), some(pairs, validation), onStep, signal);
@@ -83,6 +86,7 @@ export async function linearEvaluation({ data, design, start, pairs, settings, p
   };
   let features: Features | undefined;
   return {
+    broken: new Map(), // one ends it
     learn: async (rows) => {
       const h = await embedded(pairs, source);
       features ??= featuresOf(h, pairs);

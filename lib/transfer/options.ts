@@ -110,6 +110,14 @@ export function checkTransferOptions(options: TransferOptions): TransferConfig {
   };
   for (const [name, value] of [...shared.map((key) => [key, options[key]] as const), ['pairs', pairs] as const])
     if (value !== undefined) given[name] = value;
+  for (const name of ['backbone', 'width', 'size'])
+    if (model !== undefined && given[name] !== undefined)
+      throw invalid(
+        name,
+        'nothing beside `model`, whose network it is',
+        given[name],
+        `Leave out \`${name}\`, or \`model\` for random weights.`,
+      );
   const train = checkTrainOptions({ ...given, data: 'data', out: 'out' });
   return {
     data,

@@ -12,7 +12,7 @@ import { fineTuning } from './learners.js';
 import { checkTransferOptions, settingsOf, type TransferConfig, type TransferOptions } from './options.js';
 import { isNumbers, type TransferResult } from './result.js';
 import { pairsOf, type Task, taskOf } from './task.js';
-import { addPair, resultOf, type Start, scoresOf, startOf } from './transfer.js';
+import { addPair, resultOf, type Start, scoresOf, startOf, warningsOf } from './transfer.js';
 import { type Examples, Tuner } from './tune.js';
 
 /** Of the paper's 39 patients 24 are learned from and 15 tested. */
@@ -59,13 +59,16 @@ export async function patientTransfer(options: PatientOptions): Promise<Transfer
     const other = folder.finished(); // by a call that held the lock until now
     if (other) return other;
     await folder.begin();
+    for (const message of cohort.warnings) config.onEvent?.({ type: 'warning', message });
     const started = performance.now();
     const estimate =
       days === undefined ? await generic(config, start, cohort, pairs) : await specific(config, start, cohort, pairs, days, folder);
     const list: TransferResult['pairs'] = { fold: [], subject: [], x: [], y: [], truth: [], estimate: [] };
     for (const row of pairs.x.keys()) addPair(list, 0, pairs, row, estimate[row]!);
-    const [testSubjects, trainSubjects] = [cohort.tested.size, cohort.trained.size];
-    const fold = { ...scoresOf(estimate, [...pairs.target]), trainSubjects, validationSubjects: 0, testSubjects };
+    const patients = learnedFrom(cohort);
+    const validationSubjects = new Set(splitOf(patients, config.train.seed).validation.map((row) => patients[row]!)).size;
+    const counts = { trainSubjects: cohort.trained.size - validationSubjects, validationSubjects, testSubjects: cohort.tested.size };
+    const fold = { ...scoresOf(estimate, [...pairs.target]), ...counts };
     return await folder.finish(
       resultOf({
         ...{ config, start, task: cohort.task, test: undefined, evaluation: days === undefined ? 'fineTune' : 'patient', folds: [fold] },
@@ -88,7 +91,7 @@ async function cohortOf({ data, attribute, unit, train }: TransferConfig): Promi
     .sort((a, b) => a.key - b.key || a.patient - b.patient)
     .map(({ patient }) => patient);
   const count = Math.round(kTestedShare * patients.length);
-  const warnings: string[] = [];
+  const warnings = warningsOf(task);
   const tested: Cohort['tested'] = new Map();
   for (const patient of order.slice(0, count)) {
     const byDay = new Map<string, number[]>();
@@ -150,6 +153,10 @@ async function generic(config: TransferConfig, start: Start, { task, trained }: 
   }
 }
 
+/** The patient of each picture that is learned from. */
+const learnedFrom = ({ trained }: Cohort): Uint32Array =>
+  Uint32Array.from([...trained].flatMap(([patient, rows]) => rows.map(() => patient)));
+
 /** A tenth of them for validation; nobody is kept for a test, which is made on others. */
 function splitOf(subject: Uint32Array, seed: number): { train: Uint32Array; validation: Uint32Array } {
   const folds = Math.min(10, new Set(subject).size);
@@ -161,17 +168,17 @@ function splitOf(subject: Uint32Array, seed: number): { train: Uint32Array; vali
 async function specific(
   config: TransferConfig,
   start: Start,
-  { task, trained, tested }: Cohort,
+  cohort: Cohort,
   pairs: Pairs,
   days: number,
   folder: ResultFolder,
 ): Promise<Float32Array> {
+  const { task, trained, tested } = cohort;
   const { train, learningRates, patience, signal } = config;
   const { design } = start;
   const settings = { ...train, learningRates, patience, augment: design.augment };
-  const subject = Uint32Array.from([...trained].flatMap(([patient, rows]) => rows.map(() => patient)));
   const rows = [...trained.values()].flat();
-  const split = splitOf(subject, train.seed);
+  const split = splitOf(learnedFrom(cohort), train.seed);
   const some = (places: Uint32Array) =>
     examplesOf(
       task,

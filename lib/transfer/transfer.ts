@@ -1,6 +1,6 @@
 // Transfer to a task (sections 3.4 and 4 of the ComFace paper): cross-validation by subject, and a model of all subjects to use.
 import { resolve } from 'node:path';
-import { type DataSet, readData } from '../data/dataset.js';
+import { complaint, type DataSet, readData } from '../data/dataset.js';
 import { ComFaceError, invalid } from '../errors.js';
 import { loadState, type ModelDesign } from '../model.js';
 import { lockRun, saveCheckpoint } from '../train/checkpoint.js';
@@ -84,6 +84,7 @@ class Job {
   readonly #folds: Fold[];
   readonly #start: Start;
   readonly #warnings: string[];
+  readonly #broken = new Set<number>();
 
   private constructor(config: TransferConfig, task: Task, test: Task | undefined, start: Start) {
     const { folds, pairsPerSubject, train } = config;
@@ -156,6 +157,7 @@ class Job {
         const { value, isNew } = await this.folder.part(`fold-${index + 1}`, isRight, () => this.#learnFold(learner, index, fold, source));
         parts.push(value);
         if (isNew) made++;
+        this.#noteBroken(learner);
         const secondsLeft = (elapsed() / Math.max(1, made)) * (folds - index - 1);
         this.#tell({ type: 'fold', fold: index + 1, folds, secondsLeft, ...knownScores(value.fold) });
       }
@@ -164,6 +166,17 @@ class Job {
     } finally {
       learner.dispose();
       source?.dispose();
+    }
+  }
+
+  /** Once for each picture. */
+  #noteBroken({ broken }: Learner): void {
+    for (const [sample, reason] of broken) {
+      if (this.#broken.has(sample)) continue;
+      this.#broken.add(sample);
+      const message = `A broken picture was replaced by another in training: ${complaint(this.#task.data, sample, reason)}`;
+      this.#warnings.push(message);
+      this.#tell({ type: 'warning', message });
     }
   }
 
@@ -274,7 +287,7 @@ export function resultOf(made: {
     data: mentionOf(task),
     test: test ? mentionOf(test) : null,
     model: { folder: config.model === undefined ? null : resolve(config.model), backbone, width, size },
-    settings: settingsOf(config),
+    settings: { ...settingsOf(config), augment: made.start.design.augment },
     scores: { ...scores, accuracy: { value: known(value), low: known(low), high: known(high) } },
     ...{ folds, pairs, warnings, seconds, made: new Date().toISOString() },
   };

@@ -69,6 +69,8 @@ export class Tuner {
   readonly #settings: TuneSettings;
   readonly #head: Head;
   #noMoments: Weights | undefined;
+  /** Why each picture was replaced by another that could not be used in a training. */
+  readonly broken = new Map<number, string>();
 
   private constructor(engine: NativeEngine, model: Model, source: NativeSource, settings: TuneSettings, head: Head) {
     this.#engine = engine;
@@ -201,7 +203,8 @@ export class Tuner {
     isLast: boolean,
   ): Promise<boolean> {
     try {
-      await this.#engine.step(this.#source, plan, next, augment, adam);
+      const { broken } = await this.#engine.step(this.#source, plan, next, augment, adam);
+      for (const { sample, reason } of broken) this.broken.set(sample, reason);
       if (isLast) await this.#engine.collect();
       return true;
     } catch (error) {
