@@ -25,7 +25,7 @@ const training = (run: string, ...more: string[]) => ['train', '--data', data, '
 
 const transferring = (out: string, ...more: string[]) => [
   ...['transfer', '--data', 'faces', '--out', out, '--attribute', 'smile', '--evaluation', 'linear', '--folds', '2', '--no-final'],
-  ...['--pairs-per-subject', '6', ...small.slice(0, 6), ...small.slice(8, 14), ...more],
+  ...['--pairs-per-subject', '6', ...(more.includes('--model') ? [] : small.slice(0, 6)), ...small.slice(8, 14), ...more],
 ];
 
 /** Whether a process has a handler of its own for a signal; see proc(5). */
