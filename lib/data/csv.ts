@@ -6,7 +6,8 @@ import { ComFaceError, messageOf, show } from '../errors.js';
 import { type Point, pointCounts } from './align.js';
 import { numberOf } from './described.js';
 
-const kLineBytes = 1 << 20;
+/** Of a line; one with 68 landmarks has a thousand. */
+const kLineBytes = 1 << 16;
 const kHint =
   'The first line names the columns: path, subject, alpha (or label) and, if there is more than one, attribute; docs/tasks.md shows those of dialysis.';
 
