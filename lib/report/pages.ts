@@ -206,7 +206,7 @@ function folds({ folds: list, pairs, unit }: TransferResult): string {
 
 const shortly = (value: number): string => (Number.isFinite(value) ? String(Number(value.toPrecision(3))) : 'none');
 
-function search({ folds: list, unit }: TransferResult): string {
+function search({ folds: list }: TransferResult): string {
   const rows = list.flatMap(({ tried = [], learningRate }, i) =>
     tried.map((one) => [
       `Fold ${i + 1}: ${shortly(one.learningRate)}${one.learningRate === learningRate ? ', chosen' : ''}`,
@@ -217,7 +217,7 @@ function search({ folds: list, unit }: TransferResult): string {
   if (rows.length === 0) return '';
   const shown = rows.slice(0, kMostNotes);
   const more = rows.length > shown.length ? `<p class="soft">The first ${shown.length} of ${rows.length}.</p>` : '';
-  return `<section><h2>Learning rates that were tried</h2>${numbersTable(['Rate', `Error on validation (${unit})`, 'Steps'], shown)}${more}</section>`;
+  return `<section><h2>Learning rates that were tried</h2>${numbersTable(['Rate', 'Mean squared error on validation', 'Steps'], shown)}${more}</section>`;
 }
 
 function transferSettings({ settings }: TransferResult, shown: Shown): string {
