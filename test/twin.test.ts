@@ -182,7 +182,7 @@ describe('what a label says shows in the face: pictures differ more, the more la
 
   test('fgnet', async () => {
     const people = groupBy(fgnetPictures(1n), ({ person }) => person);
-    const groups = [...people.values()].slice(0, 14).map((own) => own.map(({ age, picture }) => [age, picture] as const));
+    const groups = [...people.values()].slice(0, 40).map((own) => own.map(({ age, picture }) => [age, picture] as const));
     const change = await changeBy(groups, [1, 8, 16, 30, 45]);
     expect(grows(change), change.join(' ')).toBe(true);
   });

@@ -21,7 +21,7 @@ const kListName = 'twin.json';
 const kPlanName = 'unfinished.json';
 const kReadme = 'README.txt';
 /** Of what a twin is made of: one more whenever its numbers change for another reason than the renderer. */
-const kVersion = 1;
+export const kTwinVersion = 2;
 const kThreads = 64;
 const kSubjects: Readonly<Record<TwinKind, number>> = { disfa: kDisfaSubjects, fgnet: kFgnetSubjects, weight: kWeightSubjects };
 const kLeastSubjects: Readonly<Record<TwinKind, number>> = { disfa: 1, fgnet: 1, weight: 2 };
@@ -154,7 +154,7 @@ function planOf({ kind, frames, subjects, video }: Checked, seed: bigint): Twin 
 
 /** Everything that decides the bytes. */
 function planText({ kind, seed, size, frames, subjects, video }: Checked): string {
-  return `${JSON.stringify({ twin: kind, seed, size, frames, subjects, video, version: kVersion, renderer: kRenderer })}\n`;
+  return `${JSON.stringify({ twin: kind, seed, size, frames, subjects, video, version: kTwinVersion, renderer: kRenderer })}\n`;
 }
 
 function readme({ kind, seed, size, frames, subjects, video }: Checked): string {

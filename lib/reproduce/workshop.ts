@@ -6,8 +6,8 @@ import { join, resolve } from 'node:path';
 import type { TrainOptions } from '../config.js';
 import { isFinished } from '../data/dataset.js';
 import { pack } from '../data/pack.js';
-import { generate } from '../data/procedural.js';
-import { twin } from '../data/twin.js';
+import { generate, kRenderer } from '../data/procedural.js';
+import { kTwinVersion, twin } from '../data/twin.js';
 import { train } from '../train/train.js';
 import type { TransferEvent } from '../transfer/events.js';
 import { patientTransfer } from '../transfer/patient.js';
@@ -56,6 +56,9 @@ const sources = {
   age: { set: 'fgnet', attribute: 'age' },
 } as const satisfies Record<TaskName, { set: string; attribute: string }>;
 type SetName = (typeof sources)[TaskName]['set'];
+
+/** What is drawn by another version is other data. */
+const kDrawnBy = { renderer: kRenderer, twins: kTwinVersion };
 
 const digits = (value: unknown): string => createHash('sha256').update(JSON.stringify(value)).digest('hex').slice(0, 12);
 
@@ -118,7 +121,7 @@ export class Workshop {
     const { scale } = this.#options;
     const options = runOptionsOf(variant, scale, seed);
     const subjects = Math.max(2, Math.round(variant.share * scale.faces.subjects));
-    return { name: `${variant.learning}-${digits({ options, faces: { ...scale.faces, subjects } })}`, options, subjects };
+    return { name: `${variant.learning}-${digits({ options, faces: { ...scale.faces, subjects, ...kDrawnBy } })}`, options, subjects };
   }
 
   /** A pre-training's run folder. */
@@ -144,7 +147,7 @@ export class Workshop {
   #faces(subjects: number): Promise<string> {
     const { scale, out, signal } = this.#options;
     const faces = { ...scale.faces, subjects };
-    const folder = join(out, 'data', `faces-${digits(faces)}`);
+    const folder = join(out, 'data', `faces-${digits({ ...faces, ...kDrawnBy })}`);
     return this.#once(folder, async () => {
       if (isFinished(folder)) return folder;
       this.#tell({ type: 'piece', text: `Faces of ${subjects} people to learn from` });
@@ -165,7 +168,10 @@ export class Workshop {
     const [siteA = 'A', siteB = 'B'] = real.sites ?? [];
     const site = kind === 'weight' ? { site: set === 'weightA' ? siteA : siteB } : {};
     // A list may be corrected where it is; of folders the path has to do.
-    const from = given === undefined ? scale.twins[kind] : [resolve(given), kind === 'weight' && digits(readFileSync(given, 'utf8'))];
+    const from =
+      given === undefined
+        ? { ...scale.twins[kind], ...kDrawnBy }
+        : [resolve(given), kind === 'weight' && digits(readFileSync(given, 'utf8'))];
     return { name: `${set}-${digits({ kind, site, packed: scale.packed, from })}`, kind, given, site };
   }
 
@@ -191,7 +197,7 @@ export class Workshop {
 
   #twin(kind: 'disfa' | 'fgnet' | 'weight'): Promise<string> {
     const { scale, out, signal } = this.#options;
-    const folder = join(out, 'data', `twin-${kind}-${digits(scale.twins[kind])}`);
+    const folder = join(out, 'data', `twin-${kind}-${digits({ ...scale.twins[kind], ...kDrawnBy })}`);
     return this.#once(folder, async () => {
       this.#tell({ type: 'piece', text: `Drawing a stand-in of ${kind}` });
       await twin({

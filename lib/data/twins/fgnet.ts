@@ -33,6 +33,11 @@ const kOldest = 69;
 const kSetStream = 1;
 const kPeopleStream = 2;
 const kPictureStream = 3;
+const kPaceStream = 100;
+/** Of what an attribute could show. With all of it an untrained network tells ages from a few hundred pairs. */
+const kVisible = 0.5;
+const kPace = 0.25;
+const kYears = 5;
 /** Orders that decide who is a child, and what is gray. */
 const kChildOrder = 1;
 const kGrayOrder = 2;
@@ -65,7 +70,14 @@ const kAging = [
   ['Heavy_Makeup', [[12, -5], [18, 0]]],
 ] as const;
 
-const changesAt = (age: number): TwinPicture['changes'] => kAging.map(([name, points]) => [name, curve(points, age)] as const);
+const changesAt = (age: number): TwinPicture['changes'] => kAging.map(([name, points]) => [name, kVisible * curve(points, age)] as const);
+
+/** How old somebody looks: some people age faster, and in every picture a little more or less. */
+function looksOf(seed: bigint, subject: number, draws: Draws, age: number): number {
+  const pace = new Draws(seed, subject, kPaceStream).range(1 - kPace, 1 + kPace);
+  const years = age * pace + draws.range(-kYears, kYears) + draws.range(-kYears, kYears);
+  return Math.min(kOldest, Math.max(0, years));
+}
 
 /** Every photograph of the whole twin, by person and age. */
 export function fgnetPictures(seed: bigint): FgnetPicture[] {
@@ -104,16 +116,16 @@ function among(seed: bigint, order: number, count: number): (index: number) => b
 function photograph(seed: bigint, index: number, ages: readonly number[], age: number, photo: number, isGray: boolean): FgnetPicture {
   const subject = twinFirstSubject.fgnet + index;
   const draws = new Draws(seed, subject, kPictureStream + photo);
+  const domain = draws.below(2);
+  const [scale, width] = [draws.range(0.8, 1.25), draws.range(0.85, 1)];
   const isAlone = ages.indexOf(age) === ages.lastIndexOf(age);
   return {
     person: index + 1,
     age,
     letter: isAlone ? '' : String.fromCharCode(97 + photo - ages.indexOf(age)),
     isGray,
-    domain: draws.below(2),
-    scale: draws.range(0.8, 1.25),
-    width: draws.range(0.85, 1),
-    picture: { subject, photo, frame: -1, changes: changesAt(age) },
+    ...{ domain, scale, width },
+    picture: { subject, photo, frame: -1, changes: changesAt(looksOf(seed, subject, draws, age)) },
   };
 }
 
