@@ -6,7 +6,7 @@ import { chooseDevice, type NativeSource, native, threadCount } from '../native.
 import { readWeights } from '../train/state.js';
 import type { Tensor } from '../weights/safetensors.js';
 import type { Fold, Pairs } from './folds.js';
-import { type Features, fitRidge } from './linear.js';
+import { differenceFeatures, type Features, fitRidge } from './linear.js';
 import {
   changesOf,
   type Embedded,
@@ -120,11 +120,10 @@ async function randomWeights(design: ModelDesign, seed: number, place: Place): P
 }
 
 function featuresOf(h: Embedded, { x, y }: Pairs): Features {
-  const { width } = h;
-  const data = new Float32Array(x.length * width);
-  for (let row = 0; row < x.length; row++) {
-    const [before, after] = [h.of(x[row]!), h.of(y[row]!)];
-    for (let i = 0; i < width; i++) data[row * width + i] = Math.max(0, after[i]! - before[i]!);
-  }
-  return { rows: x.length, width, data };
+  const rowsOf = (samples: Uint32Array): Float32Array => {
+    const rows = new Float32Array(samples.length * h.width);
+    for (const [row, sample] of samples.entries()) rows.set(h.of(sample), row * h.width);
+    return rows;
+  };
+  return differenceFeatures(rowsOf(x), rowsOf(y), h.width);
 }
