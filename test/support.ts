@@ -26,6 +26,7 @@ export interface EngineOptions {
   precision?: 'fp32' | 'bf16' | 'fp64';
   training?: boolean;
   threads?: number;
+  choices?: string;
 }
 
 /** An engine that is disposed when the test ends. */
@@ -36,10 +37,11 @@ export async function engineFor({
   precision = 'fp32',
   training = true,
   threads = 2,
+  choices = '',
 }: EngineOptions): Promise<NativeEngine> {
   const library = device === 'cuda' ? cudaBackend() : device === 'reference' ? '' : chooseDevice('cpu', 'fp32').library;
   if (library === undefined) throw new Error(noCuda);
-  const engine = await native().module.createEngine(library, { layers, batch, training, precision, threads });
+  const engine = await native().module.createEngine(library, { layers, batch, training, precision, threads, choices });
   onTestFinished(() => engine.dispose());
   return engine;
 }

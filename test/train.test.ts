@@ -4,7 +4,7 @@ import { createHash } from 'node:crypto';
 import { appendFile, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { beforeAll, describe, expect, test } from 'vitest';
+import { beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
 import type { TrainOptions } from '../lib/config.ts';
 import { filesOf } from '../lib/data/dataset.ts';
 import { splitSubjects } from '../lib/data/pairs.ts';
@@ -91,6 +91,24 @@ describe('the same seed gives the same bits', () => {
       await stopAt(optionsOf(out, bf16), step);
       expect(await digest((await train(optionsOf(out, { ...bf16, resume: true }))).path)).toBe(one);
     }
+  });
+
+  test("with the run's own choice of convolutions, whatever this machine chooses now", async ({ skip }) => {
+    skip(!native().module.cpu.avx512, 'Winograd needs AVX-512: run this on a processor that has it');
+    const wide = { width: 64, pairs: 8, pairsPerEpoch: 16 } as const;
+    const cache = temporaryFolder();
+    vi.stubEnv('COMFACE_CACHE', cache);
+    onTestFinished(() => void vi.unstubAllEnvs());
+    const { path } = await train(optionsOf(join(temporaryFolder(), 'run'), wide));
+    const out = join(temporaryFolder(), 'run');
+    await stopAt(optionsOf(out, wide), 2);
+    const file = join(cache, (await readdir(cache))[0]!);
+    const text = await readFile(file, 'utf8');
+    expect(text).toMatch(/^winograd\t/m);
+    await writeFile(file, text.replace(/^winograd\t/gm, 'direct\t'));
+    expect(await digest((await train(optionsOf(out, { ...wide, resume: true }))).path)).toBe(await digest(path));
+    const another = await train(optionsOf(join(temporaryFolder(), 'run'), wide));
+    expect(await digest(another.path), 'a run that begins now takes the others').not.toBe(await digest(path));
   });
 });
 
@@ -265,7 +283,7 @@ describe('what sets the last bits', () => {
     expect(info).toMatchObject({
       engine: expect.stringMatching(/^oneDNN [\d.]+ \w+, \w+, fp32, 1 threads$/),
       cpu: expect.stringMatching(/./),
-      repeatable: expect.stringMatching(/same bits.* where version, engine .* and cpu are the same.* warning/),
+      repeatable: expect.stringMatching(/same bits.* where version, engine .*, cpu and choices are the same.* warning/),
     });
   });
 

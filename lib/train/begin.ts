@@ -156,7 +156,7 @@ function plan(config: TrainConfig, data: DataSet) {
 const setsBits = ['version', 'engine', 'cpu'] as const;
 const kRepeatable =
   'The same seed gives the same bits, stopped or not and with any number of loader threads, where version, engine (library, instruction sets, ' +
-  'precision, compute threads) and cpu are the same. Elsewhere the run goes on with a warning, and the last bits may differ.';
+  'precision, compute threads), cpu and choices are the same. Elsewhere the run goes on with a warning, and the last bits may differ.';
 
 const kInAnyOrder = '`deterministic` is off: the last bits may differ each time, stopped or not.';
 

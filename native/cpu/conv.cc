@@ -1,10 +1,15 @@
-// Convolution: oneDNN's direct kernels on blocked layouts. The fp32 master weights live in the layout that
-// backward-weights writes, so Adam needs no reorder; forward and backward-data read copies that are refreshed when the
-// weights change.
+// Convolution: oneDNN's kernels on blocked layouts, direct or (fp32, 3 x 3) Winograd's. The fp32 master weights live in
+// the layout that backward-weights writes, so Adam needs no reorder; forward and backward-data read copies that are
+// refreshed when the weights change.
 #include "cpu/tensor.h"
 
 namespace comface::cpu {
 namespace {
+
+/** Operations of a convolution below which a few microseconds are all there is to win. */
+constexpr double kWorthTiming = 5e7;
+/** A trial has at least so many samples, more of few pixels: what Winograd's does once for the weights has to pay. */
+constexpr int kTrialSamples = 16, kTrialPixels = 4096;
 
 class ConvStep : public Step {
  public:
@@ -98,39 +103,132 @@ class ConvStep : public Step {
                                          "or a multiple of 16 for `out`.");
   }
 
-  void createPrimitives() {
+  using Forward = dnnl::convolution_forward;
+  using BackwardData = dnnl::convolution_backward_data;
+  using BackwardWeights = dnnl::convolution_backward_weights;
+
+  /** The convolution as oneDNN describes it, at so many samples. */
+  struct Description {
+    Memory::desc source, result, bias, anyWeights, anyGradient;
+    Memory::dims stride, pad;
+  };
+
+  Description describe(int samples) const {
+    const Layer& l = layerAt(layer_);
+    Tensor in = tensor(in_), out = tensor(layer_);
+    in.shape.n = out.shape.n = samples;
+    const Memory::dims weights = {l.out, in.shape.c, l.kernel, l.kernel};
+    const auto f32 = Memory::data_type::f32;
+    const auto any = Memory::format_tag::any;
+    return {context.imageDesc(in),
+            context.imageDesc(out),
+            bias_ >= 0 ? Memory::desc({l.out}, f32, Memory::format_tag::x) : Memory::desc(),
+            {weights, context.dataType(), any},
+            {weights, f32, any},
+            {l.stride, l.stride},
+            {l.pad, l.pad}};
+  }
+
+  Forward::primitive_desc forwardOf(const Description& d, dnnl::algorithm algorithm) const {
+    const auto kind = context.graph.training ? dnnl::prop_kind::forward_training : dnnl::prop_kind::forward_inference;
+    return {{kind, algorithm, d.source, d.anyWeights, d.bias, d.result, d.stride, d.pad, d.pad},
+            context.attributes(),
+            context.engine};
+  }
+  BackwardData::primitive_desc dataOf(const Description& d, dnnl::algorithm algorithm) const {
+    return {{algorithm, d.source, d.anyWeights, d.result, d.stride, d.pad, d.pad},
+            context.attributes(),
+            context.engine,
+            forwardOf(d, algorithm)};
+  }
+  BackwardWeights::primitive_desc weightsOf(const Description& d, dnnl::algorithm algorithm) const {
+    return {{algorithm, d.source, d.anyGradient, d.bias, d.result, d.stride, d.pad, d.pad},
+            context.attributes(),
+            context.engine,
+            forwardOf(d, algorithm)};
+  }
+
+  /** Operations of one pass. */
+  double work() const {
+    const Layer& l = layerAt(layer_);
+    return 2.0 * l.shape.count() * layerAt(in_).shape.c * l.kernel * l.kernel;
+  }
+
+  /** Winograd's F(4 x 4, 3 x 3) (Lavin and Gray, 2016, section 4.3), which oneDNN has in fp32 with AVX-512; not where
+   * there is little to win, and not in inference, where a picture's result must not depend on how many are with it. */
+  bool mayBeWinograd() const {
     const Layer& l = layerAt(layer_);
     const Shape& in = layerAt(in_).shape;
-    using Kind = dnnl::prop_kind;
-    const auto direct = dnnl::algorithm::convolution_direct;
-    const auto f32 = Memory::data_type::f32;
-    const Memory::dims shape = {l.out, in.c, l.kernel, l.kernel}, stride = {l.stride, l.stride}, pad = {l.pad, l.pad};
-    const Memory::desc source = context.imageDesc(tensor(in_)), result = context.imageDesc(tensor(layer_));
-    const Memory::desc any(shape, context.dataType(), Memory::format_tag::any);
-    const Memory::desc plain(shape, f32, Memory::format_tag::oihw);
-    const Memory::desc bias = bias_ >= 0 ? Memory::desc({l.out}, f32, Memory::format_tag::x) : Memory::desc();
-    const auto attr = context.attributes();
+    return context.graph.training && context.type() == 0 && context.kernels.block == 16 && l.kernel == 3 &&
+           l.stride == 1 && l.pad == 1 && bias_ < 0 && in.c % 16 == 0 && l.out % 16 == 0 && work() > kWorthTiming;
+  }
+
+  /** One pass on memory of its own, to be timed. */
+  template <class Primitive>
+  Algorithms::Run trial(const typename Primitive::primitive_desc& pd,
+                        std::initializer_list<std::pair<int, Memory::desc>> tensors) const {
+    auto args = std::make_shared<Args>();
+    const auto add = [&](int which, const Memory::desc& desc) {
+      Memory memory(desc, context.engine);
+      std::memset(memory.get_data_handle(), 0, desc.get_size());
+      args->insert({which, memory});
+    };
+    for (const auto& [which, desc] : tensors) add(which, desc);
+    add(DNNL_ARG_SCRATCHPAD, pd.scratchpad_desc());
+    return [args, primitive = Primitive(pd), &stream = context.stream]() mutable {
+      primitive.execute(stream, *args);
+      stream.wait();
+    };
+  }
+
+  /** @param prepare a trial of the pass, of fewer samples where there are many. */
+  template <class F>
+  dnnl::algorithm algorithmOf(const char* pass, const F& prepare) {
+    if (!mayBeWinograd()) return dnnl::algorithm::convolution_direct;
+    const Shape& in = layerAt(in_).shape;
+    const Description trialled = describe(std::min(in.n, std::max(kTrialSamples, kTrialPixels / (in.h * in.w))));
+    const auto text = [](int number) { return std::to_string(number); };
+    const std::string key = std::string(pass) + " " + text(in.n) + "x" + text(in.c) + "x" + text(in.h) + "x" +
+                            text(in.w) + " to " + text(layerAt(layer_).out);
+    return context.algorithms.choose(key, [&](dnnl::algorithm algorithm) { return prepare(trialled, algorithm); });
+  }
+
+  void createPrimitives() {
+    const Layer& l = layerAt(layer_);
+    const Description whole = describe(layerAt(in_).shape.n);
     const bool training = context.graph.training;
-    forward_ = {{training ? Kind::forward_training : Kind::forward_inference, direct, source, any, bias, result, stride,
-                 pad, pad},
-                attr,
-                context.engine};
+    forward_ = forwardOf(
+        whole, algorithmOf("forward", [this](const Description& d, dnnl::algorithm algorithm) {
+          const auto pd = forwardOf(d, algorithm);
+          return trial<Forward>(
+              pd, {{DNNL_ARG_SRC, d.source}, {DNNL_ARG_WEIGHTS, pd.weights_desc()}, {DNNL_ARG_DST, d.result}});
+        }));
     context.reserveScratch(forward_);
     Stored& stored = context.parameters[weight_];
-    stored.layout = stored.plain = plain;
+    stored.layout = stored.plain = {
+        {l.out, layerAt(in_).shape.c, l.kernel, l.kernel}, Memory::data_type::f32, Memory::format_tag::oihw};
     if (training) {
-      const Memory::desc anyGradient(shape, f32, Memory::format_tag::any);
-      weights_ = {{direct, source, anyGradient, bias, result, stride, pad, pad}, attr, context.engine, forward_};
-      data_ = {{direct, source, any, result, stride, pad, pad}, attr, context.engine, forward_};
+      weights_ = weightsOf(whole, algorithmOf("gradient", [this](const Description& d, dnnl::algorithm algorithm) {
+                             const auto pd = weightsOf(d, algorithm);
+                             return trial<BackwardWeights>(pd, {{DNNL_ARG_SRC, d.source},
+                                                                {DNNL_ARG_DIFF_DST, d.result},
+                                                                {DNNL_ARG_DIFF_WEIGHTS, pd.diff_weights_desc()}});
+                           }));
+      data_ = dataOf(whole, algorithmOf("backward", [this](const Description& d, dnnl::algorithm algorithm) {
+                       const auto pd = dataOf(d, algorithm);
+                       return trial<BackwardData>(pd, {{DNNL_ARG_DIFF_DST, d.result},
+                                                       {DNNL_ARG_WEIGHTS, pd.weights_desc()},
+                                                       {DNNL_ARG_DIFF_SRC, d.source}});
+                     }));
       context.reserveScratch(weights_), context.reserveScratch(data_);
       stored.layout = weights_.diff_weights_desc();
-      weightPrimitive_ = dnnl::convolution_backward_weights(weights_);
-      dataPrimitive_ = dnnl::convolution_backward_data(data_);
+      weightPrimitive_ = BackwardWeights(weights_);
+      dataPrimitive_ = BackwardData(data_);
       dataCopy_ = tensor(in_).wanted && data_.weights_desc() != stored.layout;
       if (dataCopy_) dataReorder_ = reorderTo(stored.layout, data_.weights_desc());
     }
     stored.stored = stored.layout.get_size() / sizeof(float);
-    forwardPrimitive_ = dnnl::convolution_forward(forward_);
+    forwardPrimitive_ = Forward(forward_);
     forwardCopy_ = forward_.weights_desc() != stored.layout;
     if (forwardCopy_) forwardReorder_ = reorderTo(stored.layout, forward_.weights_desc());
   }
@@ -145,12 +243,12 @@ class ConvStep : public Step {
   }
 
   int layer_, in_, weight_ = -1, bias_ = -1;
-  dnnl::convolution_forward::primitive_desc forward_;
-  dnnl::convolution_backward_weights::primitive_desc weights_;
-  dnnl::convolution_backward_data::primitive_desc data_;
-  dnnl::convolution_forward forwardPrimitive_;
-  dnnl::convolution_backward_weights weightPrimitive_;
-  dnnl::convolution_backward_data dataPrimitive_;
+  Forward::primitive_desc forward_;
+  BackwardWeights::primitive_desc weights_;
+  BackwardData::primitive_desc data_;
+  Forward forwardPrimitive_;
+  BackwardWeights weightPrimitive_;
+  BackwardData dataPrimitive_;
   dnnl::reorder forwardReorder_, dataReorder_;
   bool forwardCopy_ = false, dataCopy_ = false;
   int forwardWeights_ = -1, dataWeights_ = -1, grad_ = -1, inGrad_ = -1;

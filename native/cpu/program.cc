@@ -202,6 +202,8 @@ class CpuProgram : public Program {
            std::to_string(graph_.threads) + " threads";
   }
 
+  std::string choices() const override { return textOf(context_.algorithms.choices()); }
+
  private:
   void makeSteps(const Lowered& lowered) {
     for (const int i : lowered.steps) {

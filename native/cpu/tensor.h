@@ -5,6 +5,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "cpu/algorithms.h"
 #include "cpu/kernels.h"
 #include "slots.h"
 
@@ -25,10 +26,11 @@ struct Stored {
 };
 
 struct Context {
-  Context(const Graph& graph, const Kernels& kernels) : graph(graph), kernels(kernels) {}
+  Context(const Graph& graph, const Kernels& kernels) : graph(graph), kernels(kernels), algorithms(graph) {}
 
   const Graph& graph;
   const Kernels& kernels;
+  Algorithms algorithms;
   dnnl::engine engine{dnnl::engine::kind::cpu, 0};
   dnnl::stream stream{engine};
   Buffers buffers;

@@ -6,12 +6,12 @@
 #include <string>
 #include <vector>
 
+#include "choices.h"
 #include "cuda/fusion.h"
 
 namespace comface::cuda {
 
-/** By key of the operations: engine and knobs, or kNoPlan where cuDNN has none. */
-using Choices = std::map<std::string, std::string>;
+/** The choice where cuDNN has no plan; else it is engine and knobs. */
 inline constexpr const char* kNoPlan = "-";
 
 class Planner {

@@ -2,11 +2,9 @@
 // and the device's.
 #include <algorithm>
 #include <cstdlib>
-#include <sstream>
 #include <thread>
 
 #include "abi.h"
-#include "cuda/choices.h"
 #include "cuda/training.h"
 
 namespace comface::cuda {
@@ -30,14 +28,6 @@ bool isFusingWanted() {
   return !off || !*off;
 }
 
-/** What an earlier run of this training chose, else what this machine chose before. */
-Choices known(const Graph& graph, const Target& target) {
-  std::istringstream earlier(graph.choices);
-  Choices choices = choicesFrom(earlier);
-  choices.merge(loadChoices(target.name()));
-  return choices;
-}
-
 /** COMFACE_PLAN_THREADS, else as many as there are cores, at most 8: each has a handle, which takes device memory. */
 int planningThreads() {
   const char* wanted = std::getenv("COMFACE_PLAN_THREADS");
@@ -55,7 +45,7 @@ class CudaProgram : public Program {
  public:
   explicit CudaProgram(const Graph& graph)
       : graph_(graph),
-        planner_(handles_.target, exactnessOf(graph.precision), known(graph, handles_.target)),
+        planner_(handles_.target, exactnessOf(graph.precision), knownChoices(graph.choices, handles_.target.name())),
         network_(graph_, prepared(planner_, graph_), isFusingWanted()) {
     saveChoices(handles_.target.name(), planner_.lasting());
     reserve();
@@ -282,7 +272,7 @@ std::unique_ptr<Program> compile(const Graph& graph) { return std::make_unique<C
 /** device: the JSON that cuDNN describes one in (CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION). */
 PlannedProgram planFor(const Graph& graph, const std::string& device) {
   const Target target(device);
-  Planner planner(target, exactnessOf(graph.precision), known(graph, target));
+  Planner planner(target, exactnessOf(graph.precision), knownChoices(graph.choices, target.name()));
   const Network network(graph, prepared(planner, graph), isFusingWanted());
   saveChoices(target.name(), planner.lasting());
   return {network.arenaBytes(), textOf(planner.choices())};

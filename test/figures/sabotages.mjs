@@ -145,8 +145,8 @@ export const sabotages = [
   },
   {
     figure: 'F1',
-    what: "a key of cuDNN's begins at its last tab",
-    file: 'native/cuda/choices.cc',
+    what: "a key of a choice begins at its last tab",
+    file: 'native/choices.cc',
     from: "line.find('\\t')",
     to: "line.rfind('\\t')",
   },

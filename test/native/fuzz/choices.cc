@@ -1,22 +1,15 @@
-// Fuzzes the reader of cuDNN's choices, a text that a checkpoint's manifest or the cache brings: lines
+// Fuzzes the reader of a backend's choices, a text that a checkpoint's manifest or the cache brings: lines
 // "choice<tab>key", each of which counts, the last of a key most, and whatever is not such a line is passed over.
-#include "cuda/choices.h"
-
-#include <sstream>
+#include "choices.h"
 
 #include "bytes.h"
 
 namespace {
 comface::fuzz::Tally tally;
 
-comface::cuda::Choices read(const std::string& text) {
-  std::istringstream lines(text);
-  return comface::cuda::choicesFrom(lines);
-}
-
 /** The same, letter by letter. */
-comface::cuda::Choices plainly(const std::string& text) {
-  comface::cuda::Choices choices;
+comface::Choices plainly(const std::string& text) {
+  comface::Choices choices;
   std::string choice, key;
   bool isKey = false;
   for (size_t i = 0; i <= text.size(); ++i) {
@@ -42,12 +35,12 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (size > 0 && data[0] % 4 != 0) {
     for (char& c : text) c = "ab-1=\t\n\r"[static_cast<uint8_t>(c) % 8];
   }
-  const cuda::Choices choices = read(text);
+  const Choices choices = choicesFrom(text);
   fuzz::require(choices == plainly(text), "an entry for each line with a tab, and nothing else");
-  const std::string written = cuda::textOf(choices);
-  const cuda::Choices again = read(written);
+  const std::string written = textOf(choices);
+  const Choices again = choicesFrom(written);
   fuzz::require(again == choices, "what is written is read again");
-  fuzz::require(cuda::textOf(again) == written, "and written the same");
+  fuzz::require(textOf(again) == written, "and written the same");
   if (!choices.empty()) ++tally.accepted;
   return 0;
 }

@@ -1,6 +1,6 @@
 // The file is text: a line that names form and target, then a line "choice<tab>key" for each. Whatever is not that is
 // passed over, and a new file replaces the old one in one step.
-#include "cuda/choices.h"
+#include "choices.h"
 
 #include <unistd.h>
 
@@ -9,7 +9,7 @@
 #include <fstream>
 #include <sstream>
 
-namespace comface::cuda {
+namespace comface {
 namespace {
 
 std::filesystem::path folder() {
@@ -31,15 +31,7 @@ std::filesystem::path fileOf(const std::string& target) {
 
 std::string headOf(const std::string& target) { return "comface plans 1\t" + target; }
 
-}  // namespace
-
-std::string textOf(const Choices& choices) {
-  std::string text;
-  for (const auto& [key, choice] : choices) text += choice + '\t' + key + '\n';
-  return text;
-}
-
-Choices choicesFrom(std::istream& lines) {
+Choices parse(std::istream& lines) {
   Choices choices;
   std::string line;
   while (std::getline(lines, line)) {
@@ -49,33 +41,53 @@ Choices choicesFrom(std::istream& lines) {
   return choices;
 }
 
-Choices loadChoices(const std::string& target) {
+Choices stored(const std::string& target) {
   if (folder().empty()) return {};
   std::ifstream file(fileOf(target));
   std::string line;
   if (!std::getline(file, line) || line != headOf(target)) return {};
-  return choicesFrom(file);
+  return parse(file);
 }
 
-void saveChoices(const std::string& target, const Choices& choices) noexcept {
+}  // namespace
+
+std::string textOf(const Choices& choices) {
+  std::string text;
+  for (const auto& [key, choice] : choices) text += choice + '\t' + key + '\n';
+  return text;
+}
+
+Choices choicesFrom(const std::string& text) {
+  std::istringstream lines(text);
+  return parse(lines);
+}
+
+Choices knownChoices(const std::string& text, const std::string& target) {
+  Choices choices = choicesFrom(text);
+  choices.merge(stored(target));
+  return choices;
+}
+
+Choices saveChoices(const std::string& target, const Choices& choices) {
+  Choices all = stored(target);
+  const size_t before = all.size();
+  all.insert(choices.begin(), choices.end());
+  if (all.size() == before || folder().empty()) return all;
   try {
-    if (folder().empty()) return;
-    Choices all = loadChoices(target);
-    const size_t before = all.size();
-    all.insert(choices.begin(), choices.end());
-    if (all.size() == before) return;
     std::filesystem::create_directories(folder());
     const auto file = fileOf(target);
     auto temporary = file;
-    temporary += "." + std::to_string(getpid());
+    temporary += '.';
+    temporary += std::to_string(getpid());
     {
       std::ofstream out(temporary);
       out << headOf(target) << '\n' << textOf(all);
       if (!out.flush()) throw std::filesystem::filesystem_error("write", temporary, {});
     }
     std::filesystem::rename(temporary, file);
-  } catch (...) {  // the next run asks cuDNN again
+  } catch (const std::exception&) {  // the next run chooses again
   }
+  return all;
 }
 
-}  // namespace comface::cuda
+}  // namespace comface
