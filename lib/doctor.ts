@@ -114,6 +114,8 @@ const smallNetwork: readonly LayerRecord[] = [
   { op: 'relu', name: 'relu', input: 'conv' },
 ];
 
+const kSlow = 'Without AVX2 a training step takes at least twice as long: most processors since 2015 have it.';
+
 /** Compiles and runs a network of one convolution. */
 async function tryBackend(device: 'cpu' | 'cuda'): Promise<Check> {
   const name = 'computes';
@@ -129,7 +131,8 @@ async function tryBackend(device: 'cpu' | 'cuda'): Promise<Check> {
     try {
       await engine.initialize(1n);
       await engine.forward(new Float32Array(3 * 8 * 8), new Float32Array());
-      return { name, ok: true, text: engine.description };
+      const advice = engine.description.includes(', baseline,') ? kSlow : undefined;
+      return { name, ok: true, text: engine.description, ...(advice && { advice }) };
     } finally {
       engine.dispose();
     }

@@ -1,8 +1,12 @@
-// Winograd's convolution on the CPU: where it is taken it computes the same up to rounding, and what was taken once is taken again.
+// Which of oneDNN's convolutions the CPU takes: Winograd's computes the same up to rounding, what was taken once is taken again, and reference
+// loops are never taken.
+import { spawnSync } from 'node:child_process';
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { native } from '../lib/native.ts';
+import { sharedFolder, smallFaces, smallRun } from './faces.ts';
 import { distance, type EngineOptions, engineFor, numbers, temporaryFolder } from './support.ts';
 
 // 127 million operations; of a small convolution nobody asks.
@@ -97,5 +101,28 @@ describe.skipIf(!native().module.cpu.avx512)('with AVX-512', () => {
   ] as const)('nothing is chosen in %s', async (_, options) => {
     expect((await engineFor({ ...network, ...options })).choices).toBe('');
     expect(readdirSync(cache)).toEqual([]);
+  });
+});
+
+describe.each(['AVX2', 'SSE41'])('held to %s', (isa) => {
+  const folder = sharedFolder();
+  const cli = fileURLToPath(new URL('../dist/cli.js', import.meta.url));
+
+  // With 2 x 2 pixels at the end, for which oneDNN has no gradient of blocked layouts.
+  test.each(['resnet18', 'resnet50'] as const)('no primitive of a step of %s falls to reference loops', async (backbone) => {
+    const data = await smallFaces(temporaryFolder());
+    const config = join(folder, `${backbone}.json`);
+    const sizes = { backbone, width: 64, size: 64, pairs: 2, pairsPerEpoch: 2, epochs: 1, curriculum: { stageEnds: [1] } };
+    writeFileSync(config, JSON.stringify({ ...smallRun, ...sizes, data, out: join(folder, `run-${backbone}`), precision: 'auto' }));
+    const { status, stdout, stderr } = spawnSync(process.execPath, [cli, 'train', '--config', config], {
+      env: { ...process.env, ONEDNN_MAX_CPU_ISA: isa, ONEDNN_VERBOSE: '1' },
+      encoding: 'utf8',
+    });
+    expect(status, stderr).toBe(0);
+    const ran = stdout.split('\n').flatMap((line) => /^onednn_verbose,exec,cpu,(\w+,[^,]+,\w+)/.exec(line)?.[1] ?? []);
+    for (const pass of ['forward_training', 'backward_data', 'backward_weights']) {
+      expect(ran.filter((each) => each.startsWith('convolution') && each.endsWith(pass)).length, pass).toBeGreaterThan(15);
+    }
+    expect([...new Set(ran)].filter((each) => /,ref/.test(each))).toEqual([]);
   });
 });

@@ -45,6 +45,13 @@ describe('comface doctor', () => {
     expect(Math.max(...out.split('\n').map((line) => line.length))).toBeLessThan(240);
   });
 
+  test('says that a processor without AVX2 is slow', () => {
+    const { status, out } = doctor({ ONEDNN_MAX_CPU_ISA: 'SSE41' });
+    expect(status).toBe(0);
+    expect(out).toMatch(/ok {2}computes {2}oneDNN .*baseline.*\n +Without AVX2 a training step takes at least twice as long/);
+    expect(doctor({ ONEDNN_MAX_CPU_ISA: 'AVX2' }).out).not.toContain('Without AVX2');
+  });
+
   test('shows where the search for CUDA ended, why, and what to do', () => {
     const { status, out: aligned } = doctor({ ...noGpu, CUDA_VISIBLE_DEVICES: '7' });
     const out = aligned.replace(/ {2,}/g, ' ');

@@ -1,6 +1,9 @@
 // Convolution: oneDNN's kernels on blocked layouts, direct or (fp32, 3 x 3) Winograd's. The fp32 master weights live in
 // the layout that backward-weights writes, so Adam needs no reorder; forward and backward-data read copies that are
-// refreshed when the weights change.
+// refreshed when the weights change. Trap: for a layout that oneDNN has no kernel for it takes its reference loops, a
+// thousand times slower; there the tensors are copied to plain N C H W, for which it always has one.
+#include <string_view>
+
 #include "cpu/tensor.h"
 
 namespace comface::cpu {
@@ -10,6 +13,70 @@ namespace {
 constexpr double kWorthTiming = 5e7;
 /** A trial has at least so many samples, more of few pixels: what Winograd's does once for the weights has to pay. */
 constexpr int kTrialSamples = 16, kTrialPixels = 4096;
+
+template <class Descriptor>
+bool isReference(const Descriptor& pd) {
+  return std::string_view(pd.impl_info_str()).starts_with("ref");
+}
+
+/** A primitive with its tensors. What it wants in another layout than it lies in is copied before or after. */
+class Pass {
+ public:
+  template <class Primitive>
+  void make(Context& context, const typename Primitive::primitive_desc& pd) {
+    primitive_ = Primitive(pd);
+    context.reserveScratch(pd);
+    scratch_ = pd.scratchpad_desc();
+  }
+
+  /** An image that lies as `mine`; `isResult`: the primitive writes it. Alive at `time`, where it is copied. */
+  void plan(Context& context, int which, const Memory::desc& mine, const Memory::desc& wanted, bool isResult,
+            int time) {
+    images_.push_back({which, mine, wanted, isResult, -1});
+    if (mine == wanted) return;
+    images_.back().copy = context.buffers.create(wanted.get_size());
+    context.buffers.touch(images_.back().copy, time);
+  }
+
+  /** data: of the images, in the order that they were planned in. */
+  void bind(Context& context, std::initializer_list<void*> data) {
+    args_.insert({DNNL_ARG_SCRATCHPAD, context.memory(scratch_, context.buffers.at(context.scratch))});
+    auto at = data.begin();
+    for (const Image& image : images_) {
+      const Memory mine = context.memory(image.mine, *at++);
+      if (image.copy < 0) {
+        args_.insert({image.which, mine});
+        continue;
+      }
+      const Memory copy = context.memory(image.wanted, context.buffers.at(image.copy));
+      args_.insert({image.which, copy});
+      const Memory &from = image.isResult ? copy : mine, &to = image.isResult ? mine : copy;
+      (image.isResult ? after_ : before_)
+          .push_back({dnnl::reorder(from, to), {{DNNL_ARG_FROM, from}, {DNNL_ARG_TO, to}}});
+    }
+  }
+  void bind(int which, const Memory& memory) { args_.insert({which, memory}); }
+
+  void run(const dnnl::stream& stream) {
+    for (auto& [reorder, args] : before_) reorder.execute(stream, args);
+    primitive_.execute(stream, args_);
+    for (auto& [reorder, args] : after_) reorder.execute(stream, args);
+  }
+
+ private:
+  struct Image {
+    int which;
+    Memory::desc mine, wanted;
+    bool isResult;
+    int copy;
+  };
+
+  dnnl::primitive primitive_;
+  Memory::desc scratch_;
+  std::vector<Image> images_;
+  Args args_;
+  std::vector<std::pair<dnnl::reorder, Args>> before_, after_;
+};
 
 class ConvStep : public Step {
  public:
@@ -23,11 +90,11 @@ class ConvStep : public Step {
   int result() const override { return layer_; }
 
   void planForward(int time) override {
-    Tensor& out = tensor(layer_);
-    out.buffer = context.buffers.create(forward_.dst_desc().get_size());
+    tensor(layer_).buffer = context.buffers.create(resultDesc().get_size());
     touch(in_, time), touch(layer_, time);
-    if (forwardCopy_) forwardWeights_ = context.buffers.keep(forward_.weights_desc().get_size());
-    if (dataCopy_) dataWeights_ = context.buffers.keep(data_.weights_desc().get_size());
+    forwardPass_.plan(context, DNNL_ARG_SRC, sourceDesc(), forward_.src_desc(), false, time);
+    forwardPass_.plan(context, DNNL_ARG_DST, resultDesc(), forward_.dst_desc(), true, time);
+    if (isCopied(forward_)) forwardWeights_ = context.buffers.keep(forward_.weights_desc().get_size());
   }
 
   void planBackward(int time) override {
@@ -36,58 +103,51 @@ class ConvStep : public Step {
     grad_ = out.parts[0];
     context.buffers.touch(grad_, time);
     touch(in_, time);
+    weightPass_.plan(context, DNNL_ARG_SRC, sourceDesc(), weights_.src_desc(), false, time);
+    weightPass_.plan(context, DNNL_ARG_DIFF_DST, resultDesc(), weights_.diff_dst_desc(), false, time);
     if (!tensor(in_).wanted) return;
-    inGrad_ = context.buffers.create(data_.diff_src_desc().get_size());
+    inGrad_ = context.buffers.create(sourceDesc().get_size());
     context.buffers.touch(inGrad_, time);
     tensor(in_).parts.push_back(inGrad_);
+    dataPass_.plan(context, DNNL_ARG_DIFF_DST, resultDesc(), data_.diff_dst_desc(), false, time);
+    dataPass_.plan(context, DNNL_ARG_DIFF_SRC, sourceDesc(), data_.diff_src_desc(), true, time);
+    if (isCopied(data_)) dataWeights_ = context.buffers.keep(data_.weights_desc().get_size());
   }
 
   void bind() override {
     const Stored& w = context.parameters[weight_];
-    Memory master = context.memory(w.layout, context.values.data() + w.offset);
-    Memory forwardWeights = master, dataWeights = master;
-    if (forwardCopy_) {
-      forwardWeights = context.memory(forward_.weights_desc(), context.buffers.at(forwardWeights_));
-      copies_.push_back({forwardReorder_, {{DNNL_ARG_FROM, master}, {DNNL_ARG_TO, forwardWeights}}});
-    }
-    if (dataCopy_) {
-      dataWeights = context.memory(data_.weights_desc(), context.buffers.at(dataWeights_));
-      copies_.push_back({dataReorder_, {{DNNL_ARG_FROM, master}, {DNNL_ARG_TO, dataWeights}}});
-    }
-    const Memory source = context.memory(forward_.src_desc(), data(in_));
-    forwardArgs_ = {{DNNL_ARG_SRC, source},
-                    {DNNL_ARG_WEIGHTS, forwardWeights},
-                    {DNNL_ARG_DST, context.memory(forward_.dst_desc(), data(layer_))},
-                    {DNNL_ARG_SCRATCHPAD, context.scratchMemory(forward_)}};
-    if (bias_ >= 0) forwardArgs_.insert({DNNL_ARG_BIAS, biasMemory(context.values)});
+    const Memory master = context.memory(w.layout, context.values.data() + w.offset);
+    forwardPass_.bind(context, {data(in_), data(layer_)});
+    forwardPass_.bind(DNNL_ARG_WEIGHTS, copyOf(master, forward_, forwardWeights_));
+    if (bias_ >= 0) forwardPass_.bind(DNNL_ARG_BIAS, biasMemory(context.values));
     if (grad_ < 0) return;
-    const Memory gradient = context.memory(forward_.dst_desc(), context.buffers.at(grad_));
-    weightArgs_ = {{DNNL_ARG_SRC, source},
-                   {DNNL_ARG_DIFF_DST, gradient},
-                   {DNNL_ARG_DIFF_WEIGHTS, context.memory(w.layout, context.gradients.data() + w.offset)},
-                   {DNNL_ARG_SCRATCHPAD, context.scratchMemory(weights_)}};
-    if (bias_ >= 0) weightArgs_.insert({DNNL_ARG_DIFF_BIAS, biasMemory(context.gradients)});
+    weightPass_.bind(context, {data(in_), at(grad_)});
+    weightPass_.bind(DNNL_ARG_DIFF_WEIGHTS, context.memory(w.layout, context.gradients.data() + w.offset));
+    if (bias_ >= 0) weightPass_.bind(DNNL_ARG_DIFF_BIAS, biasMemory(context.gradients));
     if (inGrad_ < 0) return;
-    dataArgs_ = {{DNNL_ARG_DIFF_DST, gradient},
-                 {DNNL_ARG_WEIGHTS, dataWeights},
-                 {DNNL_ARG_DIFF_SRC, context.memory(data_.diff_src_desc(), context.buffers.at(inGrad_))},
-                 {DNNL_ARG_SCRATCHPAD, context.scratchMemory(data_)}};
+    dataPass_.bind(context, {at(grad_), at(inGrad_)});
+    dataPass_.bind(DNNL_ARG_WEIGHTS, copyOf(master, data_, dataWeights_));
   }
 
   void forward() override {
     if (context.weightsChanged) {
       for (auto& [reorder, args] : copies_) reorder.execute(context.stream, args);
     }
-    forwardPrimitive_.execute(context.stream, forwardArgs_);
+    forwardPass_.run(context.stream);
   }
 
   void backward() override {
     sum_.run(context);
-    weightPrimitive_.execute(context.stream, weightArgs_);
-    if (inGrad_ >= 0) dataPrimitive_.execute(context.stream, dataArgs_);
+    weightPass_.run(context.stream);
+    if (inGrad_ >= 0) dataPass_.run(context.stream);
   }
 
  private:
+  using Forward = dnnl::convolution_forward;
+  using BackwardData = dnnl::convolution_backward_data;
+  using BackwardWeights = dnnl::convolution_backward_weights;
+  using Algorithm = dnnl::algorithm;
+
   /**
    * oneDNN 2.6.3: where a strided window stands once in a row and reaches beyond the right edge, and the channels fill
    * no vector, the bf16 gradient of the weights takes in numbers that are not there. No ResNet has such a layer.
@@ -103,20 +163,21 @@ class ConvStep : public Step {
                                          "or a multiple of 16 for `out`.");
   }
 
-  using Forward = dnnl::convolution_forward;
-  using BackwardData = dnnl::convolution_backward_data;
-  using BackwardWeights = dnnl::convolution_backward_weights;
+  Memory::desc sourceDesc() const { return context.imageDesc(tensor(in_)); }
+  Memory::desc resultDesc() const { return context.imageDesc(tensor(layer_)); }
 
-  /** The convolution as oneDNN describes it, at so many samples. */
+  /** The convolution as oneDNN describes it. */
   struct Description {
     Memory::desc source, result, bias, anyWeights, anyGradient;
     Memory::dims stride, pad;
   };
 
-  Description describe(int samples) const {
+  /** At so many samples; with images in plain N C H W or as they lie. */
+  Description describe(int samples, bool isPlain = false) const {
     const Layer& l = layerAt(layer_);
     Tensor in = tensor(in_), out = tensor(layer_);
     in.shape.n = out.shape.n = samples;
+    if (isPlain) in.plain = out.plain = true;
     const Memory::dims weights = {l.out, in.shape.c, l.kernel, l.kernel};
     const auto f32 = Memory::data_type::f32;
     const auto any = Memory::format_tag::any;
@@ -129,19 +190,19 @@ class ConvStep : public Step {
             {l.pad, l.pad}};
   }
 
-  Forward::primitive_desc forwardOf(const Description& d, dnnl::algorithm algorithm) const {
+  Forward::primitive_desc forwardOf(const Description& d, Algorithm algorithm) const {
     const auto kind = context.graph.training ? dnnl::prop_kind::forward_training : dnnl::prop_kind::forward_inference;
     return {{kind, algorithm, d.source, d.anyWeights, d.bias, d.result, d.stride, d.pad, d.pad},
             context.attributes(),
             context.engine};
   }
-  BackwardData::primitive_desc dataOf(const Description& d, dnnl::algorithm algorithm) const {
+  BackwardData::primitive_desc dataOf(const Description& d, Algorithm algorithm) const {
     return {{algorithm, d.source, d.anyWeights, d.result, d.stride, d.pad, d.pad},
             context.attributes(),
             context.engine,
             forwardOf(d, algorithm)};
   }
-  BackwardWeights::primitive_desc weightsOf(const Description& d, dnnl::algorithm algorithm) const {
+  BackwardWeights::primitive_desc weightsOf(const Description& d, Algorithm algorithm) const {
     return {{algorithm, d.source, d.anyGradient, d.bias, d.result, d.stride, d.pad, d.pad},
             context.attributes(),
             context.engine,
@@ -163,79 +224,85 @@ class ConvStep : public Step {
            l.stride == 1 && l.pad == 1 && bias_ < 0 && in.c % 16 == 0 && l.out % 16 == 0 && work() > kWorthTiming;
   }
 
-  /** One pass on memory of its own, to be timed. */
+  /** What describes a pass, and its tensors by argument. */
   template <class Primitive>
-  Algorithms::Run trial(const typename Primitive::primitive_desc& pd,
-                        std::initializer_list<std::pair<int, Memory::desc>> tensors) const {
-    auto args = std::make_shared<Args>();
-    const auto add = [&](int which, const Memory::desc& desc) {
-      Memory memory(desc, context.engine);
-      std::memset(memory.get_data_handle(), 0, desc.get_size());
-      args->insert({which, memory});
-    };
-    for (const auto& [which, desc] : tensors) add(which, desc);
-    add(DNNL_ARG_SCRATCHPAD, pd.scratchpad_desc());
-    return [args, primitive = Primitive(pd), &stream = context.stream]() mutable {
-      primitive.execute(stream, *args);
-      stream.wait();
-    };
+  struct Way {
+    const char* name;
+    typename Primitive::primitive_desc (ConvStep::*describe)(const Description&, Algorithm) const;
+    int source, weights, result;
+  };
+
+  /** The best there is for the layouts that the images lie in, else for plain ones. */
+  template <class Primitive>
+  typename Primitive::primitive_desc best(const Way<Primitive>& way) {
+    const int samples = layerAt(in_).shape.n;
+    const auto pd = (this->*way.describe)(describe(samples), algorithmFor(way));
+    return isReference(pd) ? (this->*way.describe)(describe(samples, true), Algorithm::convolution_direct) : pd;
   }
 
-  /** @param prepare a trial of the pass, of fewer samples where there are many. */
-  template <class F>
-  dnnl::algorithm algorithmOf(const char* pass, const F& prepare) {
-    if (!mayBeWinograd()) return dnnl::algorithm::convolution_direct;
+  template <class Primitive>
+  Algorithm algorithmFor(const Way<Primitive>& way) {
+    if (!mayBeWinograd()) return Algorithm::convolution_direct;
     const Shape& in = layerAt(in_).shape;
-    const Description trialled = describe(std::min(in.n, std::max(kTrialSamples, kTrialPixels / (in.h * in.w))));
+    const Description d = describe(std::min(in.n, std::max(kTrialSamples, kTrialPixels / (in.h * in.w))));
     const auto text = [](int number) { return std::to_string(number); };
-    const std::string key = std::string(pass) + " " + text(in.n) + "x" + text(in.c) + "x" + text(in.h) + "x" +
+    const std::string key = std::string(way.name) + " " + text(in.n) + "x" + text(in.c) + "x" + text(in.h) + "x" +
                             text(in.w) + " to " + text(layerAt(layer_).out);
-    return context.algorithms.choose(key, [&](dnnl::algorithm algorithm) { return prepare(trialled, algorithm); });
+    return context.algorithms.choose(
+        key, [&](Algorithm algorithm) { return trial(way, d, (this->*way.describe)(d, algorithm)); });
+  }
+
+  /** A pass on memory of its own, to be timed. */
+  template <class Primitive>
+  Algorithms::Run trial(const Way<Primitive>& way, const Description& d,
+                        const typename Primitive::primitive_desc& pd) const {
+    const bool isGradient = way.weights == DNNL_ARG_DIFF_WEIGHTS;
+    Args args;
+    for (const auto& [which, desc] :
+         {std::pair{way.source, d.source},
+          {way.result, d.result},
+          {way.weights, pd.query_md(isGradient ? dnnl::query::diff_weights_md : dnnl::query::weights_md)},
+          {DNNL_ARG_SCRATCHPAD, pd.scratchpad_desc()}}) {
+      Memory memory(desc, context.engine);
+      std::memset(memory.get_data_handle(), 0, desc.get_size());
+      args.insert({which, memory});
+    }
+    return [args, primitive = Primitive(pd), &stream = context.stream] {
+      primitive.execute(stream, args);
+      const_cast<dnnl::stream&>(stream).wait();
+    };
   }
 
   void createPrimitives() {
     const Layer& l = layerAt(layer_);
-    const Description whole = describe(layerAt(in_).shape.n);
-    const bool training = context.graph.training;
-    forward_ = forwardOf(
-        whole, algorithmOf("forward", [this](const Description& d, dnnl::algorithm algorithm) {
-          const auto pd = forwardOf(d, algorithm);
-          return trial<Forward>(
-              pd, {{DNNL_ARG_SRC, d.source}, {DNNL_ARG_WEIGHTS, pd.weights_desc()}, {DNNL_ARG_DST, d.result}});
-        }));
-    context.reserveScratch(forward_);
+    const auto f32 = Memory::data_type::f32;
     Stored& stored = context.parameters[weight_];
-    stored.layout = stored.plain = {
-        {l.out, layerAt(in_).shape.c, l.kernel, l.kernel}, Memory::data_type::f32, Memory::format_tag::oihw};
-    if (training) {
-      weights_ = weightsOf(whole, algorithmOf("gradient", [this](const Description& d, dnnl::algorithm algorithm) {
-                             const auto pd = weightsOf(d, algorithm);
-                             return trial<BackwardWeights>(pd, {{DNNL_ARG_SRC, d.source},
-                                                                {DNNL_ARG_DIFF_DST, d.result},
-                                                                {DNNL_ARG_DIFF_WEIGHTS, pd.diff_weights_desc()}});
-                           }));
-      data_ = dataOf(whole, algorithmOf("backward", [this](const Description& d, dnnl::algorithm algorithm) {
-                       const auto pd = dataOf(d, algorithm);
-                       return trial<BackwardData>(pd, {{DNNL_ARG_DIFF_DST, d.result},
-                                                       {DNNL_ARG_WEIGHTS, pd.weights_desc()},
-                                                       {DNNL_ARG_DIFF_SRC, d.source}});
-                     }));
-      context.reserveScratch(weights_), context.reserveScratch(data_);
+    stored.layout = stored.plain = {{l.out, layerAt(in_).shape.c, l.kernel, l.kernel}, f32, Memory::format_tag::oihw};
+    forward_ = best<Forward>({"forward", &ConvStep::forwardOf, DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DST});
+    forwardPass_.make<Forward>(context, forward_);
+    if (context.graph.training) {
+      weights_ = best<BackwardWeights>(
+          {"gradient", &ConvStep::weightsOf, DNNL_ARG_SRC, DNNL_ARG_DIFF_WEIGHTS, DNNL_ARG_DIFF_DST});
+      weightPass_.make<BackwardWeights>(context, weights_);
       stored.layout = weights_.diff_weights_desc();
-      weightPrimitive_ = BackwardWeights(weights_);
-      dataPrimitive_ = BackwardData(data_);
-      dataCopy_ = tensor(in_).wanted && data_.weights_desc() != stored.layout;
-      if (dataCopy_) dataReorder_ = reorderTo(stored.layout, data_.weights_desc());
+      data_ =
+          best<BackwardData>({"backward", &ConvStep::dataOf, DNNL_ARG_DIFF_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DIFF_DST});
+      dataPass_.make<BackwardData>(context, data_);
     }
     stored.stored = stored.layout.get_size() / sizeof(float);
-    forwardPrimitive_ = Forward(forward_);
-    forwardCopy_ = forward_.weights_desc() != stored.layout;
-    if (forwardCopy_) forwardReorder_ = reorderTo(stored.layout, forward_.weights_desc());
   }
 
-  dnnl::reorder reorderTo(const Memory::desc& from, const Memory::desc& to) {
-    const dnnl::reorder::primitive_desc pd(context.engine, from, context.engine, to);
-    return dnnl::reorder(pd);
+  template <class Descriptor>
+  bool isCopied(const Descriptor& pd) const {
+    return pd.weights_desc() != context.parameters[weight_].layout;
+  }
+  /** The weights as a pass reads them. */
+  template <class Descriptor>
+  Memory copyOf(const Memory& master, const Descriptor& pd, int buffer) {
+    if (buffer < 0) return master;
+    const Memory copy = context.memory(pd.weights_desc(), at(buffer));
+    copies_.push_back({dnnl::reorder(master, copy), {{DNNL_ARG_FROM, master}, {DNNL_ARG_TO, copy}}});
+    return copy;
   }
   Memory biasMemory(const Flat& flat) {
     return context.memory({{layerAt(layer_).out}, Memory::data_type::f32, Memory::format_tag::x},
@@ -246,14 +313,9 @@ class ConvStep : public Step {
   Forward::primitive_desc forward_;
   BackwardWeights::primitive_desc weights_;
   BackwardData::primitive_desc data_;
-  Forward forwardPrimitive_;
-  BackwardWeights weightPrimitive_;
-  BackwardData dataPrimitive_;
-  dnnl::reorder forwardReorder_, dataReorder_;
-  bool forwardCopy_ = false, dataCopy_ = false;
+  Pass forwardPass_, weightPass_, dataPass_;
   int forwardWeights_ = -1, dataWeights_ = -1, grad_ = -1, inGrad_ = -1;
   PartSum sum_;
-  Args forwardArgs_, weightArgs_, dataArgs_;
   std::vector<std::pair<dnnl::reorder, Args>> copies_;
 };
 
