@@ -1,10 +1,10 @@
-// Convolution: oneDNN's kernels on blocked layouts, direct or (fp32, 3 x 3) Winograd's. The fp32 master weights live in
-// the layout that backward-weights writes, so Adam needs no reorder; forward and backward-data read copies that are
-// refreshed when the weights change. Trap: for a layout that oneDNN has no kernel for it takes its reference loops, a
-// thousand times slower; there the tensors are copied to plain N C H W, for which it always has one.
+// Convolution: oneDNN's kernels on blocked layouts, direct or (3 x 3) Winograd's, in bf16 our own. The fp32 master
+// weights live in the layout that backward-weights writes, so Adam needs no reorder; forward and backward-data read
+// copies that are refreshed when the weights change. Trap: for a layout that oneDNN has no kernel for it takes its
+// reference loops, a thousand times slower; there the tensors are copied to plain N C H W, for which it always has one.
 #include <string_view>
 
-#include "cpu/tensor.h"
+#include "cpu/passes.h"
 
 namespace comface::cpu {
 namespace {
@@ -18,65 +18,6 @@ template <class Descriptor>
 bool isReference(const Descriptor& pd) {
   return std::string_view(pd.impl_info_str()).starts_with("ref");
 }
-
-/** A primitive with its tensors. What it wants in another layout than it lies in is copied before or after. */
-class Pass {
- public:
-  template <class Primitive>
-  void make(Context& context, const typename Primitive::primitive_desc& pd) {
-    primitive_ = Primitive(pd);
-    context.reserveScratch(pd);
-    scratch_ = pd.scratchpad_desc();
-  }
-
-  /** An image that lies as `mine`; `isResult`: the primitive writes it. Alive at `time`, where it is copied. */
-  void plan(Context& context, int which, const Memory::desc& mine, const Memory::desc& wanted, bool isResult,
-            int time) {
-    images_.push_back({which, mine, wanted, isResult, -1});
-    if (mine == wanted) return;
-    images_.back().copy = context.buffers.create(wanted.get_size());
-    context.buffers.touch(images_.back().copy, time);
-  }
-
-  /** data: of the images, in the order that they were planned in. */
-  void bind(Context& context, std::initializer_list<void*> data) {
-    args_.insert({DNNL_ARG_SCRATCHPAD, context.memory(scratch_, context.buffers.at(context.scratch))});
-    auto at = data.begin();
-    for (const Image& image : images_) {
-      const Memory mine = context.memory(image.mine, *at++);
-      if (image.copy < 0) {
-        args_.insert({image.which, mine});
-        continue;
-      }
-      const Memory copy = context.memory(image.wanted, context.buffers.at(image.copy));
-      args_.insert({image.which, copy});
-      const Memory &from = image.isResult ? copy : mine, &to = image.isResult ? mine : copy;
-      (image.isResult ? after_ : before_)
-          .push_back({dnnl::reorder(from, to), {{DNNL_ARG_FROM, from}, {DNNL_ARG_TO, to}}});
-    }
-  }
-  void bind(int which, const Memory& memory) { args_.insert({which, memory}); }
-
-  void run(const dnnl::stream& stream) {
-    for (auto& [reorder, args] : before_) reorder.execute(stream, args);
-    primitive_.execute(stream, args_);
-    for (auto& [reorder, args] : after_) reorder.execute(stream, args);
-  }
-
- private:
-  struct Image {
-    int which;
-    Memory::desc mine, wanted;
-    bool isResult;
-    int copy;
-  };
-
-  dnnl::primitive primitive_;
-  Memory::desc scratch_;
-  std::vector<Image> images_;
-  Args args_;
-  std::vector<std::pair<dnnl::reorder, Args>> before_, after_;
-};
 
 class ConvStep : public Step {
  public:
@@ -92,6 +33,7 @@ class ConvStep : public Step {
   void planForward(int time) override {
     tensor(layer_).buffer = context.buffers.create(resultDesc().get_size());
     touch(in_, time), touch(layer_, time);
+    if (forwardWinograd_) return forwardWinograd_.plan(context);
     forwardPass_.plan(context, DNNL_ARG_SRC, sourceDesc(), forward_.src_desc(), false, time);
     forwardPass_.plan(context, DNNL_ARG_DST, resultDesc(), forward_.dst_desc(), true, time);
     if (isCopied(forward_)) forwardWeights_ = context.buffers.keep(forward_.weights_desc().get_size());
@@ -103,12 +45,17 @@ class ConvStep : public Step {
     grad_ = out.parts[0];
     context.buffers.touch(grad_, time);
     touch(in_, time);
-    weightPass_.plan(context, DNNL_ARG_SRC, sourceDesc(), weights_.src_desc(), false, time);
-    weightPass_.plan(context, DNNL_ARG_DIFF_DST, resultDesc(), weights_.diff_dst_desc(), false, time);
+    if (weightWinograd_) {
+      weightWinograd_.plan(context);
+    } else {
+      weightPass_.plan(context, DNNL_ARG_SRC, sourceDesc(), weights_.src_desc(), false, time);
+      weightPass_.plan(context, DNNL_ARG_DIFF_DST, resultDesc(), weights_.diff_dst_desc(), false, time);
+    }
     if (!tensor(in_).wanted) return;
     inGrad_ = context.buffers.create(sourceDesc().get_size());
     context.buffers.touch(inGrad_, time);
     tensor(in_).parts.push_back(inGrad_);
+    if (dataWinograd_) return dataWinograd_.plan(context);
     dataPass_.plan(context, DNNL_ARG_DIFF_DST, resultDesc(), data_.diff_dst_desc(), false, time);
     dataPass_.plan(context, DNNL_ARG_DIFF_SRC, sourceDesc(), data_.diff_src_desc(), true, time);
     if (isCopied(data_)) dataWeights_ = context.buffers.keep(data_.weights_desc().get_size());
@@ -117,29 +64,38 @@ class ConvStep : public Step {
   void bind() override {
     const Stored& w = context.parameters[weight_];
     const Memory master = context.memory(w.layout, context.values.data() + w.offset);
-    forwardPass_.bind(context, {data(in_), data(layer_)});
-    forwardPass_.bind(DNNL_ARG_WEIGHTS, copyOf(master, forward_, forwardWeights_));
-    if (bias_ >= 0) forwardPass_.bind(DNNL_ARG_BIAS, biasMemory(context.values));
+    if (!forwardWinograd_) {
+      forwardPass_.bind(context, {data(in_), data(layer_)});
+      forwardPass_.bind(DNNL_ARG_WEIGHTS, copyOf(master, forward_, forwardWeights_));
+      if (bias_ >= 0) forwardPass_.bind(DNNL_ARG_BIAS, biasMemory(context.values));
+    }
     if (grad_ < 0) return;
-    weightPass_.bind(context, {data(in_), at(grad_)});
-    weightPass_.bind(DNNL_ARG_DIFF_WEIGHTS, context.memory(w.layout, context.gradients.data() + w.offset));
-    if (bias_ >= 0) weightPass_.bind(DNNL_ARG_DIFF_BIAS, biasMemory(context.gradients));
-    if (inGrad_ < 0) return;
+    if (!weightWinograd_) {
+      weightPass_.bind(context, {data(in_), at(grad_)});
+      weightPass_.bind(DNNL_ARG_DIFF_WEIGHTS, context.memory(w.layout, context.gradients.data() + w.offset));
+      if (bias_ >= 0) weightPass_.bind(DNNL_ARG_DIFF_BIAS, biasMemory(context.gradients));
+    }
+    if (inGrad_ < 0 || dataWinograd_) return;
     dataPass_.bind(context, {at(grad_), at(inGrad_)});
     dataPass_.bind(DNNL_ARG_WEIGHTS, copyOf(master, data_, dataWeights_));
   }
 
   void forward() override {
-    if (context.weightsChanged) {
-      for (auto& [reorder, args] : copies_) reorder.execute(context.stream, args);
-    }
+    if (context.weightsChanged) refreshWeights();
+    if (forwardWinograd_) return forwardWinograd_.run(context, data(in_), data(layer_));
     forwardPass_.run(context.stream);
   }
 
   void backward() override {
     sum_.run(context);
-    weightPass_.run(context.stream);
-    if (inGrad_ >= 0) dataPass_.run(context.stream);
+    if (weightWinograd_) {
+      weightWinograd_.run(context, data(in_), at(grad_), context.gradients.data() + context.parameters[weight_].offset);
+    } else {
+      weightPass_.run(context.stream);
+    }
+    if (inGrad_ < 0) return;
+    if (dataWinograd_) return dataWinograd_.run(context, at(grad_), at(inGrad_));
+    dataPass_.run(context.stream);
   }
 
  private:
@@ -215,13 +171,21 @@ class ConvStep : public Step {
     return 2.0 * l.shape.count() * layerAt(in_).shape.c * l.kernel * l.kernel;
   }
 
-  /** Winograd's F(4 x 4, 3 x 3) (Lavin and Gray, 2016, section 4.3), which oneDNN has in fp32 with AVX-512; not where
-   * there is little to win, and not in inference, where a picture's result must not depend on how many are with it. */
+  /** In fp32 oneDNN has F(4 x 4, 3 x 3) with AVX-512 (Lavin and Gray, 2016, section 4.3), in bf16 it is our own
+   * F(2 x 2, 3 x 3), whose errors stay near bf16's. Not where there is little to win, and not in inference, where a
+   * picture's result must not depend on how many are with it. */
   bool mayBeWinograd() const {
     const Layer& l = layerAt(layer_);
+    const int in = layerAt(in_).shape.c, multiple = context.type() ? 32 : 16;
+    const bool has = context.type() ? selectWinograd() != nullptr : context.kernels.block == 16;
+    return has && context.graph.training && l.kernel == 3 && l.stride == 1 && l.pad == 1 && bias_ < 0 &&
+           in % multiple == 0 && l.out % multiple == 0 && work() > kWorthTiming;
+  }
+
+  /** Our kernels for a pass in bf16. */
+  WinogradPass winograd(WinogradPass::Kind kind) const {
     const Shape& in = layerAt(in_).shape;
-    return context.graph.training && context.type() == 0 && context.kernels.block == 16 && l.kernel == 3 &&
-           l.stride == 1 && l.pad == 1 && bias_ < 0 && in.c % 16 == 0 && l.out % 16 == 0 && work() > kWorthTiming;
+    return {selectWinograd(), {in.n, in.c, layerAt(layer_).out, in.h, in.w}, kind};
   }
 
   /** What describes a pass, and its tensors by argument. */
@@ -232,24 +196,28 @@ class ConvStep : public Step {
     int source, weights, result;
   };
 
-  /** The best there is for the layouts that the images lie in, else for plain ones. */
+  /** The best of oneDNN's for the layouts that the images lie in, else for plain ones. */
   template <class Primitive>
-  typename Primitive::primitive_desc best(const Way<Primitive>& way) {
+  typename Primitive::primitive_desc best(const Way<Primitive>& way, Algorithm algorithm) {
     const int samples = layerAt(in_).shape.n;
-    const auto pd = (this->*way.describe)(describe(samples), algorithmFor(way));
+    const auto pd = (this->*way.describe)(describe(samples), algorithm);
     return isReference(pd) ? (this->*way.describe)(describe(samples, true), Algorithm::convolution_direct) : pd;
   }
 
+  /** @param own our kernels, for a pass in bf16 that has some. */
   template <class Primitive>
-  Algorithm algorithmFor(const Way<Primitive>& way) {
-    if (!mayBeWinograd()) return Algorithm::convolution_direct;
+  Algorithm algorithmFor(const Way<Primitive>& way, const WinogradPass& own = {}) {
+    if (!mayBeWinograd() || (context.type() && !own)) return Algorithm::convolution_direct;
     const Shape& in = layerAt(in_).shape;
-    const Description d = describe(std::min(in.n, std::max(kTrialSamples, kTrialPixels / (in.h * in.w))));
+    const int samples = std::min(in.n, std::max(kTrialSamples, kTrialPixels / (in.h * in.w)));
     const auto text = [](int number) { return std::to_string(number); };
-    const std::string key = std::string(way.name) + " " + text(in.n) + "x" + text(in.c) + "x" + text(in.h) + "x" +
-                            text(in.w) + " to " + text(layerAt(layer_).out);
-    return context.algorithms.choose(
-        key, [&](Algorithm algorithm) { return trial(way, d, (this->*way.describe)(d, algorithm)); });
+    const std::string key = std::string(way.name) + (context.type() ? " bf16 " : " fp32 ") + text(in.n) + "x" +
+                            text(in.c) + "x" + text(in.h) + "x" + text(in.w) + " to " + text(layerAt(layer_).out);
+    return context.algorithms.choose(key, [&](Algorithm algorithm) {
+      if (own && algorithm == Algorithm::convolution_winograd) return own.trial(samples);
+      const Description d = describe(samples);
+      return trial(way, d, (this->*way.describe)(d, algorithm));
+    });
   }
 
   /** A pass on memory of its own, to be timed. */
@@ -276,20 +244,45 @@ class ConvStep : public Step {
   void createPrimitives() {
     const Layer& l = layerAt(layer_);
     const auto f32 = Memory::data_type::f32;
+    const Memory::dims dims = {l.out, layerAt(in_).shape.c, l.kernel, l.kernel};
+    const Memory::desc blocked(dims, f32, Memory::format_tag::OIhw16i16o);
+    using Kind = WinogradPass::Kind;
     Stored& stored = context.parameters[weight_];
-    stored.layout = stored.plain = {{l.out, layerAt(in_).shape.c, l.kernel, l.kernel}, f32, Memory::format_tag::oihw};
-    forward_ = best<Forward>({"forward", &ConvStep::forwardOf, DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DST});
-    forwardPass_.make<Forward>(context, forward_);
+    stored.layout = stored.plain = {dims, f32, Memory::format_tag::oihw};
     if (context.graph.training) {
-      weights_ = best<BackwardWeights>(
-          {"gradient", &ConvStep::weightsOf, DNNL_ARG_SRC, DNNL_ARG_DIFF_WEIGHTS, DNNL_ARG_DIFF_DST});
-      weightPass_.make<BackwardWeights>(context, weights_);
-      stored.layout = weights_.diff_weights_desc();
-      data_ =
-          best<BackwardData>({"backward", &ConvStep::dataOf, DNNL_ARG_DIFF_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DIFF_DST});
-      dataPass_.make<BackwardData>(context, data_);
+      create<BackwardWeights>(
+          {"gradient", &ConvStep::weightsOf, DNNL_ARG_SRC, DNNL_ARG_DIFF_WEIGHTS, DNNL_ARG_DIFF_DST}, Kind::gradient,
+          weights_, weightPass_, weightWinograd_);
+      stored.layout = weightWinograd_ ? blocked : weights_.diff_weights_desc();
     }
     stored.stored = stored.layout.get_size() / sizeof(float);
+    const bool isBlocked = stored.layout == blocked;
+    create<Forward>({"forward", &ConvStep::forwardOf, DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DST}, Kind::forward,
+                    forward_, forwardPass_, forwardWinograd_, isBlocked);
+    if (!context.graph.training) return;
+    create<BackwardData>({"backward", &ConvStep::dataOf, DNNL_ARG_DIFF_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DIFF_DST},
+                         Kind::data, data_, dataPass_, dataWinograd_, isBlocked);
+  }
+
+  /** Makes the pass by one of the two. @param isBlocked the weights lie as our kernels want them. */
+  template <class Primitive>
+  void create(const Way<Primitive>& way, WinogradPass::Kind kind, typename Primitive::primitive_desc& descriptor,
+              PrimitivePass& pass, WinogradPass& winogradPass, bool isBlocked = true) {
+    const WinogradPass own = context.type() && isBlocked ? winograd(kind) : WinogradPass();
+    const Algorithm algorithm = algorithmFor(way, own);
+    if (own && algorithm == Algorithm::convolution_winograd) {
+      winogradPass = own;
+      return;
+    }
+    descriptor = best(way, algorithm);
+    pass.make<Primitive>(context, descriptor);
+  }
+
+  void refreshWeights() {
+    for (auto& [reorder, args] : copies_) reorder.execute(context.stream, args);
+    const float* master = context.values.data() + context.parameters[weight_].offset;
+    if (forwardWinograd_) forwardWinograd_.transformWeights(context, master);
+    if (dataWinograd_ && inGrad_ >= 0) dataWinograd_.transformWeights(context, master);
   }
 
   template <class Descriptor>
@@ -313,7 +306,8 @@ class ConvStep : public Step {
   Forward::primitive_desc forward_;
   BackwardWeights::primitive_desc weights_;
   BackwardData::primitive_desc data_;
-  Pass forwardPass_, weightPass_, dataPass_;
+  PrimitivePass forwardPass_, weightPass_, dataPass_;
+  WinogradPass forwardWinograd_, weightWinograd_, dataWinograd_;  // where they are taken instead
   int forwardWeights_ = -1, dataWeights_ = -1, grad_ = -1, inGrad_ = -1;
   PartSum sum_;
   std::vector<std::pair<dnnl::reorder, Args>> copies_;

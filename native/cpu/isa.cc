@@ -4,9 +4,13 @@
 #include <utility>
 
 #include "cpu/kernels.h"
+#include "cpu/winograd.h"
 
 namespace comface::cpu {
 
+namespace avx512bf16 {
+extern const Winograd winograd;
+}
 namespace avx512 {
 extern const Kernels table;
 }
@@ -17,12 +21,16 @@ namespace baseline {
 extern const Kernels table;
 }
 
+namespace {
+bool covers(dnnl::cpu_isa wanted) {  // the values are sets of features
+  const auto isa = static_cast<unsigned>(dnnl::get_effective_cpu_isa()), bits = static_cast<unsigned>(wanted);
+  return (isa & bits) == bits;
+}
+}  // namespace
+
+const Winograd* selectWinograd() { return covers(dnnl::cpu_isa::avx512_core_bf16) ? &avx512bf16::winograd : nullptr; }
+
 const Kernels& select() {
-  const auto isa = static_cast<unsigned>(dnnl::get_effective_cpu_isa());
-  const auto covers = [isa](dnnl::cpu_isa wanted) {  // the values are sets of features
-    const auto bits = static_cast<unsigned>(wanted);
-    return (isa & bits) == bits;
-  };
   if (covers(dnnl::cpu_isa::avx512_core)) return avx512::table;
   if (covers(dnnl::cpu_isa::avx2)) return avx2::table;
   return baseline::table;
