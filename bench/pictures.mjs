@@ -15,12 +15,14 @@ export function drawSet(folder, size, subjects = 8) {
   return generate({ out, format: 'files', subjects, attributes: ['smile'], alphas: 11, size });
 }
 
-/**
- * The options of a training run with the paper's defaults, and its plans: `planAt(step)`, steps from 1.
- * @param {import('../dist/data/manifest.js').Manifest} manifest @param {{ backbone: 'resnet18' | 'resnet50', pairs: number, width?: number, loaderThreads?: number }} options
- */
+/** @typedef {{ backbone: 'resnet18' | 'resnet50', pairs: number, width?: number, loaderThreads?: number }} NetworkOptions */
+
+/** The options of a training run with the paper's defaults. @param {NetworkOptions & { size: number, data?: string }} options */
+export const configOf = (options) => checkTrainOptions({ data: 'data', out: '-', validation: 0, ...options });
+
+/** These, and the run's plans: `planAt(step)`, steps from 1. @param {import('../dist/data/manifest.js').Manifest} manifest @param {NetworkOptions} options */
 export function planner(manifest, options) {
-  const config = checkTrainOptions({ data: manifest.folder, out: '-', size: manifest.size, validation: 0, ...options });
+  const config = configOf({ data: manifest.folder, size: manifest.size, ...options });
   const sampler = new PairSampler(filesOf(manifest), Uint32Array.from(new Set(manifest.subject)), { ...config, rangeAt: () => 10 });
   return { config, planAt: (/** @type {number} */ step) => sampler.plan(step) };
 }
