@@ -1,6 +1,6 @@
 // @ts-check
 // Runs the cases of cases.mjs, each in a process of its own, so that none inherits another's memory or threads.
-//   npm run bench -- [NAME ...] [--device cpu|cuda] [--json FILE] [--compare FILE [--tolerance 0.85]] [--threads N] [--quick] [--list]
+//   npm run bench -- [NAME ...] [--device cpu|cuda] [--json FILE] [--compare FILE [--tolerance 0.75]] [--threads N] [--quick] [--list]
 // A NAME takes a whole group, too: train, or train/resnet50-224. --compare: fails where a ratio to a rival has fallen below tolerance x that of FILE.
 import { spawnSync } from 'node:child_process';
 import { parseArgs } from 'node:util';

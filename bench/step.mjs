@@ -22,6 +22,10 @@ const design = /** @type {Design} */ (JSON.parse(process.argv[2] ?? '{}'));
 const { folder, size, pairs, precision, threads, steps } = design;
 const config = configOf({ backbone: design.backbone, size, pairs, width: design.width });
 const { engine, facts } = await trainer(config, precision, { threads, device: 'cpu' });
+// Residual branches begin small, as is usual: 50 layers with norms would amplify the rounding of bf16 until losses say nothing.
+const lastNorm = new RegExp(`^layer.*bn${design.backbone === 'resnet50' ? 3 : 2}\\.weight$`);
+for (const { name, dims } of engine.parameters)
+  if (lastNorm.test(name)) await engine.write('parameter', name, new Float32Array(dims[0] ?? 0).fill(0.2));
 const input = numbers(3 * pairs * 3 * size * size, 1);
 const targets = numbers(pairs, 2).map(Math.abs);
 writeFileSync(join(folder, 'weights.safetensors'), encodeSafetensors(await readWeights(engine, 0)));

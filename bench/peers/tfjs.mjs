@@ -123,7 +123,7 @@ function step() {
 const losses = step();
 log(
   JSON.stringify({
-    items: design.steps * 3 * pairs,
+    items: 3 * pairs,
     losses,
     how: `${name} ${tf.version.tfjs ?? tf.version_core}, backend ${tf.getBackend()}`,
   }),

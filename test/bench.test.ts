@@ -1,0 +1,196 @@
+// The bench: which cases there are, what it says of rivals that are not there, whether a slower result is seen, and the page that is made of results.
+import { spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, test } from 'vitest';
+import { exponentOf, judge } from '../bench/cases/grow.mjs';
+import { better, compareResults, kTolerance, readResults, writeResults } from '../bench/compare.mjs';
+import { among, Contender } from '../bench/contenders.mjs';
+import type { Result } from '../bench/measure.mjs';
+import { rivalTable } from '../bench/tables.mjs';
+import { temporaryFolder } from './support.ts';
+
+const script = fileURLToPath(new URL('../bench/run.mjs', import.meta.url));
+const run = (env: NodeJS.ProcessEnv, ...args: string[]) =>
+  spawnSync(process.execPath, [script, ...args], { env: { ...process.env, ...env }, encoding: 'utf8' });
+
+const cpu = { model: 'a processor', cores: 2, memoryBytes: 2 ** 34, avx2: true, avx512: true, bf16: true };
+function resultOf(name: string, ratios: Record<string, number | undefined>, change: Partial<Result> = {}): Result {
+  const rivals = Object.entries(ratios).map(([rival, ratio]) =>
+    ratio === undefined ? { name: rival, missing: 'not installed (ENOENT)' } : { name: rival, rate: 100 / ratio, ratio, spreadPercent: 1 },
+  );
+  return {
+    ...{
+      name,
+      unit: 'items/s',
+      rate: 100,
+      medianMs: 10,
+      p75Ms: 11,
+      madPercent: 1,
+      samples: 10,
+      items: 1,
+      peakRssBytes: 2 ** 27,
+      threads: 1,
+    },
+    ...{ checked: 'something', rivals, isQuick: false, date: '2026-01-02T03:04:05Z', commit: '0123456789abcdef', isDirty: false, cpu },
+    versions: { comface: '0.1.0', node: '20.20.2' },
+    ...change,
+  };
+}
+
+describe('ratios of an earlier run', () => {
+  const before = [resultOf('data/jpeg', { turbojpeg: 1 }), resultOf('start/package', { sharp: 0.5, tfjs: 2 })];
+  const verdicts = (now: Result[], options = {}) => {
+    const { rows, slower, unjudged } = compareResults(before, now, options);
+    return { rows: rows.map(({ name, rival, verdict }) => [name, rival, verdict]), slower, unjudged };
+  };
+
+  test('work that takes 1.5 times as long is slower, noise of a tenth is not', () => {
+    expect(verdicts([resultOf('data/jpeg', { turbojpeg: 1 / 1.5 })]).slower).toEqual(['data/jpeg']);
+    expect(verdicts([resultOf('data/jpeg', { turbojpeg: 0.9 })])).toEqual({
+      rows: [['data/jpeg', 'turbojpeg', 'as before']],
+      slower: [],
+      unjudged: [],
+    });
+    expect(verdicts([resultOf('data/jpeg', { turbojpeg: kTolerance - 0.001 })]).slower).toEqual(['data/jpeg']);
+    expect(verdicts([resultOf('data/jpeg', { turbojpeg: 1.3 })]).rows).toEqual([['data/jpeg', 'turbojpeg', 'faster']]);
+  });
+
+  test('one rival to whom it fell is enough, and the tolerance can be given', () => {
+    const now = [resultOf('start/package', { sharp: 0.5, tfjs: 1.2 })];
+    expect(verdicts(now).slower).toEqual(['start/package']);
+    expect(verdicts(now, { tolerance: 0.5 }).slower).toEqual([]);
+  });
+
+  test('times of a slower machine say nothing: only ratios count', () => {
+    expect(verdicts([resultOf('data/jpeg', { turbojpeg: 1 }, { rate: 1, medianMs: 1000 })]).slower).toEqual([]);
+  });
+
+  test('a rival that is gone is said, and fails only a case that was asked for and has no other', () => {
+    const one = [resultOf('start/package', { sharp: 0.5, tfjs: undefined })];
+    expect(verdicts(one, { asked: ['start/package'] })).toEqual({
+      rows: [
+        ['start/package', 'sharp', 'as before'],
+        ['start/package', 'tfjs', 'not there now'],
+      ],
+      slower: [],
+      unjudged: [],
+    });
+    const none = [resultOf('start/package', { sharp: undefined, tfjs: undefined })];
+    expect(verdicts(none).unjudged).toEqual([]);
+    expect(verdicts(none, { asked: ['start/package'] }).unjudged).toEqual(['start/package']);
+  });
+
+  test('a ratio that hangs on the instructions is judged on such processors only', () => {
+    const then = [resultOf('infonce', { products: 1 }, { isaBound: true })];
+    const now = (change: Partial<typeof cpu>) => [resultOf('infonce', { products: 0.5 }, { cpu: { ...cpu, ...change } })];
+    expect(compareResults(then, now({ model: 'its sister' })).slower).toEqual(['infonce']);
+    const other = compareResults(then, now({ avx512: false, bf16: false }));
+    expect([other.slower, other.rows[0]?.verdict]).toEqual([[], 'another processor']);
+  });
+
+  test('measured again, the better of two ratios counts', () => {
+    const again = better(resultOf('a', { x: 0.6, y: 1 }), resultOf('a', { x: 0.95, y: 0.7 }));
+    expect(again.rivals?.map(({ ratio }) => ratio)).toEqual([0.95, 1]);
+  });
+
+  test.each(['results.json', 'results.jsonl'])('%s is read as it was written', (name) => {
+    const file = join(temporaryFolder(), name);
+    writeResults(file, before);
+    expect(readResults(file)).toEqual(before);
+    expect(readFileSync(file, 'utf8').startsWith('[')).toBe(name.endsWith('.json'));
+  });
+});
+
+describe('contenders', () => {
+  const program = (roundMs: number, items = 1) => `
+    console.log(JSON.stringify({ items: ${items} }));
+    process.stdin.on('data', () => console.log(JSON.stringify({ cpuMs: ${roundMs}, wallMs: ${2 * roundMs}, peakRssBytes: 1000 })));`;
+  const contender = (name: string, code: string) => new Contender(name, process.execPath, ['-e', code]);
+
+  test('ratios are of the time of an item, and rivals that cannot begin or end too early are named with the reason', async () => {
+    const ours = contender('ours', program(10, 5));
+    const rivals = [
+      contender('slow', program(30, 5)),
+      contender('few', program(10, 1)),
+      contender('absent', "require('no-such-package')"),
+      contender('short', "console.log(JSON.stringify({ items: 1 })); process.stdin.on('data', () => process.exit(3));"),
+      new Contender('nowhere', '/no/such/program', []),
+    ];
+    const { run, rivals: lines, end } = await among(ours, rivals, () => {}, 'wallMs');
+    for (let i = 0; i < 4; i++) expect(await run()).toEqual({ overriddenDuration: 20 });
+    end();
+    expect(lines()).toMatchObject([
+      { name: 'slow', ratio: 3, cpuRatio: 3, rate: 5000 / 60, spreadPercent: 0, peakRssBytes: 1000 },
+      { name: 'few', ratio: 5 },
+      { name: 'absent', missing: expect.stringMatching(/^not installed \(.*no-such-package/) },
+      { name: 'short', missing: 'ended: it ended' },
+      { name: 'nowhere', missing: expect.stringMatching(/^not installed \(spawn .*ENOENT/) },
+    ]);
+  });
+
+  test('the table says who was skipped and which line was not reached', () => {
+    const result = resultOf('train/x', { default: 1.2, tuned: undefined });
+    const text = rivalTable({
+      ...result,
+      ratioLines: [
+        { to: 'default', line: 1.35, ratio: 1.2, reached: false },
+        { to: 'tuned', line: 1.1 },
+      ],
+      isLean: true,
+    });
+    expect(text).toContain('tuned: skipped, not installed (ENOENT)');
+    expect(text).toContain('line 1.35 x default: 1.20 x, NOT reached');
+    expect(text).toContain('line 1.1 x tuned: no such rival here');
+    expect(text).toContain('less memory than each of them: reached');
+  });
+});
+
+describe('growth', () => {
+  const points = [1, 2, 4, 8].map((x) => ({ x, ms: 3 * x ** 2, rate: x / (3 * x ** 2), bytes: 7 * x }));
+
+  test('the exponent is the slope of logarithms', () => {
+    expect(exponentOf(points.map(({ x, ms }) => [x, ms]))).toBeCloseTo(2, 10);
+  });
+
+  test('a power outside of its band is not held; a quick run judges nothing', () => {
+    const law = { words: '', expected: 1, band: [0.9, 1.1] as [number, number] };
+    expect(judge(points, { ...law, of: 'bytes' }, true)).toMatchObject({ measured: expect.closeTo(1, 9), held: true });
+    expect(judge(points, { ...law, of: 'time' }, true)).toMatchObject({ measured: expect.closeTo(2, 9), held: false });
+    expect(judge(points, { ...law, of: 'time' }, false)).not.toHaveProperty('held');
+    expect(judge(points.slice(0, 1), { ...law, of: 'time' }, true)).not.toHaveProperty('measured');
+  });
+});
+
+describe('npm run bench', () => {
+  test('an unknown name is answered with the nearest and the list', () => {
+    const { status, stderr } = run({}, 'train/resnet18-46-fp32');
+    expect(status).toBe(2);
+    expect(stderr).toMatch(/^There is no case 'train\/resnet18-46-fp32'\. Did you mean train\/resnet18-64-fp32\? There are:/);
+  });
+
+  test('a name takes its group, and what begins with it', () => {
+    const listed = (...names: string[]) =>
+      run({}, '--list', ...names)
+        .stdout.trim()
+        .split('\n');
+    expect(listed('train/resnet50-224')).toEqual(['train/resnet50-224-bf16', 'train/resnet50-224-fp32', 'train/resnet50-224-bf16-files']);
+    expect(listed('op/conv3x3', 'op/conv3x3-fp32', 'start')).toEqual(['op/conv3x3-fp32', 'op/conv3x3-bf16', 'start/package']);
+  });
+
+  test('one case runs beside a missing PyTorch, writes its result, and is compared with an earlier one', () => {
+    const folder = temporaryFolder();
+    const [json, earlier] = [join(folder, 'now.json'), join(folder, 'then.jsonl')];
+    writeResults(earlier, [resultOf('train/resnet18-32-narrow', { 'PyTorch default': 1.5 })]);
+    const env = { PYTHON: join(folder, 'no-python'), COMFACE_TFJS: folder };
+    const { status, stdout } = run(env, 'train/resnet18-32-narrow', '--quick', '--json', json, '--compare', earlier);
+    expect(stdout).toMatch(/PyTorch default: skipped, not installed \(spawn .*ENOENT\)/);
+    expect(stdout).toMatch(/TensorFlow\.js: skipped, not installed \(Cannot find package '@tensorflow\/tfjs-node'/);
+    expect(stdout).toContain('none of its rivals is there now, so nothing is known');
+    expect(status).toBe(1);
+    const [result] = readResults(json);
+    expect(result).toMatchObject({ name: 'train/resnet18-32-narrow', items: 480, isQuick: true, rivals: [{}, {}, {}] });
+    expect(result!.peakRssBytes).toBeGreaterThan(2 ** 25);
+  }, 60_000);
+});
