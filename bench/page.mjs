@@ -2,7 +2,7 @@
 // docs/performance.md from results of the bench: pure functions from results and notes to text and charts. bench/performance.mjs reads and writes.
 import { barChart, lineChart } from '../dist/report/charts.js';
 import { isaOf } from './machine.mjs';
-import { rateText } from './tables.mjs';
+import { msText, rateText } from './tables.mjs';
 
 /** @typedef {import('./measure.mjs').Result} Result */
 
@@ -23,7 +23,7 @@ const groupOf = (/** @type {string} */ name) => name.split('/')[0] ?? name;
 const mebibytes = (/** @type {number | undefined} */ bytes) =>
   bytes === undefined ? '' : `${Math.round(bytes / 2 ** 20).toLocaleString('en')} MiB`;
 const times = (/** @type {number | undefined} */ ratio) => (ratio === undefined ? '' : `${ratio.toFixed(2)} x`);
-const msText = (/** @type {number} */ ms) => `${ms >= 1000 ? ms.toFixed(0) : ms.toPrecision(3)} ms`;
+const timeText = (/** @type {number} */ ms) => `${msText(ms)} ms`;
 
 /** @param {readonly string[]} header @param {readonly (readonly string[])[]} rows */
 const table = (header, rows) =>
@@ -101,7 +101,7 @@ const caseTable = (results) =>
     results.map((r) => [
       `\`${r.name}\``,
       `${rateText(r.rate)} ${r.unit}`,
-      msText(r.medianMs),
+      timeText(r.medianMs / (r.stepsPerRun ?? 1)),
       r.growth ? '' : `±${r.madPercent.toFixed(1)} %`,
       mebibytes(r.peakRssBytes),
       String(r.threads),
@@ -151,7 +151,7 @@ function growthText({ name, growth }) {
         : `exponent ${measured.toFixed(2)}${held === false ? ', **not held**' : held ? '' : ', not judged'}`;
     return `- \`${name}\`: ${of} as ${growth.x}^${expected} (${words}); ${found}, accepted ${band.join(' to ')}.`;
   });
-  const rows = growth.points.map(({ x, ms, rate, bytes }) => [x.toLocaleString('en'), msText(ms), rateText(rate), mebibytes(bytes)]);
+  const rows = growth.points.map(({ x, ms, rate, bytes }) => [x.toLocaleString('en'), timeText(ms), rateText(rate), mebibytes(bytes)]);
   return [table([growth.x, 'time', 'rate', 'buffers'], rows), laws.join('\n')];
 }
 

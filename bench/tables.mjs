@@ -6,7 +6,7 @@
 const mebibytes = (/** @type {number} */ bytes) => Math.round(bytes / 2 ** 20).toLocaleString('en');
 export const rateText = (/** @type {number} */ rate) =>
   rate < 100 ? rate.toPrecision(3) : Math.round(rate).toLocaleString('en', { useGrouping: rate >= 10_000 });
-const msText = (/** @type {number} */ ms) => (ms >= 1000 ? ms.toFixed(0) : ms.toPrecision(3));
+export const msText = (/** @type {number} */ ms) => (ms >= 1000 ? ms.toFixed(0) : ms.toPrecision(3));
 const said = (/** @type {boolean | undefined} */ is) => (is ? 'reached' : 'NOT reached');
 
 /** Columns of text. @param {readonly (readonly string[])[]} rows @param {ReadonlySet<number>} left Columns that begin at the left. @param {string} [margin] */
@@ -24,7 +24,7 @@ export function table(results) {
     r.name,
     rateText(r.rate),
     r.unit,
-    msText(r.medianMs),
+    msText(r.medianMs / (r.stepsPerRun ?? 1)),
     r.growth ? '' : `${r.madPercent.toFixed(1)} %`,
     String(r.samples),
     mebibytes(r.peakRssBytes),

@@ -8,6 +8,7 @@ import { exponentOf, judge } from '../bench/cases/grow.mjs';
 import { better, compareResults, kTolerance, readResults, writeResults } from '../bench/compare.mjs';
 import { among, Contender } from '../bench/contenders.mjs';
 import type { Result } from '../bench/measure.mjs';
+import { charts, losses, page } from '../bench/page.mjs';
 import { rivalTable } from '../bench/tables.mjs';
 import { temporaryFolder } from './support.ts';
 
@@ -160,6 +161,78 @@ describe('growth', () => {
     expect(judge(points, { ...law, of: 'time' }, true)).toMatchObject({ measured: expect.closeTo(2, 9), held: false });
     expect(judge(points, { ...law, of: 'time' }, false)).not.toHaveProperty('held');
     expect(judge(points.slice(0, 1), { ...law, of: 'time' }, true)).not.toHaveProperty('measured');
+  });
+});
+
+describe('the page', () => {
+  const grown: Result = resultOf(
+    'grow/infonce',
+    {},
+    {
+      growth: {
+        x: 'rows',
+        points: [10, 100].map((x) => ({ x, ms: x ** 3, rate: 1, bytes: 2 ** 20 * x })),
+        laws: [{ of: 'time', words: 'every row meets every other', expected: 2, band: [1.7, 2.15], measured: 3, held: false }],
+      },
+    },
+  );
+  const results = [
+    resultOf(
+      'train/x-fp32',
+      { 'PyTorch default': 1.4, 'PyTorch <best>': 0.9, absent: undefined },
+      {
+        stepsPerRun: 5,
+        ratioLines: [
+          { to: 'PyTorch default', line: 1.35, ratio: 1.4, reached: true },
+          { to: 'best', line: 1.1, ratio: 0.9, reached: false },
+        ],
+        isLean: true,
+      },
+    ),
+    resultOf('train/x-fp32-files', {}, { rate: 95, line: 100, reached: false }),
+    resultOf('faces/64', {}, { line: 50, reached: true }),
+    grown,
+  ];
+  const text = page(results, 'Before all.\n\n## train\n\nOf training.\n\n## Known limits\n\n- One.\n');
+
+  test('has the machine, tables by group, both ratios, who was missing, and the notes in their places', () => {
+    expect(text).toMatch(
+      /^# Performance\n\nBefore all\.\n\n- 2026-01-02: a processor, 2 cores, avx512 bf16, 16 GiB; comface 0\.1\.0, node 20\.20\.2; commit 0123456789ab\n/,
+    );
+    expect(text).toContain(
+      '| `train/x-fp32` | 100 items/s | 2.00 ms | ±1.0 % | 128 MiB | 1 | 1.35 x PyTorch default: 1.40 x, reached; 1.1 x the best rival: 0.90 x, **missed**; less memory than each rival: reached |',
+    );
+    expect(text).toContain('| `train/x-fp32` | PyTorch default | 71.4 items/s | 1.40 x ±1.0 % |');
+    expect(text).toContain('- `train/x-fp32`: absent was not there: not installed (ENOENT)');
+    expect(text).toContain('- `train/x-fp32-files` has 95 % of the rate of `train/x-fp32`.');
+    expect(text).toContain('accepted 1.7 to 2.15');
+    const order = ['## Training steps', 'Of training.', '## Drawing faces', '## Cost as work grows', '## Where we lose', '## Known limits'];
+    expect(order.map((part) => text.indexOf(part))).toEqual([...order.map((part) => text.indexOf(part))].sort((a, b) => a - b));
+    expect(text).not.toMatch(/undefined|NaN|quick run/);
+  });
+
+  test('says where we lose: ratios below 1 or their line, lines missed, laws not held, and nothing else', () => {
+    expect(losses(results)).toEqual([
+      '- `train/x-fp32`: 0.90 x the best rival, where 1.1 x is the line; slower than PyTorch <best>: 0.90 x.',
+      '- `train/x-fp32-files`: 95.0 items/s of 100.',
+      '- `grow/infonce`: time grows with exponent 3.00, not 1.7 to 2.15.',
+    ]);
+    expect(losses([resultOf('a', { x: 1.2 })])).toEqual([]);
+  });
+
+  test('a quick run says that it is one', () => {
+    expect(page([resultOf('a', {}, { isQuick: true })], '')).toContain('no figure here means anything');
+  });
+
+  test('charts stand alone: their own paper in light and dark, escaped names, one for each case with rivals and each growth', () => {
+    const made = charts(results);
+    expect([...made.keys()]).toEqual(['performance-train-x-fp32.svg', 'performance-grow-infonce.svg']);
+    for (const [file, svg] of made) {
+      expect(svg).toMatch(/^<svg xmlns="http:\/\/www\.w3\.org\/2000\/svg" viewBox="0 0 400 /);
+      expect(svg).toContain('prefers-color-scheme:dark');
+      expect(svg).not.toMatch(/<best>|NaN|undefined/);
+      expect(text).toContain(`<img src="${file}" width="400"`);
+    }
   });
 });
 

@@ -87,10 +87,7 @@ const plans = {
     // 3 views a pair: 9 to 255.
     points: [9, 15, 33, 63, 129, 255],
     quick: [6, 12],
-    laws: [
-      { of: 'time', words: 'a step is as long as its batch', expected: 1, band: [0.75, 1.1] },
-      { of: 'bytes', words: 'buffers: weights, moments, and activations as the batch', expected: 1, band: [0.2, 1.02] },
-    ],
+    laws: [{ of: 'time', words: 'a step is as long as its batch', expected: 1, band: [0.75, 1.1] }],
     checked: 'finite losses',
     at: (views, { threads }) => stepTime(views / 3, 64, threads),
   },
