@@ -55,7 +55,7 @@ describe('ratios of an earlier run', () => {
       unjudged: [],
     });
     expect(verdicts([resultOf('data/jpeg', { turbojpeg: kTolerance - 0.001 })]).slower).toEqual(['data/jpeg']);
-    expect(verdicts([resultOf('data/jpeg', { turbojpeg: 1.3 })]).rows).toEqual([['data/jpeg', 'turbojpeg', 'faster']]);
+    expect(verdicts([resultOf('data/jpeg', { turbojpeg: 1.4 })]).rows).toEqual([['data/jpeg', 'turbojpeg', 'faster']]);
   });
 
   test('one rival to whom it fell is enough, and the tolerance can be given', () => {
