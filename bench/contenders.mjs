@@ -1,6 +1,6 @@
 // @ts-check
-// Who is timed beside whom in the cases data/*: programs that do a round of the same work each time they are asked, each in a process of its own.
-// They take turns, so that a busy minute of the machine is everybody's, and what counts is the time that their processors computed.
+// Who is timed beside whom: programs that do a round of the same work each time they are asked, each in a process of its own.
+// They take turns, so that a busy minute of the machine is everybody's; a ratio is the median over rounds of theirs and ours that followed each other.
 import { spawn, spawnSync } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
@@ -8,17 +8,24 @@ import { fileURLToPath } from 'node:url';
 export const kPairs = 32; // of a batch
 export const kShown = 4; // pairs of the first batch whose views views.bin has
 const kWarmRounds = 2;
+export const kPython = process.env.PYTHON ?? 'python3';
 
 /**
- * @typedef {{ items: number, checked?: string, difference?: number }} Ready What a contender says when it may begin.
- * @typedef {{ cpuMs: number, wallMs: number }} Round
+ * @typedef {object} Ready What a contender says when it may begin.
+ * @property {number} items Of one round. @property {string} [checked] @property {number} [difference] @property {number[]} [losses] Of the first step.
+ * @property {string} [how] Versions, and what it really runs with. @property {number} [sizeBytes] Buffers of an engine. @property {string} [engine]
+ * @typedef {{ cpuMs: number, wallMs: number, peakRssBytes?: number }} Round
+ * @typedef {'cpuMs' | 'wallMs'} Clock cpuMs: what all of its threads computed.
  * @typedef {object} Rival One line of a result.
- * @property {string} name @property {number} [rate] Items for each second of a processor. @property {number} [ratio] Of our rate to its.
+ * @property {string} name @property {string} [how] @property {number} [rate] Items for each second of the clock.
+ * @property {number} [ratio] Its time to ours: above 1 we are faster. @property {number} [spreadPercent] Median absolute deviation of the ratio.
+ * @property {number} [cpuRatio] The ratio of computing time where the clock is the wall's. @property {number} [peakRssBytes]
  * @property {number} [difference] Mean absolute one of its views from ours. @property {string} [missing] Why it was not timed.
  */
 
-const root = fileURLToPath(new URL('..', import.meta.url));
-const median = (/** @type {number[]} */ list) => [...list].sort((a, b) => a - b)[list.length >> 1] ?? Number.NaN;
+export const root = fileURLToPath(new URL('..', import.meta.url));
+export const peer = (/** @type {string} */ name) => fileURLToPath(new URL(`peers/${name}`, import.meta.url));
+export const median = (/** @type {readonly number[]} */ list) => [...list].sort((a, b) => a - b)[list.length >> 1] ?? Number.NaN;
 
 /** Where bench/loader.cc is, built. */
 export function loaderProgram() {
@@ -27,90 +34,150 @@ export function loaderProgram() {
   return `${root}build/tests/loader`;
 }
 
+/** What an output says last, but for Node.js's version and stack. @param {string} text */
+function reasonIn(text) {
+  const lines = text.split('\n').filter((line) => line.trim() !== '');
+  return lines.findLast((line) => /^\S*(Error|error)\b/.test(line)) ?? lines.at(-1);
+}
+
 export class Contender {
-  /** @type {number[]} */ #times = [];
-  /** @type {import('node:child_process').ChildProcessWithoutNullStreams} */ #child;
-  /** @type {AsyncIterator<string>} */ #lines;
+  /** @type {Round[]} */ #rounds = [];
+  /** @type {import('node:child_process').ChildProcessWithoutNullStreams | undefined} */ #child;
+  /** @type {AsyncIterator<string> | undefined} */ #lines;
   #errors = '';
+  #program;
+  #args;
+  #env;
   /** @type {Ready} */ ready = { items: 0 };
 
-  /** @param {string} name @param {string} program @param {readonly string[]} args */
-  constructor(name, program, args) {
+  /** Starts with begin(). @param {string} name @param {string} program @param {readonly string[]} args @param {NodeJS.ProcessEnv} [env] */
+  constructor(name, program, args, env = { OMP_NUM_THREADS: '1' }) {
     this.name = name;
-    this.#child = spawn(program, args, { cwd: root, env: { ...process.env, OMP_NUM_THREADS: '1' } });
-    this.#child.stderr.on('data', (text) => {
+    this.#program = program;
+    this.#args = args;
+    this.#env = env;
+  }
+
+  #start() {
+    const child = spawn(this.#program, this.#args, { cwd: root, env: { ...process.env, ...this.#env } });
+    child.stderr.on('data', (text) => {
       this.#errors = (this.#errors + text).slice(-5000);
     });
-    this.#child.stdin.on('error', () => {}); // it has ended, which the missing answer says
-    this.#child.on('error', (error) => {
+    child.stdin.on('error', () => {}); // it has ended, which the missing answer says
+    child.on('error', (error) => {
       this.#errors = error.message;
     });
-    this.#lines = createInterface({ input: this.#child.stdout })[Symbol.asyncIterator]();
+    this.#child = child;
+    this.#lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
   }
 
   /** @returns {Promise<any>} */
   async #answer() {
-    const { value, done } = await this.#lines.next();
-    if (done) throw new Error(this.#errors.trim().split('\n').at(-1) || 'it ended');
+    const { value, done } = (await this.#lines?.next()) ?? { done: true };
+    if (done) throw new Error(reasonIn(this.#errors) ?? 'it ended');
     return JSON.parse(value);
   }
   async begin() {
-    this.ready = await this.#answer();
+    if (!this.#child) {
+      this.#start();
+      this.ready = await this.#answer();
+    }
     return this;
   }
   /** @returns {Promise<Round>} */
   async round() {
-    this.#child.stdin.write('go\n');
+    this.#child?.stdin.write('go\n');
     const round = /** @type {Round} */ (await this.#answer());
-    this.#times.push(round.cpuMs);
+    this.#rounds.push(round);
     return round;
   }
-  /** Items for each second of a processor, at the median. */
-  get rate() {
-    return (1000 * this.ready.items) / median(this.#times.slice(kWarmRounds));
+  /** Those that count. */
+  get rounds() {
+    return this.#rounds.slice(kWarmRounds);
+  }
+  /** Items for each second, at the median. @param {Clock} clock */
+  rate(clock) {
+    return (1000 * this.ready.items) / median(this.rounds.map((round) => round[clock]));
+  }
+  get peakRssBytes() {
+    const peaks = this.rounds.flatMap(({ peakRssBytes }) => peakRssBytes ?? []);
+    return peaks.length > 0 ? Math.max(...peaks) : undefined;
   }
   end() {
-    this.#child.kill();
+    this.#child?.kill();
   }
 }
 
+/** Time of an item of theirs to one of ours, round by round. @param {Contender} ours @param {Contender} theirs @param {Clock} clock */
+function ratiosOf(ours, theirs, clock) {
+  return theirs.rounds.flatMap((round, i) => {
+    const own = ours.rounds[i]?.[clock] ?? Number.NaN;
+    const ratio = round[clock] / theirs.ready.items / (own / ours.ready.items);
+    return Number.isFinite(ratio) ? [ratio] : [];
+  });
+}
+
+/** @param {Contender} ours @param {Contender} theirs @param {Clock} clock @returns {Rival} */
+function lineOf(ours, theirs, clock) {
+  const ratios = ratiosOf(ours, theirs, clock);
+  const ratio = median(ratios);
+  const { difference, how } = theirs.ready;
+  const { peakRssBytes } = theirs;
+  return {
+    name: theirs.name,
+    ...(how !== undefined && { how }),
+    rate: theirs.rate(clock),
+    ratio,
+    spreadPercent: (100 * median(ratios.map((each) => Math.abs(each - ratio)))) / ratio,
+    ...(clock === 'wallMs' && { cpuRatio: median(ratiosOf(ours, theirs, 'cpuMs')) }),
+    ...(peakRssBytes !== undefined && { peakRssBytes }),
+    ...(difference !== undefined && { difference }),
+  };
+}
+
+const kNotInstalled = /ModuleNotFoundError|ERR_MODULE_NOT_FOUND|Cannot find (package|module)|ENOENT/;
+
+/** @param {unknown} error */
+function whyMissing(error) {
+  const { message } = /** @type {Error} */ (error);
+  return `${kNotInstalled.test(message) ? 'not installed' : 'cannot begin'} (${message})`;
+}
+
 /**
- * A case of ours among rivals. Those that cannot begin are named with the reason and left out.
+ * A case of ours among rivals. Those that cannot begin, or end before it does, are named with the reason and left out.
  * @param {Contender} ours @param {readonly Contender[]} rivals @param {(rival: Contender) => void} check Throws for one that does other work.
+ * @param {Clock} [clock]
  * @returns {Promise<{ run: () => Promise<{ overriddenDuration: number }>, rivals: () => Rival[], end: () => void }>}
  */
-export async function among(ours, rivals, check) {
+export async function among(ours, rivals, check, clock = 'cpuMs') {
+  const end = () => {
+    for (const each of [ours, ...rivals]) each.end();
+  };
+  process.on('exit', end);
   await ours.begin();
-  /** @type {Map<string, string>} */
+  /** @type {Map<Contender, string>} */
   const missing = new Map();
   for (const rival of rivals) {
     try {
       await rival.begin();
     } catch (error) {
-      const { message } = /** @type {Error} */ (error);
-      const isMissing = /ModuleNotFoundError|ERR_MODULE_NOT_FOUND|Cannot find package|ENOENT/.test(message);
-      missing.set(rival.name, `${isMissing ? 'not installed' : 'cannot begin'} (${message})`);
+      missing.set(rival, whyMissing(error));
       continue;
     }
     check(rival);
   }
-  const there = rivals.filter(({ name }) => !missing.has(name));
   const run = async () => {
-    const { cpuMs } = await ours.round();
-    for (const rival of there) await rival.round();
-    return { overriddenDuration: cpuMs };
+    const own = await ours.round();
+    for (const rival of rivals) {
+      if (missing.has(rival)) continue;
+      await rival.round().catch((error) => missing.set(rival, `ended: ${error.message}`));
+    }
+    return { overriddenDuration: own[clock] };
   };
-  const lineOf = (/** @type {Contender} */ rival) => {
-    const why = missing.get(rival.name);
-    if (why !== undefined) return { name: rival.name, missing: why };
-    const { difference } = rival.ready;
-    return { name: rival.name, rate: rival.rate, ratio: ours.rate / rival.rate, ...(difference === undefined ? {} : { difference }) };
-  };
-  return {
-    run,
-    rivals: () => rivals.map(lineOf),
-    end: () => {
-      for (const each of [ours, ...rivals]) each.end();
-    },
-  };
+  const lines = () =>
+    rivals.map((rival) => {
+      const why = missing.get(rival);
+      return why === undefined ? lineOf(ours, rival, clock) : { name: rival.name, missing: why };
+    });
+  return { run, rivals: lines, end };
 }

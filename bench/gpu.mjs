@@ -18,7 +18,7 @@ import { dropStage, keepEarlier, markdown, put } from './gpureport.mjs';
  * @typedef {{ name: string, seconds: number, outcome: string, tail?: string }} Stage outcome: done, failed, cut off, or why it was left out.
  * @typedef {{ case: string, size: number, precision: string, medianMs: number, bytes: number, flop: number, memoryBytes: number }} KernelTime
  * @typedef {{ case: string, batch: number, precision: string, way: string, seconds?: number, per_second?: number, peak_bytes?: number, error?: string }} PeerTime
- * @typedef {import('./run.mjs').Result & { precision?: string }} BenchResult
+ * @typedef {import('./measure.mjs').Result & { precision?: string }} BenchResult
  * @typedef {{ stage: string, id: string, line: string, state: string, seconds: number }} Figure
  * @typedef {{ stage: string, passed: number, failed: string[] }} Tests
  * @typedef {object} Report

@@ -6,7 +6,6 @@ import { checkTrainOptions } from '../dist/config.js';
 import { filesOf } from '../dist/data/dataset.js';
 import { PairSampler } from '../dist/data/pairs.js';
 import { generate } from '../dist/data/procedural.js';
-import { philox, unit } from '../dist/data/random.js';
 
 /** Draws people x 1 attribute x 11 alphas, size x size. @param {string} folder @param {number} size @param {number} [subjects] */
 export function drawSet(folder, size, subjects = 8) {
@@ -15,20 +14,28 @@ export function drawSet(folder, size, subjects = 8) {
   return generate({ out, format: 'files', subjects, attributes: ['smile'], alphas: 11, size });
 }
 
-/**
- * The options of a training run with the paper's defaults, and its plans: `planAt(step)`, steps from 1.
- * @param {import('../dist/data/manifest.js').Manifest} manifest @param {{ backbone: 'resnet18' | 'resnet50', pairs: number, width?: number, loaderThreads?: number }} options
- */
+/** @typedef {{ backbone: 'resnet18' | 'resnet50', pairs: number, width?: number, loaderThreads?: number }} NetworkOptions */
+
+/** The options of a training run with the paper's defaults. @param {NetworkOptions & { size: number, data?: string }} options */
+export const configOf = (options) => checkTrainOptions({ data: 'data', out: '-', validation: 0, ...options });
+
+/** These, and the run's plans: `planAt(step)`, steps from 1. @param {import('../dist/data/manifest.js').Manifest} manifest @param {NetworkOptions} options */
 export function planner(manifest, options) {
-  const config = checkTrainOptions({ data: manifest.folder, out: '-', size: manifest.size, validation: 0, ...options });
+  const config = configOf({ data: manifest.folder, size: manifest.size, ...options });
   const sampler = new PairSampler(filesOf(manifest), Uint32Array.from(new Set(manifest.subject)), { ...config, rangeAt: () => 10 });
   return { config, planAt: (/** @type {number} */ step) => sampler.plan(step) };
 }
 
-/** Numbers uniform in [-1, 1), the same for the same seed. @param {number} count @param {number} seed */
+/** Numbers uniform in [-1, 1), the same for the same seed: xorshift32 (Marsaglia, 2003), for cases want tens of millions. @param {number} count @param {number} seed */
 export function numbers(count, seed) {
   const out = new Float32Array(count);
-  for (let i = 0; i < count; i++) out[i] = 2 * unit(philox(BigInt(seed), 7, i, 0, 0)[0]) - 1;
+  let word = Math.imul(seed + 1, 0x9e3779b9) | 1;
+  for (let i = 0; i < count; i++) {
+    word ^= word << 13;
+    word ^= word >>> 17;
+    word ^= word << 5;
+    out[i] = (word >> 8) / 2 ** 23;
+  }
   return out;
 }
 

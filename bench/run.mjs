@@ -1,36 +1,28 @@
 // @ts-check
 // Runs the cases of cases.mjs, each in a process of its own, so that none inherits another's memory or threads.
-//   npm run bench -- [NAME ...] [--threads N] [--device cpu|cuda] [--quick] [--json FILE] [--list]      a NAME takes a whole group, too
+//   npm run bench -- [NAME ...] [--device cpu|cuda] [--json FILE] [--compare FILE [--tolerance 0.75]] [--threads N] [--quick] [--list]
+// A NAME takes a whole group, too: train, or train/resnet50-224. --compare: fails where a ratio to a rival has fallen below tolerance x that of FILE.
 import { spawnSync } from 'node:child_process';
-import { appendFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { cpus, tmpdir, totalmem } from 'node:os';
-import { join } from 'node:path';
-import { setTimeout } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { Bench } from 'tinybench';
 import { nearest } from '../dist/config.js';
-import { native, threadCount } from '../dist/native.js';
+import { threadCount } from '../dist/native.js';
 import { cases } from './cases.mjs';
+import { better, compareResults, kTolerance, readResults, writeResults } from './compare.mjs';
+import { root } from './contenders.mjs';
+import { isaOf, machine } from './machine.mjs';
+import { compareTable, growthTable, rateText, rivalTable, table } from './tables.mjs';
 
-/**
- * @typedef {object} Result One line of the JSON file.
- * @property {string} name @property {string} unit @property {number} rate At the median.
- * @property {number} medianMs @property {number} p75Ms @property {number} madPercent Median absolute deviation.
- * @property {number} samples @property {number} items @property {number} peakRssBytes @property {number} threads
- * @property {string} checked @property {number} [sizeBytes] Buffers of the engine. @property {number} [line] @property {boolean} [reached] @property {number | null} [rssGrowthBytes]
- * @property {import('./contenders.mjs').Rival[]} [rivals] @property {number} [ratioLine] @property {number} [ratio] To the best of them.
- */
+/** @typedef {import('./measure.mjs').Result} Result */
 
-const root = fileURLToPath(new URL('..', import.meta.url));
 const { values: options, positionals: names } = parseArgs({
   allowPositionals: true,
   options: {
-    case: { type: 'string' },
     threads: { type: 'string', default: '0' },
     device: { type: 'string', default: 'cpu' },
     quick: { type: 'boolean', default: false },
     json: { type: 'string' },
+    compare: { type: 'string' },
+    tolerance: { type: 'string', default: String(kTolerance) },
     list: { type: 'boolean', default: false },
   },
 });
@@ -39,11 +31,12 @@ const { values: options, positionals: names } = parseArgs({
 function choose(wanted) {
   const all = Object.keys(cases).filter((name) => (cases[name]?.only ?? options.device) === options.device);
   if (wanted.length === 0) return all;
-  return wanted.flatMap((name) => {
-    const found = all.filter((each) => each === name || each.startsWith(name.endsWith('/') ? name : `${name}/`));
-    if (found.length > 0) return found;
-    return unknown(name, all);
+  const chosen = wanted.flatMap((name) => {
+    if (all.includes(name)) return [name];
+    const found = all.filter((each) => each.startsWith(name.endsWith('/') ? name : `${name}/`) || each.startsWith(`${name}-`));
+    return found.length > 0 ? found : unknown(name, all);
   });
+  return [...new Set(chosen)];
 }
 
 /** @param {string} name @param {readonly string[]} all @returns {never} */
@@ -53,166 +46,88 @@ function unknown(name, all) {
   process.exit(2);
 }
 
-/** @param {string[]} args */
-const git = (...args) => spawnSync('git', ['-C', root, ...args], { encoding: 'utf8' }).stdout?.trim() || undefined;
-
-function machine() {
-  const { version, devDependencies } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
-  return {
-    date: new Date().toISOString(),
-    commit: git('rev-parse', 'HEAD'),
-    isDirty: Boolean(git('status', '--porcelain')),
-    cpu: { model: cpus()[0]?.model.trim(), memoryBytes: totalmem(), ...native().module.cpu },
-    versions: { comface: version, node: process.versions.node, v8: process.versions.v8, tinybench: devDependencies.tinybench },
-  };
-}
-
-/** Bytes at the highest since the peak was last forgotten; resourceUsage() cannot forget. */
-const peakRss = () => Number(/VmHWM:\s*(\d+)/.exec(readFileSync('/proc/self/status', 'utf8'))?.[1]) * 1024;
-
-/** @param {unknown} answer @returns {answer is { overriddenDuration: number }} */
-const isTimed = (answer) => typeof answer === 'object' && answer !== null && 'overriddenDuration' in answer;
-
-/** In the case's own process: prepare, check, time. @param {string} name @returns {Promise<Result>} */
-async function measure(name) {
-  const found = cases[name];
-  if (!found) throw new Error(`There is no case '${name}'`);
-  const threads = threadCount(Number(options.threads));
-  const folder = mkdtempSync(join(tmpdir(), 'comface-bench-'));
-  try {
-    const ready = await found.prepare({ threads, folder, device: /** @type {'cpu' | 'cuda'} */ (options.device) });
-    // Forget the peak: the check may have held a second engine, which is freed on its own thread.
-    await setTimeout(300);
-    writeFileSync('/proc/self/clear_refs', '5');
-    const { unit, line } = found;
-    // A quick run only shows that the case runs.
-    const { iterations = 10, timeMs = 3000 } = options.quick ? { iterations: 2, timeMs: 0 } : found;
-    const bench = new Bench({ iterations, time: timeMs, warmupIterations: timeMs > 0 ? 2 : 1, warmupTime: 0, throws: true });
-    bench.add(name, async () => {
-      const answer = await ready.run();
-      return isTimed(answer) ? answer : undefined;
-    });
-    const result = (await bench.run())[0]?.result;
-    if (result?.state !== 'completed') throw new Error(`not completed: ${result?.state}`);
-    const { p50, p75, mad, samplesCount } = result.latency;
-    const rate = (ready.items / p50) * 1000;
-    const facts = /** @type {{ rivals?: import('./contenders.mjs').Rival[] }} */ (ready.facts?.() ?? {});
-    ready.end?.();
-    const ratios = (facts.rivals ?? []).flatMap(({ ratio }) => (ratio === undefined ? [] : [ratio]));
-    const { ratioLine } = found;
-    return {
-      name,
-      unit,
-      rate,
-      ...(line === undefined ? {} : { line, reached: rate >= line }),
-      medianMs: p50,
-      p75Ms: p75,
-      madPercent: (100 * mad) / p50,
-      samples: samplesCount,
-      items: ready.items,
-      peakRssBytes: peakRss(),
-      threads: ready.threads ?? threads,
-      checked: ready.checked,
-      ...facts,
-      ...(ratioLine !== undefined && { ratioLine }),
-      ...(ratios.length > 0 && { ratio: Math.min(...ratios) }),
-      ...machine(),
-    };
-  } finally {
-    rmSync(folder, { recursive: true, force: true });
-  }
+/** @param {string} text @returns {never} */
+function refuse(text) {
+  console.error(text);
+  process.exit(2);
 }
 
 /** @param {string} name @returns {Result | undefined} */
 function runCase(name) {
-  const args = [
-    fileURLToPath(import.meta.url),
-    '--case',
-    name,
-    '--threads',
-    options.threads,
-    '--device',
-    options.device,
-    ...(options.quick ? ['--quick'] : []),
-  ];
-  const { status, stdout } = spawnSync(process.execPath, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] });
+  const setting = { threads: threadCount(Number(options.threads)), device: options.device, isQuick: options.quick };
+  const { status, stdout } = spawnSync(process.execPath, [`${root}bench/measure.mjs`, name, JSON.stringify(setting)], {
+    encoding: 'utf8',
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
   return status === 0 ? JSON.parse(/** @type {string} */ (stdout.trim().split('\n').at(-1))) : undefined;
 }
 
-/** What it had to reach, and whether it did. @param {Result} r */
-function linesOf({ line, reached, ratioLine, ratio }) {
-  const said = (/** @type {boolean} */ is) => (is ? 'reached' : 'NOT reached');
-  const lines = [];
-  if (line !== undefined) lines.push(`line ${line}: ${said(reached === true)}`);
-  if (ratioLine !== undefined)
-    lines.push(
-      `line ${ratioLine} x the best rival: ${ratio === undefined ? 'no rival' : `${ratio.toFixed(2)} x, ${said(ratio >= ratioLine)}`}`,
-    );
-  return lines.join('; ');
-}
-
-/** Those that were timed in turns with our cases. @param {readonly Result[]} results */
-function rivalLines(results) {
-  return results.flatMap(({ name, unit, rivals = [] }) =>
-    rivals.map((rival) => {
-      if (rival.rate === undefined) return `${name}: ${rival.name}: ${rival.missing}`;
-      const views = rival.difference === undefined ? '' : `; its views differ by ${rival.difference.toFixed(4)}`;
-      return `${name}: ${rival.name}: ${rival.rate.toFixed(0)} ${unit}, ours is ${rival.ratio?.toFixed(2)} x${views}`;
-    }),
-  );
-}
-
-/** @param {readonly Result[]} results */
-function table(results) {
-  const header = ['case', 'rate', 'unit', 'median ms', 'p75 ms', 'MAD', 'runs', 'buffers MiB', 'peak MiB', 'threads', ''];
-  const rows = results.map((r) => [
-    r.name,
-    r.rate.toFixed(r.rate < 100 ? 1 : 0),
-    r.unit,
-    r.medianMs.toFixed(2),
-    r.p75Ms.toFixed(2),
-    `${r.madPercent.toFixed(1)} %`,
-    String(r.samples),
-    r.sizeBytes === undefined ? '' : (r.sizeBytes / 2 ** 20).toFixed(1),
-    String(Math.round(r.peakRssBytes / 2 ** 20)),
-    String(r.threads),
-    linesOf(r),
-  ]);
-  const widths = header.map((title, i) => Math.max(title.length, ...rows.map((row) => /** @type {string} */ (row[i]).length)));
-  const isText = new Set([0, 2, 10]);
-  const pad = (/** @type {string} */ cell, /** @type {number} */ i) =>
-    isText.has(i) ? cell.padEnd(widths[i] ?? 0) : cell.padStart(widths[i] ?? 0);
-  return [header, ...rows].map((row) => row.map(pad).join('  ').trimEnd()).join('\n');
-}
-
-function main() {
-  if (!['cpu', 'cuda'].includes(options.device)) {
-    console.error(`Expected cpu or cuda for --device but received '${options.device}'.`);
-    process.exit(2);
-  }
-  const chosen = choose(names);
-  if (options.list) return console.log(chosen.join('\n'));
-  console.log(`${chosen.length} of ${Object.keys(cases).length} cases: ${chosen.join(', ')}`);
-  if (options.json) writeFileSync(options.json, '');
+/** @param {readonly string[]} chosen */
+function runAll(chosen) {
+  const { cpu } = machine();
   /** @type {Result[]} */
   const results = [];
   for (const name of chosen) {
+    if (cases[name]?.needs === 'avx512' && !cpu.avx512) {
+      console.log(`${name}: skipped, bf16 needs a processor with AVX-512`);
+      continue;
+    }
     const result = runCase(name);
     if (!result) {
       console.log(`${name}: FAILED`);
       process.exitCode = 1;
       continue;
     }
-    console.log(`${name}: ${result.rate.toFixed(1)} ${result.unit}; checked: ${result.checked}`);
-    if (options.json) appendFileSync(options.json, `${JSON.stringify(result)}\n`);
+    console.log(`${name}: ${rateText(result.rate)} ${result.unit}; checked: ${result.checked}`);
     results.push(result);
+    if (options.json) writeResults(options.json, results);
   }
-  const { cpu, versions, commit } = machine();
-  console.log(`\n${cpu.model} (${cpu.cores} cores, ${cpu.bf16 ? 'avx512 bf16' : cpu.avx512 ? 'avx512' : cpu.avx2 ? 'avx2' : 'baseline'})`);
-  console.log(`comface ${versions.comface}, node ${versions.node}, commit ${commit?.slice(0, 7) ?? 'unknown'}\n\n${table(results)}`);
-  const lines = rivalLines(results);
-  if (lines.length > 0) console.log(`\nFor each second of a processor, in turns:\n${lines.join('\n')}`);
+  return results;
 }
 
-if (options.case === undefined) main();
-else console.log(JSON.stringify(await measure(options.case)));
+/** Says what changed; a case that seems slower is measured once more, for a busy minute is over by then. @param {string} file @param {Result[]} results @param {readonly string[]} chosen */
+function compare(file, results, chosen) {
+  const then = readResults(file);
+  const how = { tolerance: Number(options.tolerance), asked: names.length > 0 ? chosen : [] };
+  const first = compareResults(then, results, how);
+  for (const name of first.slower) {
+    console.log(`${name} seems slower and is measured again`);
+    const again = runCase(name);
+    const at = results.findIndex((each) => each.name === name);
+    if (again) results[at] = better(/** @type {Result} */ (results[at]), again);
+  }
+  const { rows, slower, unjudged } = compareResults(then, results, how);
+  console.log(
+    `\nRatios to rivals, then (${file}) and now; a ratio may fall to ${options.tolerance} of what it was:\n${compareTable(rows)}`,
+  );
+  if (rows.length === 0) console.log(`Nothing that ran has ratios in ${file}.`);
+  for (const name of unjudged) console.log(`${name}: none of its rivals is there now, so nothing is known`);
+  if (slower.length > 0) console.log(`SLOWER: ${slower.join(', ')}`);
+  if (slower.length > 0 || unjudged.length > 0 || (rows.length === 0 && names.length > 0)) process.exitCode = 1;
+}
+
+function main() {
+  if (!['cpu', 'cuda'].includes(options.device)) refuse(`Expected cpu or cuda for --device but received '${options.device}'.`);
+  const tolerance = Number(options.tolerance);
+  if (!(tolerance > 0 && tolerance <= 1))
+    refuse(`Expected a number above 0 and at most 1 for --tolerance but received '${options.tolerance}'.`);
+  const chosen = choose(names);
+  if (options.list) return console.log(chosen.join('\n'));
+  console.log(`${chosen.length} of ${Object.keys(cases).length} cases: ${chosen.join(', ')}`);
+  const results = runAll(chosen);
+  const { cpu, versions, commit, isDirty } = machine();
+  console.log(`\n${cpu.model} (${cpu.cores} cores, ${isaOf(cpu)})`);
+  console.log(
+    `comface ${versions.comface}, node ${versions.node}, commit ${commit?.slice(0, 7) ?? 'unknown'}${isDirty ? ' and changes' : ''}`,
+  );
+  if (options.quick) console.log('A quick run shows that cases run; its times mean nothing.');
+  console.log(`\n${table(results)}`);
+  const beside = results.filter(({ rivals = [] }) => rivals.length > 0);
+  if (beside.length > 0) console.log(`\nIn turns with rivals; above 1 x ours is faster:\n${beside.map(rivalTable).join('\n')}`);
+  const grown = results.filter(({ growth }) => growth);
+  if (grown.length > 0) console.log(`\nAs work grows:\n${grown.map(growthTable).join('\n')}`);
+  if (grown.some(({ growth }) => growth?.laws.some(({ held }) => held === false))) process.exitCode = 1;
+  if (options.compare) compare(options.compare, results, chosen);
+}
+
+main();

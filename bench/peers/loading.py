@@ -1,4 +1,4 @@
-"""What Python's loaders do with the pictures and crops of bench/loading.mjs: for each line on the input one round, answered with its times.
+"""What Python's loaders do with the pictures and crops of bench/cases/loading.mjs: for each line on the input one round, answered with its times.
 
 python3 bench/peers/loading.py WAY FOLDER crops|simclr
 WAY: pillow (a PyTorch DataLoader whose data set opens JPEG files with Pillow and resizes there), tensor (the same with torchvision's resize on byte

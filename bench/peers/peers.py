@@ -14,69 +14,8 @@ import time
 
 import torch
 import torch.nn.functional as F
-from torch import nn
 
-
-class Bottleneck(nn.Module):
-    """torchvision's ResNet v1.5 block: the stride is in the 3x3 convolution."""
-
-    def __init__(self, channels, width, stride):
-        super().__init__()
-        out = 4 * width
-        self.conv1, self.bn1 = nn.Conv2d(channels, width, 1, bias=False), nn.BatchNorm2d(width)
-        self.conv2, self.bn2 = nn.Conv2d(width, width, 3, stride, 1, bias=False), nn.BatchNorm2d(width)
-        self.conv3, self.bn3 = nn.Conv2d(width, out, 1, bias=False), nn.BatchNorm2d(out)
-        self.skip = None
-        if stride > 1 or channels != out:
-            self.skip = nn.Sequential(nn.Conv2d(channels, out, 1, stride, bias=False), nn.BatchNorm2d(out))
-
-    def forward(self, x):
-        y = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        y = F.relu(self.bn2(self.conv2(y)), inplace=True)
-        y = self.bn3(self.conv3(y))
-        return F.relu(y + (x if self.skip is None else self.skip(x)), inplace=True)
-
-
-class ResNet50(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.stem, self.bn = nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64)
-        blocks, channels = [], 64
-        for stage, count in enumerate([3, 4, 6, 3]):
-            for block in range(count):
-                blocks.append(Bottleneck(channels, 64 << stage, 2 if block == 0 and stage > 0 else 1))
-                channels = 256 << stage
-        self.blocks = nn.Sequential(*blocks)
-
-    def forward(self, x):
-        x = F.max_pool2d(F.relu(self.bn(self.stem(x)), inplace=True), 3, 2, 1)
-        return self.blocks(x).mean((2, 3))
-
-
-class ComFace(nn.Module):
-    """Backbone, projection head and change head: paper, section 3.2."""
-
-    def __init__(self):
-        super().__init__()
-        self.backbone = ResNet50()
-        self.projection = nn.Sequential(nn.Linear(2048, 2048), nn.ReLU(inplace=True), nn.Linear(2048, 128))
-        self.change = nn.Linear(2048, 1)
-
-    def forward(self, x, target):
-        return self.loss(self.backbone(x), target)
-
-    def loss(self, h, target):
-        n, h = len(target), h.float()
-        inter = info_nce(F.normalize(self.projection(h[: 2 * n])), 0.1)
-        d = self.change(F.relu(h[2 * n :] - h[:n])).squeeze(1)
-        return inter + F.mse_loss(d, target)
-
-
-def info_nce(z, temperature):
-    rows = len(z)
-    s = z @ z.T / temperature
-    s.fill_diagonal_(float("-inf"))
-    return F.cross_entropy(s, (torch.arange(rows, device=z.device) + rows // 2) % rows)
+from networks import ComFace, ResNet, info_nce
 
 
 def augment(pictures):
@@ -216,7 +155,7 @@ def main():
 
     def make(compiled):
         if args.case == "resnet":
-            model, x = ResNet50().to(device, memory_format=torch.channels_last), images(n)
+            model, x = ResNet().to(device, memory_format=torch.channels_last), images(n)
             forward = torch.compile(model) if compiled else model
             return training_step(model, lambda _: forward(x).float().square().mean(), args.precision, device)
         if args.case == "comface":

@@ -1,5 +1,5 @@
 // @ts-check
-// What sharp does with the pictures and crops of bench/loading.mjs, called from JavaScript: for each line on the input one round, answered with its
+// What sharp does with the pictures and crops of bench/cases/loading.mjs, called from JavaScript: for each line on the input one round, answered with its
 // times. node bench/peers/sharp.mjs files|pixels FOLDER
 // files: each view from its file, cut and resized in one pipeline; pixels: each picture decoded once, views cut from its pixels. One thread of libvips.
 import { readFileSync } from 'node:fs';

@@ -3,20 +3,20 @@
 import { strict as assert } from 'node:assert';
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
-import { groupTable } from '../dist/data/composition.js';
-import { readData } from '../dist/data/dataset.js';
-import { PairSampler } from '../dist/data/pairs.js';
-import { shardName, tableEnd, writeSet } from '../dist/data/shards.js';
+import { groupTable } from '../../dist/data/composition.js';
+import { readData } from '../../dist/data/dataset.js';
+import { PairSampler } from '../../dist/data/pairs.js';
+import { shardName, tableEnd, writeSet } from '../../dist/data/shards.js';
 
 const kGroups = 350_000;
 const kAlphas = Array.from({ length: 101 }, (_, i) => Math.round(-50 + i) / 10);
 const kGroupsOfShard = 53;
 
-/** The set as `comface generate --composition paper` lists it; its shards are holes. @param {string} folder */
-async function paperSet(folder) {
+/** The set as `comface generate --composition paper` lists it, or fewer groups in the same shares; its shards are holes. @param {string} folder @param {number} [groups] */
+export async function paperSet(folder, groups = kGroups) {
   const shards = Array.from(
-    { length: Math.ceil(kGroups / kGroupsOfShard) },
-    (_, i) => Math.min(kGroupsOfShard, kGroups - i * kGroupsOfShard) * kAlphas.length,
+    { length: Math.ceil(groups / kGroupsOfShard) },
+    (_, i) => Math.min(kGroupsOfShard, groups - i * kGroupsOfShard) * kAlphas.length,
   );
   for (const [i, count] of shards.entries()) {
     const file = await open(join(folder, shardName(i)), 'w');
@@ -27,11 +27,17 @@ async function paperSet(folder) {
   await writeSet(
     folder,
     { size: 224, encoding: 'jpeg', attributes, alphas: kAlphas, shards, made: { bench: true } },
-    groupTable({ firstSubject: 0, subjects: 250_000, attributes: attributes.length, composition: 'paper' }),
+    groupTable({ firstSubject: 0, subjects: Math.round((groups * 5) / 7), attributes: attributes.length, composition: 'paper' }),
   );
 }
 
-/** @type {import('./cases.mjs').Case['prepare']} */
+/** Plans of pairs that are at most 2.5 apart. @param {Awaited<ReturnType<typeof readData>>} data @param {number} pairs */
+export function samplerOf(data, pairs) {
+  const options = { seed: 1, pairs, pairsPerEpoch: undefined, target: /** @type {const} */ ('absolute'), rangeAt: () => 2.5 };
+  return new PairSampler(data, data.subjects, options);
+}
+
+/** @type {import('../cases.mjs').Case['prepare']} */
 export async function openIndex({ folder }) {
   await paperSet(folder);
   const data = await readData(folder);
@@ -40,13 +46,12 @@ export async function openIndex({ folder }) {
   return { run: () => readData(folder), items: 1, checked: '35,350,000 pictures of 250,000 subjects', threads: 1 };
 }
 
-/** @type {import('./cases.mjs').Case['prepare']} */
+/** @type {import('../cases.mjs').Case['prepare']} */
 export async function samplePairs({ folder }) {
   await paperSet(folder);
   const data = await readData(folder);
   const pairs = 1024;
-  const options = { seed: 1, pairs, pairsPerEpoch: undefined, target: /** @type {const} */ ('absolute'), rangeAt: () => 2.5 };
-  const sampler = new PairSampler(data, data.subjects, options);
+  const sampler = samplerOf(data, pairs);
   let step = 0;
   const plan = sampler.plan(1);
   for (let i = 0; i < pairs; i++) {

@@ -3,19 +3,16 @@
 import { strict as assert } from 'node:assert';
 import { mkdirSync, openSync, readFileSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { generate } from '../dist/data/procedural.js';
-import { shardName } from '../dist/data/shards.js';
-import { among, Contender, loaderProgram } from './contenders.mjs';
+import { generate } from '../../dist/data/procedural.js';
+import { shardName } from '../../dist/data/shards.js';
+import { among, Contender, kPython, loaderProgram, peer } from '../contenders.mjs';
 
 const kEdge = 224;
 const kPlans = 4;
 const kSubjects = 24;
-const kPython = process.env.PYTHON ?? 'python3';
 /** Mean difference of normalized numbers, of which a byte's step is 0.0175. All resize with a triangle filter, antialiased where it makes smaller; Pillow and
  * torchvision round to bytes after it (0.005 here), and libvips enlarges on a grid that is half a pixel of the view aside (0.043). */
 const mostDifference = (/** @type {string} */ name) => (name.startsWith('sharp') ? 0.06 : 0.01);
-const peer = (/** @type {string} */ name) => fileURLToPath(new URL(`peers/${name}`, import.meta.url));
 
 /** A set of shards, as words that bench/loader.cc takes. @param {string} folder @param {'jpeg' | 'rgb'} encoding */
 async function shardSet(folder, encoding) {
@@ -79,11 +76,10 @@ function giveToRivals(set, out) {
 /** @param {Contender} ours @param {readonly Contender[]} rivals @param {(rival: Contender) => void} check @param {string} checked */
 async function ready(ours, rivals, check, checked) {
   const { run, rivals: lines, end } = await among(ours, rivals, check);
-  process.on('exit', end);
   return { run, items: ours.ready.items, checked, threads: 1, facts: () => ({ rivals: lines() }), end };
 }
 
-/** @type {import('./cases.mjs').Case['prepare']} */
+/** @type {import('../cases.mjs').Case['prepare']} */
 export async function readJpeg({ folder }) {
   const [program, set] = [loaderProgram(), await shardSet(folder, 'jpeg')];
   const ours = new Contender('reader', program, ['reader', ...set]);
@@ -91,7 +87,7 @@ export async function readJpeg({ folder }) {
   return ready(ours, [new Contender('bare libjpeg-turbo', program, ['turbojpeg', ...set])], same, 'the same pixels as tjDecompress2');
 }
 
-/** @type {import('./cases.mjs').Case['prepare']} */
+/** @type {import('../cases.mjs').Case['prepare']} */
 export async function readRaw({ folder }) {
   const [program, set] = [loaderProgram(), await shardSet(folder, 'rgb')];
   const ours = new Contender('reader', program, ['reader', ...set]);
@@ -100,7 +96,7 @@ export async function readRaw({ folder }) {
   return { ...made, items: made.items / 1e9 };
 }
 
-/** @type {import('./cases.mjs').Case['prepare']} */
+/** @type {import('../cases.mjs').Case['prepare']} */
 export async function makeViews({ folder }) {
   const [program, set] = [loaderProgram(), await shardSet(folder, 'jpeg')];
   const ours = new Contender('views', program, ['augment', ...set, String(kPlans), 'simclr']);
@@ -111,7 +107,7 @@ export async function makeViews({ folder }) {
   return made;
 }
 
-/** @param {'crops' | 'simclr'} what simclr: with color, by torchvision's own draws; sharp has no such thing. @returns {import('./cases.mjs').Case['prepare']} */
+/** @param {'crops' | 'simclr'} what simclr: with color, by torchvision's own draws; sharp has no such thing. @returns {import('../cases.mjs').Case['prepare']} */
 export const load =
   (what) =>
   async ({ folder }) => {
