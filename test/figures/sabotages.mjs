@@ -145,7 +145,7 @@ export const sabotages = [
   },
   {
     figure: 'F1',
-    what: "a key of a choice begins at its last tab",
+    what: 'a key of a choice begins at its last tab',
     file: 'native/choices.cc',
     from: "line.find('\\t')",
     to: "line.rfind('\\t')",
