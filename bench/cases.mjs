@@ -5,6 +5,7 @@ import { growCases } from './cases/grow.mjs';
 import { infoNce, infoNceBesideProducts } from './cases/infonce.mjs';
 import { load, makeViews, readJpeg, readRaw } from './cases/loading.mjs';
 import { opCases } from './cases/ops.mjs';
+import { rest } from './cases/rest.mjs';
 import { startUp } from './cases/start.mjs';
 import { fromFiles, steps } from './cases/train.mjs';
 import { augmentation, compare, embed, faces } from './cases/use.mjs';
@@ -39,10 +40,10 @@ const inTurns = { iterations: 11, timeMs: 0 };
 /** Rounds of a tenth of a second, whose ratio CI holds. */
 const inShortTurns = { iterations: 31, timeMs: 0 };
 
-/** Steps beside PyTorch's. @param {number} toDefault @param {number} toBest */
+/** Steps beside PyTorch's. @param {number} toDefault @param {number} [toBest] */
 const besideTorch = (toDefault, toBest) => ({
   ...{ unit: 'views/s', only: /** @type {const} */ ('cpu'), ...inTurns, isLean: true },
-  ratioLines: { 'PyTorch default': toDefault, best: toBest },
+  ratioLines: { 'PyTorch default': toDefault, ...(toBest !== undefined && { best: toBest }) },
 });
 const onCpu = { unit: 'views/s', only: /** @type {const} */ ('cpu') };
 const inBf16 = { needs: /** @type {const} */ ('avx512') };
@@ -65,12 +66,15 @@ export const cases = {
   'train/resnet50-224-fp32': { ...besideTorch(1.75, 1.28), prepare: steps({ ...resnet50, precision: 'fp32' }) },
   'train/resnet18-64-bf16': { ...besideTorch(1.3, 1.3), ...inBf16, prepare: steps({ ...resnet18, precision: 'bf16' }) },
   'train/resnet18-64-fp32': { ...besideTorch(1.3, 1.3), prepare: steps({ ...resnet18, precision: 'fp32' }) },
+  'train/resnet50-224-fp32-avx2': { ...besideTorch(1.2), prepare: steps({ ...resnet50, precision: 'fp32', isAvx2: true }) },
+  'train/resnet18-64-fp32-avx2': { ...besideTorch(1.2), prepare: steps({ ...resnet18, precision: 'fp32', isAvx2: true }) },
   'train/resnet50-224-bf16-files': { ...onCpu, ...inBf16, iterations: 5, timeMs: 0, prepare: fromFiles('resnet50', 224, 11, 'bf16') },
   'train/resnet18-64-bf16-files': {
     ...{ ...onCpu, ...inBf16, line: 250, iterations: 25, timeMs: 8000 },
     prepare: fromFiles('resnet18', 64, 32, 'bf16'),
   },
   'train/resnet18-64-fp32-files': { ...onCpu, iterations: 12, prepare: fromFiles('resnet18', 64, 32, 'fp32') },
+  'rest/resnet18-64': { ...onCpu, iterations: 5, timeMs: 0, prepare: rest({ backbone: 'resnet18', size: 64, pairs: 32 }) },
   // Nearly 256, 1,024 and 3,072 views, which PyTorch is given in bench/peers. The last has the batch of the paper and of SimCLR's scale; in bf16
   // its images alone want more memory than an H200 has, so they are computed in chunks.
   'train/resnet50-224-85': { ...onGpu, prepare: fromFiles('resnet50', 224, 85, 'auto') },

@@ -9,6 +9,7 @@ import { msText, rateText } from './tables.mjs';
 /** Groups in the order of the page. */
 const titles = {
   train: 'Training steps',
+  rest: 'The rest of a training run',
   op: 'Classes of ops',
   infonce: 'InfoNCE',
   data: 'The data path',
@@ -142,6 +143,16 @@ function fromFiles(results) {
 }
 
 /** @param {Result} result */
+function restText({ name, rest }) {
+  if (!rest) return [];
+  const rows = rest.threads.map(({ name: thread, percent }) => [thread, `${percent.toFixed(1)} %`]);
+  return [
+    `A step of \`${name}\` takes ${rest.percent.toFixed(1)} % longer in a run than on given numbers (at most ${rest.line} %). Its computing time by threads:`,
+    table(['threads', 'share'], rows),
+  ];
+}
+
+/** @param {Result} result */
 function growthText({ name, growth }) {
   if (!growth) return [];
   const laws = growth.laws.map(({ of, words, expected, band, measured, held }) => {
@@ -158,13 +169,14 @@ function growthText({ name, growth }) {
 /** Every ratio below its line or below 1, every line and law that is not reached. @param {readonly Result[]} results */
 export function losses(results) {
   return results.flatMap((result) => {
-    const { name, rate, unit, line, reached, rivals = [], ratioLines = [], isLean, growth } = result;
+    const { name, rate, unit, line, reached, rivals = [], ratioLines = [], isLean, growth, rest } = result;
     const found = [];
     if (line !== undefined && !reached) found.push(`${rateText(rate)} ${unit} of ${line.toLocaleString('en')}`);
     for (const { to, line: most, ratio, reached: is } of ratioLines)
       if (ratio !== undefined && !is) found.push(`${times(ratio)} ${to === 'best' ? 'the best rival' : to}, where ${most} x is the line`);
     for (const rival of rivals)
       if (rival.ratio !== undefined && rival.ratio < 1) found.push(`slower than ${rival.name}: ${times(rival.ratio)}`);
+    if (rest && rest.percent > rest.line) found.push(`a run takes ${rest.percent.toFixed(1)} % longer, where ${rest.line} % is the line`);
     if (isLean === false) found.push('more memory than a rival');
     for (const law of growth?.laws ?? [])
       if (law.held === false) found.push(`${law.of} grows with exponent ${law.measured?.toFixed(2)}, not ${law.band.join(' to ')}`);
@@ -198,7 +210,9 @@ export function page(results, notes) {
     const shown = pictures.filter((file) => file.startsWith(`performance-${group}-`));
     parts.push(
       `## ${title}`,
-      ...(group === 'grow' ? own.flatMap(growthText) : [caseTable(own), rivalTables(own), fromFiles(own).join('\n')]),
+      ...(group === 'grow'
+        ? own.flatMap(growthText)
+        : [caseTable(own), ...own.flatMap(restText), rivalTables(own), fromFiles(own).join('\n')]),
       shown.map((file) => `<img src="${file}" width="400" alt="${file.slice('performance-'.length, -'.svg'.length)}">`).join('\n'),
       note,
     );

@@ -39,7 +39,7 @@ void leaveSafelyAtExit() {
 
 Worker::Worker()
     : thread_([this] {
-        workInBackground();
+        workInBackground("comface-engine");
         for (;;) {
           std::function<void()> job;
           {

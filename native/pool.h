@@ -13,7 +13,7 @@ namespace comface {
 
 /** For threads that compute: a thread that JavaScript wakes would else take its core from it at once, for milliseconds,
  * in the middle of the native call. */
-void workInBackground();
+void workInBackground(const char* name);
 
 class Pool {
  public:

@@ -27,22 +27,26 @@ export function allocator() {
     .find((path) => existsSync(path));
 }
 
-/** @param {string} design @param {number} threads @param {boolean} isQuick */
-function torch(design, threads, isQuick) {
+/** What holds oneDNN and PyTorch to AVX2. */
+const kAvx2 = { ONEDNN_MAX_CPU_ISA: 'AVX2', ATEN_CPU_CAPABILITY: 'avx2' };
+
+/** @param {string} design @param {number} threads @param {readonly string[]} ways @param {NodeJS.ProcessEnv} more */
+function torch(design, threads, ways, more) {
   const preloaded = allocator();
   const tuned = preloaded === undefined ? {} : { LD_PRELOAD: preloaded };
-  const way = (/** @type {string} */ name, /** @type {NodeJS.ProcessEnv} */ env = {}) =>
-    new Contender(`PyTorch ${name}`, kPython, [peer('steps.py'), name, design], { OMP_NUM_THREADS: String(threads), ...env });
-  // Compiling takes minutes, which a quick run does not have.
-  return [way('default'), way('tuned', tuned), ...(isQuick ? [] : [way('compile', tuned)])];
+  return ways.map((name) => {
+    const env = { OMP_NUM_THREADS: String(threads), ...(name === 'default' ? {} : tuned), ...more };
+    return new Contender(`PyTorch ${name}`, kPython, [peer('steps.py'), name, design], env);
+  });
 }
 
 /**
  * Steps on given numbers: forward of 3 x pairs views, both heads and losses, backward, Adam.
- * @param {import('../pictures.mjs').NetworkOptions & { size: number, precision: 'fp32' | 'bf16', steps: number, withTensorFlow?: boolean }} options steps: of a round.
+ * @param {import('../pictures.mjs').NetworkOptions & { size: number, precision: 'fp32' | 'bf16', steps: number, withTensorFlow?: boolean, isAvx2?: boolean }} options steps: of a round; isAvx2: all are held to AVX2.
+ *   Beside PyTorch's default alone then.
  * @returns {import('../cases.mjs').Case['prepare']}
  */
-export function steps({ precision, steps: stepsOfRound, withTensorFlow = false, ...network }) {
+export function steps({ precision, steps: stepsOfRound, withTensorFlow = false, isAvx2 = false, ...network }) {
   return async ({ folder, threads, isQuick }) => {
     const { backbone, size, width, pairs, temperature, interPersonal, intraPersonal, learningRate } = configOf(network);
     const loss = { temperature, interPersonal, intraPersonal, learningRate };
@@ -59,9 +63,12 @@ export function steps({ precision, steps: stepsOfRound, withTensorFlow = false, 
       folder,
     };
     const design = JSON.stringify(plan);
-    const ours = new Contender('comface', process.execPath, [`${root}bench/step.mjs`, design], {});
+    const env = isAvx2 ? kAvx2 : {};
+    // Compiling takes minutes, which a quick run does not have.
+    const ways = isAvx2 ? ['default'] : isQuick ? ['default', 'tuned'] : ['default', 'tuned', 'compile'];
+    const ours = new Contender('comface', process.execPath, [`${root}bench/step.mjs`, design], env);
     const tensorFlow = new Contender('TensorFlow.js', process.execPath, [peer('tfjs.mjs'), design], {});
-    const rivals = [...torch(design, threads, isQuick), ...(withTensorFlow ? [tensorFlow] : [])];
+    const rivals = [...torch(design, threads, ways, env), ...(withTensorFlow ? [tensorFlow] : [])];
     const near = (/** @type {Contender} */ { name, ready }) =>
       assertClose(ready.losses ?? [], ours.ready.losses ?? [], kNear[precision], `${name}: `);
     const { run, rivals: lines, end } = await among(ours, rivals, near, 'wallMs');
