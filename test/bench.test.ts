@@ -248,7 +248,12 @@ describe('npm run bench', () => {
       run({}, '--list', ...names)
         .stdout.trim()
         .split('\n');
-    expect(listed('train/resnet50-224')).toEqual(['train/resnet50-224-bf16', 'train/resnet50-224-fp32', 'train/resnet50-224-bf16-files']);
+    expect(listed('train/resnet50-224')).toEqual([
+      'train/resnet50-224-bf16',
+      'train/resnet50-224-fp32',
+      'train/resnet50-224-fp32-avx2',
+      'train/resnet50-224-bf16-files',
+    ]);
     expect(listed('op/conv3x3', 'op/conv3x3-fp32', 'start')).toEqual(['op/conv3x3-fp32', 'op/conv3x3-bf16', 'start/package']);
   });
 
