@@ -36,9 +36,10 @@ function threadTimes() {
 export function rest({ size, ...network }) {
   return async (setting) => {
     const { folder, isQuick, threads } = setting;
-    const manifest = await drawSet(folder, size);
-    const [before, counted] = isQuick ? [1, 2] : [kBefore, kSteps];
+    const [before, counted] = isQuick ? [1, 3] : [kBefore, kSteps];
     const steps = before + counted;
+    // One epoch: a picture begins one pair of it.
+    const manifest = await drawSet(folder, size, Math.ceil((steps * network.pairs) / 11));
     const config = configOf({ ...network, size, data: manifest.folder });
     const { engine, facts } = await trainer(config, 'auto', setting);
     const [input, targets] = [numbers(9 * config.pairs * size * size, 1), numbers(config.pairs, 2).map(Math.abs)];
