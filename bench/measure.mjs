@@ -35,6 +35,7 @@ async function sample(name, ready, found, isQuick) {
   const result = (await bench.run())[0]?.result;
   if (result?.state !== 'completed') throw new Error(`not completed: ${result?.state}`);
   const { p50, p75, mad, samplesCount } = result.latency;
+  if (p50 <= 0) throw new Error('nothing is left of the time after what is taken off: the machine is too busy');
   return { rate: (ready.items / p50) * 1000, medianMs: p50, p75Ms: p75, madPercent: (100 * mad) / p50, samples: samplesCount };
 }
 
