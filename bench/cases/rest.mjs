@@ -24,10 +24,14 @@ function threadTimes() {
   const times = new Map();
   for (const id of readdirSync('/proc/self/task')) {
     const task = join('/proc/self/task', id);
-    const own = readFileSync(join(task, 'comm'), 'utf8').trim();
-    const name = id === String(process.pid) ? 'JavaScript' : own.startsWith('comface-') ? own : 'the rest of Node.js';
-    const [onCpu = '0'] = readFileSync(join(task, 'schedstat'), 'utf8').split(' ');
-    times.set(name, (times.get(name) ?? 0) + Number(onCpu));
+    try {
+      const own = readFileSync(join(task, 'comm'), 'utf8').trim();
+      const name = id === String(process.pid) ? 'JavaScript' : own.startsWith('comface-') ? own : 'the rest of Node.js';
+      const [onCpu = '0'] = readFileSync(join(task, 'schedstat'), 'utf8').split(' ');
+      times.set(name, (times.get(name) ?? 0) + Number(onCpu));
+    } catch (error) {
+      if (/** @type {NodeJS.ErrnoException} */ (error).code !== 'ENOENT') throw error; // the thread has ended
+    }
   }
   return times;
 }
