@@ -14,7 +14,7 @@ import { configOf, drawSet, numbers } from '../pictures.mjs';
  */
 
 /** Steps before the clock starts, and steps that it counts. */
-const [kBefore, kSteps] = [20, 60];
+const [kBefore, kSteps] = [10, 40];
 const kLine = 5;
 
 const median = (/** @type {number[]} */ values) => [...values].sort((a, b) => a - b)[values.length >> 1] ?? Number.NaN;
