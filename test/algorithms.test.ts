@@ -122,8 +122,12 @@ describe.skipIf(!native().module.cpu.avx512)('with AVX-512', () => {
       expect(error, pass).toBeLessThan(2.5 * distance(direct[pass], expected[pass]));
       expect(error, `${pass} is computed in another way`).not.toBe(distance(direct[pass], expected[pass]));
     }
-    const alone = await results({ ...of, precision: 'bf16', choices: choose('winograd'), threads: 1 });
-    for (const pass of ['forward', 'backward', 'gradient'] as const) expect(distance(alone[pass], winograd[pass]), pass).toBe(0);
+    for (const threads of [1, 7]) {
+      const others = await results({ ...of, precision: 'bf16', choices: choose('winograd'), threads });
+      for (const pass of ['forward', 'backward', 'gradient'] as const) {
+        expect(distance(others[pass], winograd[pass]), `${pass}, ${threads} threads`).toBe(0);
+      }
+    }
   });
 
   test.each([
