@@ -147,7 +147,7 @@ function restText({ name, rest }) {
   if (!rest) return [];
   const rows = rest.threads.map(({ name: thread, percent }) => [thread, `${percent.toFixed(1)} %`]);
   return [
-    `A step of \`${name}\` takes ${rest.percent.toFixed(1)} % longer in a run than on given numbers (at most ${rest.line} %). Its computing time by threads:`,
+    `A step of \`${name}\` takes ${rest.percent.toFixed(1)} % longer in a run than on given numbers (at most ${rest.line} %), its share of a checkpoint every ${rest.checkpointEverySteps.toLocaleString('en')} steps with it (one costs ${timeText(rest.checkpointMs)}). Its computing time by threads:`,
     table(['threads', 'share'], rows),
   ];
 }

@@ -9,17 +9,18 @@ import { configOf, drawSet, numbers } from '../pictures.mjs';
 
 /**
  * @typedef {object} Rest
- * @property {number} percent Of a step's wall time, that a step of a run takes longer. @property {number} line At most so many.
+ * @property {number} percent Of a step's wall time, that a step of a run takes longer, with its share of a checkpoint. @property {number} line At most so many.
+ * @property {number} checkpointMs What one adds to the steps beside which it is written. @property {number} checkpointEverySteps As train() has it by itself.
  * @property {{ name: string, percent: number }[]} threads Shares of the computing time of a run's steps.
  */
 
-/** Steps before the clock starts, and steps that it counts. */
-const [kBefore, kSteps] = [10, 40];
+/** Steps before the clock starts, steps that it counts, and as many again with a checkpoint. */
+const [kBefore, kSteps] = [10, 30];
 const kLine = 5;
 
 const median = (/** @type {number[]} */ values) => [...values].sort((a, b) => a - b)[values.length >> 1] ?? Number.NaN;
 
-/** Nanoseconds on a processor by thread: of JavaScript, of ours by their names, of what else Node.js has. @returns {Map<string, number>} */
+/** Nanoseconds on a processor of each thread: JavaScript's, ours by their names, what else Node.js has. @returns {Map<string, { name: string, ns: number }>} */
 function threadTimes() {
   const times = new Map();
   for (const id of readdirSync('/proc/self/task')) {
@@ -28,7 +29,7 @@ function threadTimes() {
       const own = readFileSync(join(task, 'comm'), 'utf8').trim();
       const name = id === String(process.pid) ? 'JavaScript' : own.startsWith('comface-') ? own : 'the rest of Node.js';
       const [onCpu = '0'] = readFileSync(join(task, 'schedstat'), 'utf8').split(' ');
-      times.set(name, (times.get(name) ?? 0) + Number(onCpu));
+      times.set(id, { name, ns: Number(onCpu) });
     } catch (error) {
       if (/** @type {NodeJS.ErrnoException} */ (error).code !== 'ENOENT') throw error; // the thread has ended
     }
@@ -41,7 +42,7 @@ export function rest({ size, ...network }) {
   return async (setting) => {
     const { folder, isQuick, threads } = setting;
     const [before, counted] = isQuick ? [1, 3] : [kBefore, kSteps];
-    const steps = before + counted;
+    const steps = before + 2 * counted;
     // One epoch: a picture begins one pair of it.
     const manifest = await drawSet(folder, size, Math.ceil((steps * network.pairs) / 11));
     const config = configOf({ ...network, size, data: manifest.folder });
@@ -58,24 +59,29 @@ export function rest({ size, ...network }) {
       return (performance.now() - start) / counted;
     };
     let runs = 0;
-    /** The same in a run that logs and saves, after its first steps. */
+    /** The same in a run, after its first steps, and then with a checkpoint. */
     const inRun = async () => {
+      let times = threadTimes();
       const options = {
         ...{ ...network, size, threads, data: manifest.folder, out: join(folder, `run-${runs++}`), device: setting.device, validation: 0 },
         ...{ epochs: 1, pairsPerEpoch: steps * config.pairs, curriculum: { stageEnds: [1] } },
-        ...{ logEverySteps: 1, checkpointEverySteps: Math.ceil(counted / 2) },
+        checkpointEverySteps: before + counted + 1,
       };
-      let [start, last, saved] = [0, 0, 0];
-      let times = new Map();
+      const seen = new Map();
+      /** @type {{ name: string, ns: number }[]} */
+      let spent = [];
       for await (const event of train(options)) {
-        if (event.type === 'checkpoint' && last === 0 && start > 0) saved++;
         if (event.type !== 'step') continue;
-        if (event.step === before) [start, times] = [performance.now(), threadTimes()];
-        if (event.step === steps) last = performance.now();
+        seen.set(event.step, performance.now());
+        if (event.step === before) times = threadTimes();
+        if (event.step === before + counted) {
+          const began = times;
+          spent = [...threadTimes()].map(([id, { name, ns }]) => ({ name, ns: ns - (began.get(id)?.ns ?? 0) }));
+        }
       }
-      assert(last > start && start > 0 && saved > 0, `a run of ${steps} steps that saves, but ${saved} were saved`);
-      const spent = [...threadTimes()].map(([name, ns]) => /** @type {const} */ ([name, ns - (times.get(name) ?? 0)]));
-      return { ms: (last - start) / counted, spent };
+      const [start, middle, end] = [before, before + counted, steps].map((step) => seen.get(step));
+      assert(end > middle && middle > start, `a run of ${steps} steps`);
+      return { ms: (middle - start) / counted, checkpointMs: end - middle - (middle - start), spent };
     };
     await alone();
     await inRun();
@@ -83,23 +89,32 @@ export function rest({ size, ...network }) {
     const ratios = [];
     /** @type {Map<string, number[]>} */
     const shares = new Map();
+    /** @type {number[]} */
+    const checkpoints = [];
     const run = async () => {
-      const [first, { ms, spent }, second] = [await alone(), await inRun(), await alone()];
-      ratios.push((2 * ms) / (first + second));
-      const all = spent.reduce((sum, [, ns]) => sum + ns, 0);
-      for (const [name, ns] of spent) shares.set(name, [...(shares.get(name) ?? []), ns / all]);
+      const [first, { ms, checkpointMs, spent }, second] = [await alone(), await inRun(), await alone()];
+      const step = (first + second) / 2;
+      checkpoints.push(checkpointMs);
+      ratios.push((ms + Math.max(0, checkpointMs) / config.checkpointEverySteps) / step);
+      const all = spent.reduce((sum, { ns }) => sum + ns, 0);
+      for (const name of new Set(spent.map((each) => each.name))) {
+        const own = spent.reduce((sum, each) => sum + (each.name === name ? each.ns : 0), 0);
+        shares.set(name, [...(shares.get(name) ?? []), own / all]);
+      }
       return { overriddenDuration: ms };
     };
     /** @returns {Rest} */
     const found = () => ({
       percent: 100 * (median(ratios) - 1),
       line: kLine,
+      checkpointMs: median(checkpoints),
+      checkpointEverySteps: config.checkpointEverySteps,
       threads: [...shares].map(([name, list]) => ({ name, percent: 100 * median(list) })).sort((a, b) => b.percent - a.percent),
     });
     return {
       run,
       items: 3 * config.pairs,
-      checked: `a run of ${steps} steps with ${Math.floor(steps / Math.ceil(counted / 2))} checkpoints and a line of its log a step`,
+      checked: `a run of ${steps} steps tells of each`,
       facts: () => ({ ...facts(), rest: found() }),
       end: () => engine.dispose(),
     };
