@@ -2,11 +2,14 @@
 // passed over, and a new file replaces the old one in one step.
 #include "choices.h"
 
+#include <fcntl.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <random>
 #include <sstream>
 
 namespace comface {
@@ -49,6 +52,21 @@ Choices stored(const std::string& target) {
   return parse(file);
 }
 
+/** Between processes and threads. Where there can be none, it is done without. */
+class Lock {
+ public:
+  explicit Lock(const std::filesystem::path& path) : file_(open(path.c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0666)) {
+    if (file_ >= 0) flock(file_, LOCK_EX);
+  }
+  ~Lock() {
+    if (file_ >= 0) close(file_);
+  }
+  Lock(const Lock&) = delete;
+
+ private:
+  int file_;
+};
+
 }  // namespace
 
 std::string textOf(const Choices& choices) {
@@ -69,16 +87,19 @@ Choices knownChoices(const std::string& text, const std::string& target) {
 }
 
 Choices saveChoices(const std::string& target, const Choices& choices) {
+  if (folder().empty()) return choices;
+  std::error_code none;
+  std::filesystem::create_directories(folder(), none);
+  const Lock lock(folder() / "lock");
   Choices all = stored(target);
   const size_t before = all.size();
   all.insert(choices.begin(), choices.end());
-  if (all.size() == before || folder().empty()) return all;
+  if (all.size() == before) return all;
   try {
-    std::filesystem::create_directories(folder());
     const auto file = fileOf(target);
     auto temporary = file;
     temporary += '.';
-    temporary += std::to_string(getpid());
+    temporary += std::to_string(std::random_device()());
     {
       std::ofstream out(temporary);
       out << headOf(target) << '\n' << textOf(all);

@@ -305,6 +305,9 @@ function checkSame({ info: before }: CheckpointState, info: Record<string, unkno
       hint: 'Bring back the data set, or start another run in a new folder.',
     });
   }
+  if (before.device === info.device && before.choices !== info.choices) {
+    warnings.push('The run began with other choices of convolutions than it goes on with: the last bits may differ.');
+  }
   for (const name of setsBits) {
     if (before[name] === info[name]) continue;
     warnings.push(`The run began with ${name} ${show(before[name])} and goes on with ${show(info[name])}: the last bits may differ.`);

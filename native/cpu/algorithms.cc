@@ -36,6 +36,9 @@ std::string targetName() {
          isaName() + " " + processor;
 }
 
+/** A cache or a manifest may hold anything. */
+bool isAlgorithm(const std::string& name) { return name == kDirect || name == kWinograd; }
+
 double threadSeconds() {
   timespec now;
   clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
@@ -54,13 +57,14 @@ Algorithms::Algorithms(const Graph& graph)
     : target_(targetName()), threads_(graph.threads), known_(knownChoices(graph.choices, target_)) {}
 
 dnnl::algorithm Algorithms::choose(const std::string& key, const std::function<Run(dnnl::algorithm)>& prepare) {
-  auto known = known_.find(key);
-  if (known == known_.end()) {
-    const Choices all = saveChoices(target_, {{key, isWinogradFaster(prepare) ? kWinograd : kDirect}});
-    known = known_.emplace(key, all.at(key)).first;
+  std::string& known = known_[key];
+  if (!isAlgorithm(known)) {
+    const std::string timed = isWinogradFaster(prepare) ? kWinograd : kDirect;
+    const std::string stored = saveChoices(target_, {{key, timed}}).at(key);
+    known = isAlgorithm(stored) ? stored : timed;
   }
-  choices_[key] = known->second;
-  return known->second == kWinograd ? dnnl::algorithm::convolution_winograd : dnnl::algorithm::convolution_direct;
+  choices_[key] = known;
+  return known == kWinograd ? dnnl::algorithm::convolution_winograd : dnnl::algorithm::convolution_direct;
 }
 
 bool Algorithms::isWinogradFaster(const std::function<Run(dnnl::algorithm)>& prepare) const {

@@ -19,6 +19,8 @@ bool isReference(const Descriptor& pd) {
   return std::string_view(pd.impl_info_str()).starts_with("ref");
 }
 
+constexpr size_t kMostScratchBytes = size_t{1} << 30;
+
 class ConvStep : public Step {
  public:
   ConvStep(Context& context, int layer) : Step(context), layer_(layer), in_(layerAt(layer).inputs[0]) {
@@ -207,7 +209,9 @@ class ConvStep : public Step {
   /** @param own our kernels, for a pass in bf16 that has some. */
   template <class Primitive>
   Algorithm algorithmFor(const Way<Primitive>& way, const WinogradPass& own = {}) {
-    if (!mayBeWinograd() || (context.type() && !own)) return Algorithm::convolution_direct;
+    if (!mayBeWinograd()) return Algorithm::convolution_direct;
+    if (context.type() ? !own || !own.occupies(context.graph.threads) : !isWinogradLean(way))
+      return Algorithm::convolution_direct;
     const Shape& in = layerAt(in_).shape;
     const int samples = std::min(in.n, std::max(kTrialSamples, kTrialPixels / (in.h * in.w)));
     const auto text = [](int number) { return std::to_string(number); };
@@ -218,6 +222,17 @@ class ConvStep : public Step {
       const Description d = describe(samples);
       return trial(way, d, (this->*way.describe)(d, algorithm));
     });
+  }
+
+  /** Whether what oneDNN's Winograd works on stays within bounds: it grows with the batch and the threads. */
+  template <class Primitive>
+  bool isWinogradLean(const Way<Primitive>& way) const {
+    try {
+      const auto pd = (this->*way.describe)(describe(layerAt(in_).shape.n), Algorithm::convolution_winograd);
+      return pd.scratchpad_desc().get_size() <= kMostScratchBytes;
+    } catch (const dnnl::error&) {  // there is none
+      return false;
+    }
   }
 
   /** A pass on memory of its own, to be timed. */

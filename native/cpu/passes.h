@@ -78,6 +78,13 @@ class WinogradPass {
 
   explicit operator bool() const { return kernels_ != nullptr; }
 
+  /** Whether few of so many threads would have nothing to do. */
+  bool occupies(int threads) const {
+    if (kind_ != Kind::gradient) return true;
+    const int tasks = kernels_->gradientTasks(shape_, threads), rounds = (tasks + threads - 1) / threads;
+    return 4 * rounds * threads <= 5 * tasks;
+  }
+
   void plan(Context& context) {
     if (kind_ != Kind::gradient) weights_ = context.buffers.keep(kernels_->weightsBytes(shape_));
     context.scratchBytes = std::max(context.scratchBytes, scratchBytes(shape_, context.graph.threads));

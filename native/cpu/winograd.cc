@@ -290,6 +290,8 @@ struct Gradient : Grid {
   }
 };
 
+int gradientTasks(const WinogradShape& s, int threads) { return 4 * Gradient(s, threads).parts; }
+
 size_t gradientScratch(const WinogradShape& s, int threads) {
   const Gradient g(s, threads);
   const size_t chunk = 4 * sizeof(uint32_t) * g.chunk * (static_cast<size_t>(s.in) + s.out);
@@ -476,7 +478,7 @@ void weightsGradient(const WinogradShape& s, const void* x, const void* dy, floa
 }  // namespace
 
 extern const Winograd winograd;
-const Winograd winograd = {weightsBytes, scratchBytes,    forwardWeights, backwardWeights,
-                           run,          gradientScratch, weightsGradient};
+const Winograd winograd = {weightsBytes, scratchBytes,  forwardWeights,  backwardWeights,
+                           run,          gradientTasks, gradientScratch, weightsGradient};
 
 }  // namespace comface::cpu::avx512bf16

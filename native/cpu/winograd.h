@@ -21,6 +21,8 @@ struct Winograd {
   /** `shape` is that of the backward pass, whose `in` are the convolution's `out`; weights as above. */
   void (*backwardWeights)(const WinogradShape& shape, const float* weights, void* transformed);
   void (*run)(const WinogradShape& shape, const void* x, const void* transformed, void* y, void* scratch);
+  /** Of the next, that can go on side by side. */
+  int (*gradientTasks)(const WinogradShape& shape, int threads);
   size_t (*gradientScratchBytes)(const WinogradShape& shape, int threads);
   /** Of the weights, which lie as above, from the input and the gradient of the result. */
   void (*weightsGradient)(const WinogradShape& shape, const void* x, const void* dy, float* weights, void* scratch);
