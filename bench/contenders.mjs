@@ -37,7 +37,8 @@ export function loaderProgram() {
 /** What an output says last, but for Node.js's version and stack. @param {string} text */
 function reasonIn(text) {
   const lines = text.split('\n').filter((line) => line.trim() !== '');
-  return lines.findLast((line) => /^\S*(Error|error)\b/.test(line)) ?? lines.at(-1);
+  const reason = lines.findLast((line) => /^\S*(Error|error)\b/.test(line)) ?? lines.at(-1);
+  return reason?.replace(/ imported from .*/, ''); // a path of this machine
 }
 
 export class Contender {

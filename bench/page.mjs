@@ -35,12 +35,14 @@ const kLook =
   '<style>svg{background:#fff;color:#1f2328}@media(prefers-color-scheme:dark){svg{background:#161b22;color:#e6edf3;--series-0:#6cb0f5;--series-1:#e39a55;--series-2:#5d8f7c;--series-3:#d77fa8}}</style>';
 const alone = (/** @type {string} */ svg) => `${svg.replace('</title>', `</title>${kLook}`)}\n`;
 
+const rounded = (/** @type {number} */ rate) => Number(rate.toPrecision(3));
+
 /** Ours and its rivals, by their rates. @param {Result} result */
 function rivalChart({ name, unit, rate, rivals = [] }) {
-  const bars = rivals.flatMap((rival) => (rival.rate === undefined ? [] : [{ name: rival.name, value: rival.rate }]));
+  const bars = rivals.flatMap((rival) => (rival.rate === undefined ? [] : [{ name: rival.name, value: rounded(rival.rate) }]));
   return bars.length === 0
     ? undefined
-    : alone(barChart([{ name: 'comface', value: rate }, ...bars], { title: `${name}: ${unit}`, xLabel: unit }));
+    : alone(barChart([{ name: 'comface', value: rounded(rate) }, ...bars], { title: `${name}: ${unit}`, xLabel: unit }));
 }
 
 /** Logarithms, with the line of the law through the last point. @param {Result} result */
@@ -73,12 +75,14 @@ function machines(results) {
   const lines = results.map(({ cpu, versions, date = '', commit = 'unknown', isDirty }) => {
     const memory = `${Math.round(cpu.memoryBytes / 2 ** 30)} GiB`;
     const kept = ['comface', 'node'].map((name) => `${name} ${versions[name]}`).join(', ');
-    const words = `${cpu.model ?? 'an unknown processor'}, ${cpu.cores} cores, ${isaOf(cpu)}, ${memory}; ${kept}; commit ${commit.slice(0, 12)}${isDirty ? ' and changes' : ''}`;
-    return { words, day: date.slice(0, 10) };
+    const words = `${cpu.model ?? 'an unknown processor'}, ${cpu.cores} cores, ${isaOf(cpu)}, ${memory}; ${kept}`;
+    return { words, day: date.slice(0, 10), commit: `${commit.slice(0, 12)}${isDirty ? ' with changes' : ''}` };
   });
   return [...new Set(lines.map(({ words }) => words))].map((words) => {
-    const days = [...new Set(lines.filter((line) => line.words === words).map(({ day }) => day))].sort();
-    return `- ${[...new Set([days[0], days.at(-1)])].join(' to ')}: ${words}`;
+    const own = lines.filter((line) => line.words === words);
+    const days = [...new Set(own.map(({ day }) => day))].sort();
+    const commits = [...new Set(own.map(({ commit }) => commit))].join(', ');
+    return `- ${[...new Set([days[0], days.at(-1)])].join(' to ')}: ${words}; commit ${commits}`;
   });
 }
 
@@ -147,7 +151,7 @@ function restText({ name, rest }) {
   if (!rest) return [];
   const rows = rest.threads.map(({ name: thread, percent }) => [thread, `${percent.toFixed(1)} %`]);
   return [
-    `A step of \`${name}\` takes ${rest.percent.toFixed(1)} % longer in a run than on given numbers (at most ${rest.line} %), its share of a checkpoint every ${rest.checkpointEverySteps.toLocaleString('en')} steps with it (one costs ${timeText(rest.checkpointMs)}). Its computing time by threads:`,
+    `A step of \`${name}\` takes ${Math.abs(rest.percent).toFixed(1)} % ${rest.percent < 0 ? 'less, which is noise,' : 'longer'} in a run than on given numbers (at most ${rest.line} % longer), its share of a checkpoint every ${rest.checkpointEverySteps.toLocaleString('en')} steps with it (one costs ${timeText(rest.checkpointMs)}). Its computing time by threads:`,
     table(['threads', 'share'], rows),
   ];
 }
