@@ -34,6 +34,20 @@ export async function trainer(config, wanted, { threads, device }, { chunks = 1,
   return { engine, precision, facts };
 }
 
+/**
+ * A training step on given numbers, which answers with its losses.
+ * @param {import('../dist/native.js').NativeEngine} engine @param {import('../dist/config.js').TrainConfig} config @param {Float32Array} input @param {Float32Array} targets
+ */
+export function stepOn(engine, config, input, targets) {
+  let step = 0;
+  return async () => {
+    const losses = await engine.forward(input, targets);
+    await engine.backward();
+    await engine.update(adamOf(config, ++step));
+    return losses;
+  };
+}
+
 /** @param {readonly number[]} actual @param {readonly number[]} expected @param {number} tolerance relative @param {string} [whose] */
 export function assertClose(actual, expected, tolerance, whose = '') {
   for (const [i, value] of expected.entries()) {

@@ -138,14 +138,6 @@ function rivalTables(results) {
     .replaceAll('\n\n- ', '\n- ');
 }
 
-/** What reading, decoding and augmenting add to a step. @param {readonly Result[]} results */
-function fromFiles(results) {
-  return results.flatMap(({ name, rate }) => {
-    const numbers = results.find((each) => `${each.name}-files` === name);
-    return numbers ? [`- \`${name}\` has ${((100 * rate) / numbers.rate).toFixed(0)} % of the rate of \`${numbers.name}\`.`] : [];
-  });
-}
-
 /** @param {Result} result */
 function restText({ name, rest }) {
   if (!rest) return [];
@@ -214,9 +206,7 @@ export function page(results, notes) {
     const shown = pictures.filter((file) => file.startsWith(`performance-${group}-`));
     parts.push(
       `## ${title}`,
-      ...(group === 'grow'
-        ? own.flatMap(growthText)
-        : [caseTable(own), ...own.flatMap(restText), rivalTables(own), fromFiles(own).join('\n')]),
+      ...(group === 'grow' ? own.flatMap(growthText) : [caseTable(own), ...own.flatMap(restText), rivalTables(own)]),
       shown.map((file) => `<img src="${file}" width="400" alt="${file.slice('performance-'.length, -'.svg'.length)}">`).join('\n'),
       note,
     );

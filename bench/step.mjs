@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { readWeights } from '../dist/train/state.js';
 import { encodeSafetensors } from '../dist/weights/safetensors.js';
-import { adamOf, trainer } from './engines.mjs';
+import { stepOn, trainer } from './engines.mjs';
 import { forgetPeak, peakRss } from './machine.mjs';
 import { configOf, numbers } from './pictures.mjs';
 
@@ -32,13 +32,7 @@ writeFileSync(join(folder, 'weights.safetensors'), encodeSafetensors(await readW
 writeFileSync(join(folder, 'input.bin'), input);
 writeFileSync(join(folder, 'targets.bin'), targets);
 
-let step = 0;
-async function train() {
-  const losses = await engine.forward(input, targets);
-  await engine.backward();
-  await engine.update(adamOf(config, ++step));
-  return losses;
-}
+const train = stepOn(engine, config, input, targets);
 
 console.log(JSON.stringify({ items: steps * 3 * pairs, losses: await train(), ...facts() }));
 for await (const _ of createInterface({ input: process.stdin })) {

@@ -204,7 +204,6 @@ describe('the page', () => {
     );
     expect(text).toContain('| `train/x-fp32` | PyTorch default | 71.4 items/s | 1.40 x ±1.0 % |');
     expect(text).toContain('- `train/x-fp32`: absent was not there: not installed (ENOENT)');
-    expect(text).toContain('- `train/x-fp32-files` has 95 % of the rate of `train/x-fp32`.');
     expect(text).toContain('accepted 1.7 to 2.15');
     const order = ['## Training steps', 'Of training.', '## Drawing faces', '## Cost as work grows', '## Where we lose', '## Known limits'];
     expect(order.map((part) => text.indexOf(part))).toEqual([...order.map((part) => text.indexOf(part))].sort((a, b) => a - b));

@@ -296,6 +296,17 @@ describe('what sets the last bits', () => {
     expect(more).toEqual([]);
   });
 
+  test('is warned of where convolutions were chosen otherwise', async () => {
+    const out = join(temporaryFolder(), 'run');
+    const good = await loadCheckpoint((await train(optionsOf(out, { epochs: 1 }))).path);
+    await saveCheckpoint(
+      out,
+      { ...good, info: { ...good.info, choices: 'winograd\tforward of another layer\n' }, step: good.step + 1 },
+      { keep: 3 },
+    );
+    expect(await warningsOf(optionsOf(out, { epochs: 2, resume: true }))).toEqual([expect.stringMatching(/other choices of convolutions/)]);
+  });
+
   test('is warned of where oneDNN may use fewer instructions, and precision auto then is fp32', async ({ skip }) => {
     skip(!native().module.cpu.avx512, noAvx512);
     const out = join(temporaryFolder(), 'run');

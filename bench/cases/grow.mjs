@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { readData } from '../../dist/data/dataset.js';
 import { chooseDevice } from '../../dist/native.js';
 import { median } from '../contenders.mjs';
-import { adamOf, trainer } from '../engines.mjs';
+import { stepOn, trainer } from '../engines.mjs';
 import { configOf, numbers } from '../pictures.mjs';
 import { paperSet, samplerOf } from './data.mjs';
 import { checkedLoss, kWidth, lossEngine } from './infonce.mjs';
@@ -67,12 +67,10 @@ async function stepTime(pairs, edge, threads) {
   const { engine } = await trainer(config, 'fp32', { threads, device: 'cpu' });
   const input = numbers(3 * pairs * 3 * edge * edge, 1);
   const targets = numbers(pairs, 2).map(Math.abs);
-  let step = 0;
+  const train = stepOn(engine, config, input, targets);
   const ms = await timeOf(async () => {
-    const losses = await engine.forward(input, targets);
+    const losses = await train();
     assert(losses.every(Number.isFinite), `finite losses: ${losses}`);
-    await engine.backward();
-    await engine.update(adamOf(config, ++step));
   });
   const { sizeBytes } = engine;
   engine.dispose();

@@ -1,6 +1,7 @@
 // @ts-check
-// Classes of ops, forward and backward, at shapes of a ResNet-50. Each graph begins with a relu, which gives the op an input whose gradient is asked
-// for; the median of what the relu alone takes, with the copying of the numbers from JavaScript, is taken off.
+// Classes of ops that multiply, forward and backward, at shapes of a ResNet-50. Each graph begins with a relu, which gives the op an input whose gradient is asked
+// for; the median of what the relu alone takes, with the copying of the numbers from JavaScript, is taken off. What takes less than
+// the relu (normalization, pools) cannot be timed so.
 import { strict as assert } from 'node:assert';
 import { chooseDevice, native } from '../../dist/native.js';
 import { distance } from '../engines.mjs';
@@ -14,8 +15,7 @@ import { numbers } from '../pictures.mjs';
  * @typedef {object} OpClass
  * @property {Shape} shape What is timed. @property {Shape} small What is checked.
  * @property {(input: string, shape: Shape) => LayerRecord[]} layers
- * @property {(shape: Shape) => number} [flop] Of both ways: products of a forward, of the weights' and of the input's gradient.
- * @property {(shape: Shape) => number} [numbers] That have to be read or written both ways, each array as often as its formula needs it.
+ * @property {(shape: Shape) => number} flop Of both ways: products of a forward, of the weights' and of the input's gradient.
  * @property {boolean} [isPictures] The input has no gradient, and no relu before it.
  */
 
@@ -49,42 +49,11 @@ const classes = {
     flop: ({ batch, edge }) => 2 * 2 * 49 * 3 * 64 * batch * Math.ceil(edge / 2) ** 2,
     isPictures: true,
   },
-  norm: {
-    shape: { batch: 16, channels: 256, edge: 56 },
-    small: { batch: 4, channels: 32, edge: 7 },
-    layers: (input) => [
-      { op: 'batchNorm', name: 'norm', input },
-      { op: 'add', name: 'add', inputs: ['norm', input] },
-      { op: 'relu', name: 'relu', input: 'add' },
-    ],
-    // Forward: the input for its statistics, the input and the other path, the result. Backward: the gradient, the result's sign and the input for the sums
-    // and again for the gradients of both inputs.
-    numbers: (shape) => (4 + 8) * size(shape),
-  },
-  maxpool: {
-    shape: { batch: 16, channels: 64, edge: 112 },
-    small: { batch: 2, channels: 16, edge: 9 },
-    layers: (input) => [{ op: 'maxPool', name: 'pool', input, kernel: 3, stride: 2, pad: 1 }],
-    numbers: (shape) => 2.5 * size(shape),
-  },
-  avgpool: {
-    shape: { batch: 64, channels: 2048, edge: 7 },
-    small: { batch: 3, channels: 37, edge: 5 },
-    layers: (input) => [{ op: 'avgPool', name: 'pool', input }],
-    numbers: (shape) => 2 * size(shape),
-  },
   linear: {
     shape: { batch: 64, channels: 2048, edge: 1 },
     small: { batch: 7, channels: 48, edge: 1 },
     layers: (input, { channels }) => [{ op: 'linear', name: 'linear', input, out: channels, bias: true }],
     flop: (shape) => 2 * 3 * shape.channels * size(shape),
-  },
-  l2: {
-    shape: { batch: 32768, channels: 128, edge: 1 },
-    small: { batch: 9, channels: 24, edge: 1 },
-    layers: (input) => [{ op: 'l2Normalize', name: 'z', input }],
-    // Forward: the input, twice, and the result. Backward: the result and its gradient, twice, and the input's.
-    numbers: (shape) => 8 * size(shape),
   },
 };
 
@@ -146,7 +115,7 @@ async function check(which, precision, library, threads) {
 function caseOf(name, precision) {
   const which = /** @type {OpClass} */ (classes[name]);
   return {
-    unit: which.flop ? 'GFLOP/s' : 'GB/s',
+    unit: 'GFLOP/s',
     // Not by time: what is taken off makes a run look shorter than it is.
     iterations: 25,
     timeMs: 0,
@@ -162,10 +131,9 @@ function caseOf(name, precision) {
       for (let i = 0; first && i < kFirstRuns; i++) times.push(await first.run());
       const off = times.sort((a, b) => a - b)[times.length >> 1] ?? 0;
       first?.engine.dispose();
-      const bytes = precision === 'fp32' ? 4 : 2;
       return {
         run: async () => ({ overriddenDuration: (await whole.run()) - off }),
-        items: (which.flop ? which.flop(shape) : bytes * /** @type {NonNullable<OpClass['numbers']>} */ (which.numbers)(shape)) / 1e9,
+        items: which.flop(shape) / 1e9,
         checked,
         facts: () => ({ precision, shape: `${shape.batch} x ${shape.channels} x ${shape.edge} x ${shape.edge}` }),
       };

@@ -4,7 +4,8 @@ import { strict as assert } from 'node:assert';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { train } from '../../dist/train/train.js';
-import { adamOf, trainer } from '../engines.mjs';
+import { median } from '../contenders.mjs';
+import { stepOn, trainer } from '../engines.mjs';
 import { configOf, drawSet, numbers } from '../pictures.mjs';
 
 /**
@@ -17,8 +18,6 @@ import { configOf, drawSet, numbers } from '../pictures.mjs';
 /** Steps before the clock starts, steps that it counts, and as many again with a checkpoint. */
 const [kBefore, kSteps] = [10, 30];
 const kLine = 5;
-
-const median = (/** @type {number[]} */ values) => [...values].sort((a, b) => a - b)[values.length >> 1] ?? Number.NaN;
 
 /** Nanoseconds on a processor of each thread: JavaScript's, ours by their names, what else Node.js has. @returns {Map<string, { name: string, ns: number }>} */
 function threadTimes() {
@@ -48,14 +47,11 @@ export function rest({ size, ...network }) {
     const config = configOf({ ...network, size, data: manifest.folder });
     const { engine, facts } = await trainer(config, 'auto', setting);
     const [input, targets] = [numbers(9 * config.pairs * size * size, 1), numbers(config.pairs, 2).map(Math.abs)];
+    const step = stepOn(engine, config, input, targets);
     /** Milliseconds of a step on given numbers. */
     const alone = async () => {
       const start = performance.now();
-      for (let step = 1; step <= counted; step++) {
-        await engine.forward(input, targets);
-        await engine.backward();
-        await engine.update(adamOf(config, step));
-      }
+      for (let i = 0; i < counted; i++) await step();
       return (performance.now() - start) / counted;
     };
     let runs = 0;
@@ -93,9 +89,9 @@ export function rest({ size, ...network }) {
     const checkpoints = [];
     const run = async () => {
       const [first, { ms, checkpointMs, spent }, second] = [await alone(), await inRun(), await alone()];
-      const step = (first + second) / 2;
+      const bare = (first + second) / 2;
       checkpoints.push(checkpointMs);
-      ratios.push((ms + Math.max(0, checkpointMs) / config.checkpointEverySteps) / step);
+      ratios.push((ms + Math.max(0, checkpointMs) / config.checkpointEverySteps) / bare);
       const all = spent.reduce((sum, { ns }) => sum + ns, 0);
       for (const name of new Set(spent.map((each) => each.name))) {
         const own = spent.reduce((sum, each) => sum + (each.name === name ? each.ns : 0), 0);

@@ -14,12 +14,13 @@ constexpr double kWorthTiming = 5e7;
 /** A trial has at least so many samples, more of few pixels: what Winograd's does once for the weights has to pay. */
 constexpr int kTrialSamples = 16, kTrialPixels = 4096;
 
+/** Of oneDNN's Winograd, which can want many times what the images take. */
+constexpr size_t kMostScratchBytes = size_t{1} << 30;
+
 template <class Descriptor>
 bool isReference(const Descriptor& pd) {
   return std::string_view(pd.impl_info_str()).starts_with("ref");
 }
-
-constexpr size_t kMostScratchBytes = size_t{1} << 30;
 
 class ConvStep : public Step {
  public:
