@@ -1,13 +1,13 @@
 // Builds the add-on and its backend libraries with cmake-js and puts them in build/Release (or build/Debug), where node-gyp-build looks first.
-//   node native/build.mjs [--debug] [--sanitize address] [--cuda auto|on|off] [--gpu] [--clean] [--prebuild] [--jobs N]
+//   node native/build.mjs [--debug] [--sanitize address] [--cuda auto|on|off] [--gpu] [--clean] [--jobs N]
 // The CUDA backend is built when nvcc and the headers of cuDNN and cuBLAS are there; with --cuda on (COMFACE_CUDA=on) it is an error when not.
 // With --gpu it also builds what runs on a GPU beside the package (test/native/gpu), into build/Release/gpu; that needs CUDA.
 // With --tests it builds what test/native holds instead, into build/tests (build/tests-sanitize-thread, ...): libfaulty.so, a backend that
 // fails on demand, and programs that drive the core without Node.
 import { spawnSync } from 'node:child_process';
-import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { dirname, join, resolve } from 'node:path';
+import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 
@@ -22,7 +22,6 @@ const { values: options } = parseArgs({
     gpu: { type: 'boolean', default: false },
     tests: { type: 'boolean', default: false },
     clean: { type: 'boolean', default: false },
-    prebuild: { type: 'boolean', default: false },
     'list-sources': { type: 'boolean', default: false },
     config: { type: 'string' },
     out: { type: 'string' },
@@ -32,9 +31,14 @@ const { values: options } = parseArgs({
 
 /** Every file that the build depends on, relative to the package. */
 function sources() {
-  return readdirSync(join(root, 'native'), { recursive: true, encoding: 'utf8' })
-    .filter((file) => /\.(cc|cu|cuh|h|txt|mjs)$/.test(file) && !file.startsWith('build/'))
-    .map((file) => `native/${file}`);
+  return readdirSync(join(root, 'native'))
+    .filter((name) => name !== 'build')
+    .flatMap((name) => {
+      const path = join('native', name);
+      if (!statSync(join(root, path)).isDirectory()) return [path];
+      return readdirSync(join(root, path), { recursive: true, encoding: 'utf8' }).map((file) => join(path, file));
+    })
+    .filter((file) => /\.(cc|cu|cuh|h|txt|mjs)$/.test(file));
 }
 
 function fail(text) {
@@ -48,18 +52,48 @@ function run(what, command, args, env = process.env) {
   if (status !== 0) fail(`${what} failed; the reason is above.`);
 }
 
-function need(tool, debianPackage) {
-  if (spawnSync(tool, ['--version'], { stdio: 'ignore' }).status === 0) return;
-  fail(`building from source needs '${tool}', which was not found.\n  Debian, Ubuntu: apt-get install ${debianPackage}`);
-}
-
-function script(name, file) {
+const compiler = () => process.env.CXX ?? 'c++';
+const runs = (tool) => spawnSync(tool, ['--version'], { stdio: 'ignore' }).status === 0;
+/** Whether the compiler, where there is one, sees this header. With CMAKE_PREFIX_PATH only CMake knows. */
+const sees = (header, rule = '1') =>
+  process.env.CMAKE_PREFIX_PATH !== undefined ||
+  spawnSync(compiler(), ['-E', '-x', 'c++', '-'], {
+    input: `#include <${header}>\n#if !(${rule})\n#error no\n#endif\n`,
+    stdio: ['pipe', 'ignore', 'ignore'],
+  }).status === 0;
+const installed = (name) => {
   try {
-    return require.resolve(`${name}/${file}`);
+    require.resolve(`${name}/package.json`);
+    return true;
   } catch {
-    const range = manifest.devDependencies?.[name] ?? manifest.peerDependencies?.[name] ?? 'latest';
-    return fail(`building from source needs the npm package '${name}', which is not installed:\n  npm install --save-dev ${name}@${range}`);
+    return false;
   }
+};
+
+/** What a build needs, and the Debian package or npm package that brings it. */
+const needs = [
+  { what: 'a C++20 compiler (c++, or CXX)', debian: 'build-essential', isThere: () => runs(compiler()) },
+  { what: 'CMake 3.22 or newer', debian: 'cmake', isThere: () => runs('cmake') },
+  { what: 'Ninja or make', debian: 'ninja-build', isThere: () => runs('ninja') || runs('make') },
+  {
+    what: 'oneDNN 2 with its headers',
+    debian: 'libdnnl-dev',
+    isThere: () => sees('oneapi/dnnl/dnnl_version.h', 'DNNL_VERSION_MAJOR == 2'),
+  },
+  { what: 'TurboJPEG with its header', debian: 'libturbojpeg0-dev', isThere: () => sees('turbojpeg.h') },
+  ...['cmake-js', 'node-addon-api'].map((name) => ({ what: `the npm package ${name}`, npm: name, isThere: () => installed(name) })),
+];
+
+/** Ends with everything that is missing at once, and the commands that install it. */
+function checkNeeds() {
+  const missing = needs.filter(({ isThere }) => !isThere());
+  if (missing.length === 0) return;
+  const debian = missing.flatMap((need) => need.debian ?? []).join(' ');
+  const npm = missing.flatMap(({ npm: name }) => (name ? [`${name}@${manifest.peerDependencies[name]}`] : [])).join(' ');
+  const lines = missing.map(({ what }) => `\n  - ${what}`);
+  if (debian) lines.push(`\n  Debian 12: apt-get install ${debian}`);
+  if (npm) lines.push(`\n  npm install --save-dev ${npm}`);
+  fail(`building from source needs what is not here:${lines.join('')}`);
 }
 
 /** A clang++ that has libFuzzer, which gcc has not. */
@@ -71,18 +105,6 @@ function fuzzingCompiler() {
       stdio: ['pipe', 'ignore', 'ignore'],
     }).status === 0;
   return names.find(works) ?? fail('clang++ with libFuzzer was not found.\n  Debian, Ubuntu: apt-get install clang libclang-rt-dev');
-}
-
-/** The folder with this node's own headers, if it is there; node-gyp downloads them otherwise. */
-function nodeFolder() {
-  for (const folder of [process.env.npm_config_nodedir, dirname(dirname(process.execPath))]) {
-    const header = folder && join(folder, 'include/node/node_version.h');
-    if (!header || !existsSync(header)) continue;
-    const text = readFileSync(header, 'utf8');
-    const version = ['MAJOR', 'MINOR', 'PATCH'].map((part) => text.match(new RegExp(`NODE_${part}_VERSION (\\d+)`))?.[1]);
-    if (`v${version.join('.')}` === process.version) return folder;
-  }
-  return undefined;
 }
 
 /** A folder like site-packages/nvidia with the headers of cuDNN: chosen, brought by scripts/headers.mjs, or a Python's. */
@@ -100,16 +122,6 @@ if (options['list-sources']) {
 }
 if (options.clean)
   for (const folder of ['build', 'native/build', 'prebuilds']) rmSync(join(root, folder), { recursive: true, force: true });
-if (options.prebuild) {
-  // prebuildify calls node-gyp rebuild, that reads binding.gyp, and that calls this file again without --prebuild.
-  need('python3', 'python3');
-  need('make', 'make');
-  rmSync(join(root, 'prebuilds'), { recursive: true, force: true });
-  const folder = nodeFolder();
-  const args = [script('prebuildify', 'bin.js'), '--napi', '--strip', '--tag-libc', '-t', process.versions.node];
-  run('prebuildify', process.execPath, args, folder ? { ...process.env, npm_config_nodedir: folder } : process.env);
-  process.exit(0);
-}
 
 // Test programs are optimized even under a sanitizer: they do in seconds what otherwise takes minutes.
 const config =
@@ -117,10 +129,9 @@ const config =
 const parts = [options.tests ? 'tests' : '', options.sanitize ? `sanitize-${options.sanitize.replaceAll(',', '-')}` : ''].filter(Boolean);
 const tree = join('native/build', parts.join('-') || config.toLowerCase());
 const out = resolve(root, options.out ?? join('build', parts.join('-') || config));
-need('cmake', 'cmake');
 if (options.sanitize.includes('fuzzer')) process.env.CXX = fuzzingCompiler();
-need(process.env.CXX ?? 'c++', 'build-essential');
-const cmakeJs = script('cmake-js', 'bin/cmake-js');
+checkNeeds();
+const cmakeJs = require.resolve('cmake-js/bin/cmake-js');
 const args = ['-d', 'native', '-O', tree, '-B', config, '-l', 'warn', `--CDCOMFACE_SANITIZE=${options.sanitize}`];
 args.push(
   `--CDCOMFACE_TESTS=${options.tests ? 'ON' : 'OFF'}`,
