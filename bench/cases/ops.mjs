@@ -1,7 +1,7 @@
 // @ts-check
-// Classes of ops that multiply, forward and backward, at shapes of a ResNet-50. Each graph begins with a relu, which gives the op an input whose gradient is asked
-// for; the median of what the relu alone takes, with the copying of the numbers from JavaScript, is taken off. What takes less than
-// the relu (normalization, pools) cannot be timed so.
+// Classes of ops, forward and backward, at shapes of a ResNet-50. Each graph begins with a relu, which gives the op an input whose gradient is asked
+// for; the median of what the relu alone takes, with the copying of the numbers from JavaScript, is taken off. What takes no longer than that
+// is in the graph eight times.
 import { strict as assert } from 'node:assert';
 import { chooseDevice, native } from '../../dist/native.js';
 import { distance } from '../engines.mjs';
@@ -14,14 +14,26 @@ import { numbers } from '../pictures.mjs';
  * @property {number} batch @property {number} channels @property {number} edge
  * @typedef {object} OpClass
  * @property {Shape} shape What is timed. @property {Shape} small What is checked.
- * @property {(input: string, shape: Shape) => LayerRecord[]} layers
- * @property {(shape: Shape) => number} flop Of both ways: products of a forward, of the weights' and of the input's gradient.
+ * @property {(input: string, shape: Shape, times: number) => LayerRecord[]} layers Checked once, as errors of a chain grow.
+ * @property {(shape: Shape) => number} [flop] Of both ways: products of a forward, of the weights' and of the input's gradient.
+ * @property {(shape: Shape) => number} [numbers] That have to be read or written both ways, each array as often as its formula needs it.
  * @property {boolean} [isPictures] The input has no gradient, and no relu before it.
  */
 
 /** @param {string} name @param {string} input @param {number} out @param {number} kernel @returns {LayerRecord} */
 const conv = (name, input, out, kernel, stride = 1) => ({ op: 'conv', name, input, out, kernel, stride, pad: kernel >> 1 });
 const size = (/** @type {Shape} */ { batch, channels, edge }) => batch * channels * edge * edge;
+
+/** How often what is short is in a graph that is timed. */
+const kTimes = 8;
+/** Gradients of so many users of one input: the first is written, the others are added to it. */
+const kAdded = (2 * kTimes - 1) / kTimes;
+
+/** @param {number} times @param {(i: number) => LayerRecord[]} layers */
+const repeated = (times, layers) => Array.from({ length: times }, (_, i) => layers(i)).flat();
+/** Sums vectors, which costs next to nothing. @param {string} of @param {number} times */
+const sumOf = (of, times) =>
+  repeated(times - 1, (i) => [{ op: 'add', name: `sum${i}`, inputs: [i === 0 ? `${of}0` : `sum${i - 1}`, `${of}${i + 1}`] }]);
 
 /** @type {Record<string, OpClass>} */
 const classes = {
@@ -48,6 +60,48 @@ const classes = {
     ],
     flop: ({ batch, edge }) => 2 * 2 * 49 * 3 * 64 * batch * Math.ceil(edge / 2) ** 2,
     isPictures: true,
+  },
+  norm: {
+    shape: { batch: 8, channels: 256, edge: 56 },
+    small: { batch: 4, channels: 32, edge: 7 },
+    layers: (input, _, times) =>
+      repeated(times, (i) => {
+        const from = i === 0 ? input : `relu${i - 1}`;
+        return [
+          { op: 'batchNorm', name: `norm${i}`, input: from },
+          { op: 'add', name: `add${i}`, inputs: [`norm${i}`, from] },
+          { op: 'relu', name: `relu${i}`, input: `add${i}` },
+        ];
+      }),
+    // Forward: the input for its statistics, the input and the other path, the result. Backward: the gradient, the result's sign and the input for the sums
+    // and again for the gradients of both inputs.
+    numbers: (shape) => kTimes * (4 + 8) * size(shape),
+  },
+  maxpool: {
+    shape: { batch: 16, channels: 64, edge: 112 },
+    small: { batch: 2, channels: 16, edge: 9 },
+    // With an average of each result, whose gradient is as large as the result.
+    layers: (input, _, times) => [
+      ...repeated(times, (i) => [
+        { op: 'maxPool', name: `most${i}`, input, kernel: 3, stride: 2, pad: 1 },
+        { op: 'avgPool', name: `pool${i}`, input: `most${i}` },
+      ]),
+      ...sumOf('pool', times),
+    ],
+    numbers: (shape) => kTimes * (1 + 4 * 0.25 + kAdded) * size(shape),
+  },
+  avgpool: {
+    shape: { batch: 64, channels: 2048, edge: 7 },
+    small: { batch: 3, channels: 37, edge: 5 },
+    layers: (input, _, times) => [...repeated(times, (i) => [{ op: 'avgPool', name: `pool${i}`, input }]), ...sumOf('pool', times)],
+    numbers: (shape) => kTimes * (1 + kAdded) * size(shape),
+  },
+  l2: {
+    shape: { batch: 32768, channels: 128, edge: 1 },
+    small: { batch: 9, channels: 24, edge: 1 },
+    layers: (input, _, times) => repeated(times, (i) => [{ op: 'l2Normalize', name: `z${i}`, input: i === 0 ? input : `z${i - 1}` }]),
+    // Forward: the input, twice, and the result. Backward: the result and its gradient, twice, and the input's.
+    numbers: (shape) => kTimes * 8 * size(shape),
   },
   linear: {
     shape: { batch: 64, channels: 2048, edge: 1 },
@@ -79,18 +133,18 @@ async function bothWays(layers, shape, library, precision, threads) {
   return { engine, run, value };
 }
 
-/** @param {OpClass} which @param {Shape} shape @returns {LayerRecord[]} */
-function graphOf({ layers, isPictures }, shape) {
+/** @param {OpClass} which @param {Shape} shape @param {number} times @returns {LayerRecord[]} */
+function graphOf({ layers, isPictures }, shape, times) {
   /** @type {LayerRecord} */
   const input = { op: 'input', name: 'images', channels: shape.channels, height: shape.edge, width: shape.edge };
-  if (isPictures) return [input, ...layers('images', shape)];
-  return [input, { op: 'relu', name: 'first', input: 'images' }, ...layers('first', shape)];
+  if (isPictures) return [input, ...layers('images', shape, times)];
+  return [input, { op: 'relu', name: 'first', input: 'images' }, ...layers('first', shape, times)];
 }
 
 /** Values and gradients against the plain loops with the same rounding. @param {OpClass} which @param {Precision} precision @param {string} library @param {number} threads */
 async function check(which, precision, library, threads) {
   const shape = which.small;
-  const layers = graphOf(which, shape);
+  const layers = graphOf(which, shape, 1);
   const made = await Promise.all([library, ''].map((each) => bothWays(layers, shape, each, precision, threads)));
   /** @type {Float32Array[][]} */
   const results = [];
@@ -115,7 +169,7 @@ async function check(which, precision, library, threads) {
 function caseOf(name, precision) {
   const which = /** @type {OpClass} */ (classes[name]);
   return {
-    unit: 'GFLOP/s',
+    unit: which.flop ? 'GFLOP/s' : 'GB/s',
     // Not by time: what is taken off makes a run look shorter than it is.
     iterations: 25,
     timeMs: 0,
@@ -124,16 +178,17 @@ function caseOf(name, precision) {
       const { library } = chooseDevice(device, 'fp32');
       const checked = await check(which, precision, library, threads);
       const shape = isQuick ? which.small : which.shape;
-      const layers = graphOf(which, shape);
+      const layers = graphOf(which, shape, kTimes);
       const whole = await bothWays(layers, shape, library, precision, threads);
       const first = which.isPictures ? undefined : await bothWays(layers.slice(0, 2), shape, library, precision, threads);
       const times = [];
       for (let i = 0; first && i < kFirstRuns; i++) times.push(await first.run());
       const off = times.sort((a, b) => a - b)[times.length >> 1] ?? 0;
       first?.engine.dispose();
+      const bytes = precision === 'fp32' ? 4 : 2;
       return {
         run: async () => ({ overriddenDuration: (await whole.run()) - off }),
-        items: which.flop(shape) / 1e9,
+        items: (which.flop?.(shape) ?? bytes * /** @type {NonNullable<OpClass['numbers']>} */ (which.numbers)(shape)) / 1e9,
         checked,
         facts: () => ({ precision, shape: `${shape.batch} x ${shape.channels} x ${shape.edge} x ${shape.edge}` }),
       };
