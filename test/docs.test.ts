@@ -60,9 +60,18 @@ const written = (...lines: string[]): Document => ({ name: 'docs/wrong.md', text
 describe('a document that is wrong is named with its line where', () => {
   test('a link leads to no file, out of the repository, or to no heading, in a picture and in HTML, too', () => {
     const document = written(
-      ...['# A heading, of `code`', '', '[a](tasks.md) [b](nothing.md)', '![c](nothing.png)', '[d](../../out.md)'],
-      ...['[e](tasks.md#transfer) [f](tasks.md#nowhere)', '[g](#a-heading-of-code) [h](#another)', '<img src="none.svg">', '[i]: gone.md'],
-      ...['`[j](in-code.md)`', '[k](https://example.org/gone.md)', '[l](../LICENSE#line)'],
+      '# A heading, of `code`',
+      '',
+      '[a](tasks.md) [b](nothing.md)',
+      '![c](nothing.png)',
+      '[d](../../out.md)',
+      '[e](tasks.md#transfer) [f](tasks.md#nowhere)',
+      '[g](#a-heading-of-code) [h](#another)',
+      '<img src="none.svg">',
+      '[i]: gone.md',
+      '`[j](in-code.md)`',
+      '[k](https://example.org/gone.md)',
+      '[l](../LICENSE#line)',
     );
     expect(linkFaults(document, root, [...documents, document])).toEqual([
       'docs/wrong.md:3: nothing.md leads to docs/nothing.md, which is not there',
@@ -86,32 +95,28 @@ describe('a document that is wrong is named with its line where', () => {
 
   test('a command or one of its options is not there, in a block and in a sentence', () => {
     const document = written(
-      ...[
-        'Say `comface train --data faces --outt run`, or `npx comface trian`.',
-        '',
-        '```',
-        '$ comface compare a.jpg b.jpg --modle run   # --not-seen',
-      ],
-      ...[
-        'comface train --data faces \\',
-        '  --sizes 64',
-        'comface pack photos --out set && node dist/cli.js inspect set --verifi',
-        '```',
-        '',
-      ],
-      ...[
-        '`comface COMMAND --help`, `comface help train`, `comface train --help`, `comface --version`',
-        '```ts',
-        "run('comface trian');",
-        '```',
-      ],
+      'Say `comface train --data faces --outt run`, or `npx comface',
+      'trian`, and `comface compare',
+      'a.jpg b.jpg --out c.csv`.',
+      '',
+      '```',
+      '$ comface compare a.jpg b.jpg --modle run   # --not-seen',
+      'comface train --data faces \\',
+      '  --sizes 64',
+      'comface pack photos --out set && node dist/cli.js inspect set --verifi',
+      '```',
+      '',
+      '`comface COMMAND --help`, `comface help train`, `comface train --help`, `comface --version`',
+      '```ts',
+      "run('comface trian');",
+      '```',
     );
     expect(commandFaults(document, helps)).toEqual([
-      'docs/wrong.md:4: comface compare has no option --modle',
-      'docs/wrong.md:5: comface train has no option --sizes',
-      'docs/wrong.md:7: comface inspect has no option --verifi',
       'docs/wrong.md:1: comface train has no option --outt',
       'docs/wrong.md:1: there is no command comface trian',
+      'docs/wrong.md:6: comface compare has no option --modle',
+      'docs/wrong.md:7: comface train has no option --sizes',
+      'docs/wrong.md:9: comface inspect has no option --verifi',
     ]);
   });
 

@@ -50,35 +50,52 @@ export function partsOf({ text }: Document): Parts {
   const parts: Parts = { blocks: [], spans: [], links: [], anchors: new Set() };
   const slugs = new Map<string, number>();
   let open: Block | undefined;
+  let paragraph: Piece | undefined;
+  const close = () => {
+    if (paragraph) takeParagraph(paragraph, parts);
+    paragraph = undefined;
+  };
   for (const [index, line] of text.split('\n').entries()) {
     const at = index + 1;
     const fence = /^\s*```\s*(\S*)/.exec(line);
     if (open !== undefined) {
       if (fence) open = undefined;
       else open.text += `${line}\n`;
-    } else if (fence) {
+      continue;
+    }
+    const heading = /^#{1,6}\s+(.*?)\s*#*$/.exec(line)?.[1];
+    if (fence || heading !== undefined || line.trim() === '') close();
+    if (fence) {
       open = { language: fence[1]!, text: '', line: at + 1 };
       parts.blocks.push(open);
-    } else takeLine(line, at, parts, slugs);
+    } else {
+      if (heading !== undefined) parts.anchors.add(anchorOf(heading, slugs));
+      paragraph = paragraph ? { text: `${paragraph.text}\n${line}`, line: paragraph.line } : { text: line, line: at };
+    }
   }
+  close();
+  parts.links.sort((a, b) => a.line - b.line); // one kind of link was looked for after the other
   return parts;
 }
 
-function takeLine(line: string, at: number, { spans, links, anchors }: Parts, slugs: Map<string, number>): void {
-  const heading = /^#{1,6}\s+(.*?)\s*#*$/.exec(line);
-  if (heading) {
-    const slug = slugOf(heading[1]!);
-    const count = slugs.get(slug) ?? 0;
-    slugs.set(slug, count + 1);
-    anchors.add(count === 0 ? slug : `${slug}-${count}`);
-  }
-  for (const [, name] of line.matchAll(/<a\s[^>]*\b(?:id|name)="([^"]+)"/g)) anchors.add(name!);
-  const plain = line.replace(/(`+)(.+?)\1/g, (_, _ticks, code: string) => {
-    spans.push({ text: code.trim(), line: at });
-    return '';
+/** Code and links may go on in the next line. */
+function takeParagraph({ text, line }: Piece, { spans, links, anchors }: Parts): void {
+  const lineAt = (index: number) => line + text.slice(0, index).split('\n').length - 1;
+  for (const [, name] of text.matchAll(/<a\s[^>]*\b(?:id|name)="([^"]+)"/g)) anchors.add(name!);
+  const plain = text.replace(/(`+)([\s\S]+?)\1/g, (code, _ticks, inner: string, index: number) => {
+    spans.push({ text: inner.replace(/\s+/g, ' ').trim(), line: lineAt(index) });
+    return code.replace(/[^\n]/g, ' '); // what follows keeps its place
   });
-  const targets = [/\]\(<?([^()\s>]+(?:\([^()\s]*\))?)>?(?:\s+"[^"]*")?\)/g, /\b(?:src|href)="([^"]+)"/g, /^\s*\[[^\]]+\]:\s+(\S+)/g];
-  for (const target of targets) for (const [, link] of plain.matchAll(target)) links.push({ text: link!, line: at });
+  const targets = [/\]\(<?([^()\s>]+(?:\([^()\s]*\))?)>?(?:\s+"[^"]*")?\)/g, /\b(?:src|href)="([^"]+)"/g, /^\s*\[[^\]]+\]:\s+(\S+)/gm];
+  for (const target of targets) for (const { 1: link, index } of plain.matchAll(target)) links.push({ text: link!, line: lineAt(index) });
+}
+
+/** Headings of one name are told apart by a number. */
+function anchorOf(heading: string, slugs: Map<string, number>): string {
+  const slug = slugOf(heading);
+  const count = slugs.get(slug) ?? 0;
+  slugs.set(slug, count + 1);
+  return count === 0 ? slug : `${slug}-${count}`;
 }
 
 /** The anchor that GitHub gives a heading. */
@@ -127,7 +144,8 @@ const kShells = new Set(['', 'sh', 'bash', 'shell', 'console', 'text']);
 export function commandsOf(document: Document): Command[] {
   const { blocks, spans } = partsOf(document);
   const lines = blocks.filter(({ language }) => kShells.has(language)).flatMap(linesOf);
-  return [...lines, ...spans].flatMap(({ text, line }) =>
+  const pieces = [...lines, ...spans].sort((a, b) => a.line - b.line);
+  return pieces.flatMap(({ text, line }) =>
     shellWords(text).flatMap((command) => {
       const [, name, rest = ''] = kCall.exec(command) ?? [];
       return name === undefined ? [] : [{ name, options: flagsIn(rest), line }];
