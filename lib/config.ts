@@ -171,7 +171,7 @@ const designSchema = z.object({
 
 type Frozen<T> = T extends object ? { readonly [K in keyof T]: Frozen<T[K]> } : T;
 
-/** Options of a training run: all but `data` and `out` may be left out. The defaults are the paper's where it states them. */
+/** Options of a training run: all but `data` and `out` may be left out. Defaults are the paper's and SimCLR's values, but for `pairs`. */
 export interface TrainOptions extends z.input<typeof trainSchema> {}
 /** Options of a training run after the check: complete, and frozen with all that is in them. */
 export interface TrainConfig extends Frozen<z.output<typeof trainSchema>> {}

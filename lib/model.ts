@@ -26,9 +26,9 @@ import type { Tensor } from './weights/safetensors.js';
 
 /** How to run a loaded model. */
 export interface ModelOptions {
-  /** Where it runs. @default 'auto' */
+  /** Where it runs; {@link Device} says more. @default 'auto' */
   device?: Device;
-  /** Number type of activations. @default 'auto' */
+  /** Number type of activations; {@link PrecisionChoice} says more. @default 'auto' */
   precision?: PrecisionChoice;
   /** Compute threads, 0 to 1024; 0: one for each core. @default 0 */
   threads?: number;
@@ -47,7 +47,7 @@ export interface Task {
 /** The network of a model, as its training options name it, and what its change head has learned; {@link TrainOptions} has `backbone`, `width`, `size` and `augment`. */
 export type ModelDesign = Pick<TrainConfig, 'backbone' | 'width' | 'size' | 'augment'> & {
   /** What the change head was trained on: the size of a change, or with its sign. @default 'absolute' */
-  target?: TrainConfig['target'] | undefined;
+  target?: 'absolute' | 'signed' | undefined;
   /** What a transferred model estimates, with its direction. @default null */
   task?: Task | null | undefined;
 };
@@ -327,7 +327,7 @@ export class Model {
 
   /**
    * Embeddings h of JPEG pictures. Each picture is resized to the model's size: crop it to the face and to a square first, and turn it upright (EXIF is
-   * not read); {@link pack} does so.
+   * not read).
    *
    * @param files JPEG files.
    * @param options.threads Threads that read the pictures, 1 to 64. Default 2.

@@ -30,10 +30,16 @@ export type ListingEvent =
       /** Whether the options named it; else it was recognized. */
       isGiven: boolean;
     }
-  | ({
+  | {
       /** Frames of another video are about to be taken out. */
       type: 'frames';
-    } & FramesProgress);
+      /** Name of the video. */
+      name: string;
+      /** Videos that are done. */
+      done: number;
+      /** Videos in all. */
+      total: number;
+    };
 
 /** What to list. */
 export interface ListJob {

@@ -26,6 +26,7 @@ export interface TrainRun extends AsyncIterable<TrainEvent>, PromiseLike<TrainRe
  * A save that fails is a `warning` event, and what was reached since is saved at once; the run ends with IO when that fails, too.
  *
  * @param options What to learn from, where to save, and how; all but `data` and `out` have defaults.
+ * @param control How to stop it.
  * @param control.signal Aborting finishes the step, saves a checkpoint and rejects with `signal.reason`.
  * @throws ComFaceError INVALID_CONFIG for an option out of range, or one that differs from those that the run began with; INVALID_INPUT for data that cannot
  * be trained on; CORRUPT_FILE for too many broken pictures, or no checkpoint that can be loaded; NOT_FINITE where the loss is (the last checkpoint stays);

@@ -1,6 +1,4 @@
 // What a transfer says while it works.
-import type { Scores } from './linear.js';
-import type { TuneStep } from './tune.js';
 
 /** What happens in a transfer, in order. A fold is a part of the subjects, tested by a model of the others. */
 export type TransferEvent =
@@ -26,13 +24,19 @@ export type TransferEvent =
       /** What it is, in a sentence. */
       message: string;
     }
-  | ({
+  | {
       /** An epoch of fine-tuning is done; linear evaluation has none. */
       type: 'step';
       /** Number of the fold, from 1; one more than there are folds: the model of all subjects. */
       fold: number;
-    } & TuneStep)
-  | ({
+      /** The learning rate that is tried. */
+      learningRate: number;
+      /** The epoch that has ended, from 1. */
+      epoch: number;
+      /** Mean squared error on the validation subjects, in the squared unit. */
+      validationError: number;
+    }
+  | {
       /** A fold was tested; its scores are those of this fold alone. */
       type: 'fold';
       /** Number of the fold, from 1. */
@@ -41,4 +45,10 @@ export type TransferEvent =
       folds: number;
       /** Seconds left for the other folds, at the pace so far. */
       secondsLeft: number;
-    } & Scores);
+      /** Mean absolute error, in the unit. */
+      mae: number;
+      /** Pearson correlation of estimated and true changes; NaN where either does not vary. */
+      correlation: number;
+      /** Share of the changes whose direction is right, 0 to 1; NaN where nothing changes. */
+      accuracy: number;
+    };
