@@ -225,7 +225,7 @@ export class Model {
     };
   }
 
-  /** Width D of an embedding: 512 for a ResNet-18, 2048 for a ResNet-50. */
+  /** Width D of an embedding: 512 for a ResNet-18 and 2048 for a ResNet-50 of the default width. */
   readonly width: number;
   /** Its network. */
   readonly design: ModelDesign;

@@ -29,7 +29,7 @@ export interface TrainRun extends AsyncIterable<TrainEvent>, PromiseLike<TrainRe
  * @param control How to stop it.
  * @param control.signal Aborting finishes the step, saves a checkpoint and rejects with `signal.reason`.
  * @throws ComFaceError INVALID_CONFIG for an option out of range, or one that differs from those that the run began with; INVALID_INPUT for data that cannot
- * be trained on; CORRUPT_FILE for too many broken pictures, or no checkpoint that can be loaded; NOT_FINITE where the loss is (the last checkpoint stays);
+ * be trained on; CORRUPT_FILE for too many broken pictures, or no checkpoint that can be loaded; NOT_FINITE for a loss that is infinite or not a number (the last checkpoint stays);
  * BUSY where another run has the folder; IO (what was reached is saved, if it can be); DEVICE_UNAVAILABLE; DEVICE_FAILED; OUT_OF_MEMORY.
  * @example
  * ```ts
