@@ -148,7 +148,7 @@ const fields = z.strictObject({
   brokenShare: share().default(0.01).describe('Largest share of the training pictures that may be broken before the run stops'),
 });
 
-/** Options of a training run. */
+/** The options of a training run as a Zod schema: for forms, files and checks of your own. {@link checkTrainOptions} has the better messages. */
 export const trainSchema = fields
   .superRefine(({ pairs, pairsPerEpoch, gradientCache, data, out }, context) => {
     if (resolve(data) === resolve(out)) fail(context, 'out', 'a folder other than data');
@@ -171,14 +171,16 @@ const designSchema = z.object({
 
 type Frozen<T> = T extends object ? { readonly [K in keyof T]: Frozen<T[K]> } : T;
 
-/** Options as given: all but `data` and `out` may be left out. */
-export type TrainOptions = z.input<typeof trainSchema>;
-/** Options after the check: complete and frozen. */
-export type TrainConfig = Frozen<z.output<typeof trainSchema>>;
+/** Options of a training run: all but `data` and `out` may be left out. Defaults are the paper's and SimCLR's values, but for `pairs`. */
+export interface TrainOptions extends z.input<typeof trainSchema> {}
+/** Options of a training run after the check: complete, and frozen with all that is in them. */
+export interface TrainConfig extends Frozen<z.output<typeof trainSchema>> {}
 
 /**
- * Checks options and fills in the defaults; the result is frozen.
+ * Checks the options of a training run and fills in the defaults; {@link train} does the same first.
  *
+ * @param options What is to become {@link TrainOptions}, from anywhere.
+ * @returns the options, complete and frozen.
  * @throws ComFaceError INVALID_CONFIG naming the option by its path, what is expected and, for an unknown one, the nearest name.
  */
 export function checkTrainOptions(options: unknown): TrainConfig {
@@ -204,9 +206,17 @@ export function designOf(config: unknown): Pick<TrainConfig, 'backbone' | 'width
 }
 
 /**
- * Reads options from a YAML 1.2 file (JSON is YAML); what the file leaves out stays out, for {@link mergeOptions}.
+ * Reads the options of a training run from a YAML 1.2 file (JSON is YAML). What the file leaves out stays out, `data` and `out`, too.
  *
- * @throws ComFaceError IO when the file cannot be read, INVALID_CONFIG with `path:line` for what is wrong in it.
+ * @param path The file, of at most 16 KiB.
+ * @throws ComFaceError IO when the file cannot be read; INVALID_CONFIG with `path:line` for what is wrong in it.
+ * @example
+ * ```ts
+ * import { readConfigFile, train } from 'comface';
+ *
+ * const options = await readConfigFile('run.yaml');
+ * await train({ ...options, data: 'faces', out: 'run' });
+ * ```
  */
 export async function readConfigFile(path: string): Promise<Partial<TrainOptions>> {
   return (await readConfig(path)).options;

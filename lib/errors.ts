@@ -1,6 +1,22 @@
 // The one error class of the package. Codes are part of the API; their order is shared with native/core.h.
 
-/** What went wrong, as a stable word to branch on. */
+/**
+ * What went wrong, as a stable word to branch on.
+ *
+ * @remarks
+ * | code | what it means | what helps |
+ * | --- | --- | --- |
+ * | `INVALID_CONFIG` | an option of a training run, or a line of a YAML file, is not as it should be | the hint |
+ * | `INVALID_INPUT` | another argument is not as it should be, or data cannot be used for what is asked | the hint |
+ * | `CORRUPT_FILE` | a file is damaged, or not what its name says | make or fetch it again; the message names it |
+ * | `DEVICE_UNAVAILABLE` | what is asked for does not run on this machine | `comface doctor`, another `device` |
+ * | `DEVICE_FAILED` | the device failed while it computed | go on from the last checkpoint |
+ * | `OUT_OF_MEMORY` | the network does not fit | fewer `pairs`, a smaller `size`, `gradientCache` |
+ * | `NOT_FINITE` | a loss or a weight is infinite or not a number | a lower `learningRate`, `precision: 'fp32'` |
+ * | `BUSY` | another process, or another call, uses the folder or the engine | wait, or choose another folder |
+ * | `DISPOSED` | what is called was disposed of | load it again |
+ * | `IO` | a file cannot be read or written, or the disk is full | look at `cause`, free space, permissions |
+ */
 export type ErrorCode =
   | 'INVALID_CONFIG'
   | 'INVALID_INPUT'
@@ -13,13 +29,37 @@ export type ErrorCode =
   | 'DISPOSED'
   | 'IO';
 
-/** Every error that comface throws or rejects with (an aborted call rejects with `signal.reason` instead). Its texts are {@link printable}. */
+/**
+ * Every error that comface throws or rejects with; an aborted call rejects with `signal.reason` instead. Its texts are safe to print: control characters
+ * in names are shown as JavaScript writes them.
+ *
+ * @example
+ * ```ts
+ * import { ComFaceError, loadModel } from 'comface';
+ *
+ * try {
+ *   await loadModel('run');
+ * } catch (error) {
+ *   if (!(error instanceof ComFaceError)) throw error;
+ *   console.error(`${error.code}: ${error.message}\n${error.hint ?? ''}`);
+ * }
+ * ```
+ */
 export class ComFaceError extends Error {
   override readonly name = 'ComFaceError';
+  /** What went wrong, as a stable word. */
   readonly code: ErrorCode;
-  /** A thing to do about it. */
+  /** A thing to do about it; undefined where there is none to name. */
   readonly hint: string | undefined;
 
+  /**
+   * Makes an error, as the package does; for tests of programs that handle them.
+   *
+   * @param code What went wrong.
+   * @param message A sentence about it.
+   * @param options.hint A thing to do about it.
+   * @param options.cause What it came from.
+   */
   constructor(code: ErrorCode, message: string, options: { hint?: string; cause?: unknown } = {}) {
     const { hint, cause } = options ?? {};
     super(printable(typeof message === 'string' ? message : show(message)), cause === undefined ? undefined : { cause });

@@ -4,6 +4,7 @@ export { attributes } from './data/attributes.js';
 export type { Rejected } from './data/collector.js';
 export type { Composition } from './data/composition.js';
 export { type DataSet, readData } from './data/dataset.js';
+export type { Groups } from './data/groups.js';
 export {
   type AttributeInspection,
   dataSheet,
@@ -23,6 +24,7 @@ export { type TwinKind, twinFirstSubject } from './data/twins/parts.js';
 export { ComFaceError, type ErrorCode } from './errors.js';
 export { type Comparison, loadModel, Model, type ModelDesign, type ModelOptions, type Task } from './model.js';
 export { type BackboneName, backboneNames, embeddingWidth } from './models/resnet.js';
+export type { Device, PrecisionChoice } from './native.js';
 export { type Report, type ReportOptions, report } from './report/make.js';
 export { saliencyPng } from './report/overlay.js';
 export type { Saliency } from './report/saliency.js';
@@ -38,3 +40,4 @@ export { readTransferResult, type TransferResult, type TransferScore } from './t
 export { transfer } from './transfer/transfer.js';
 export { type SavedEmbeddings, saveEmbeddings } from './use/embeddings.js';
 export { type ComparedPairs, type ComparePairsOptions, comparePairs } from './use/pairs.js';
+export type { Tensor } from './weights/safetensors.js';

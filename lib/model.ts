@@ -26,13 +26,13 @@ import type { Tensor } from './weights/safetensors.js';
 
 /** How to run a loaded model. */
 export interface ModelOptions {
-  /** @default 'auto' */
+  /** Where it runs; {@link Device} says more. @default 'auto' */
   device?: Device;
-  /** @default 'auto' */
+  /** Number type of activations; {@link PrecisionChoice} says more. @default 'auto' */
   precision?: PrecisionChoice;
-  /** Compute threads; 0: one for each core. @default 0 */
+  /** Compute threads, 0 to 1024; 0: one for each core. @default 0 */
   threads?: number;
-  /** Pictures computed at once. @default 32 */
+  /** Pictures computed at once, 1 to 65,536: more take more memory. @default 32 */
   batch?: number;
 }
 
@@ -40,25 +40,28 @@ export interface ModelOptions {
 export interface Task {
   /** What changes, such as weight. */
   attribute: string;
-  /** Of the change, such as kg. */
+  /** What the change is counted in, such as kg. */
   unit: string;
 }
 
-/** The network of a model, as its training options name it, and what its change head has learned. */
+/** The network of a model, as its training options name it, and what its change head has learned; {@link TrainOptions} has `backbone`, `width`, `size` and `augment`. */
 export type ModelDesign = Pick<TrainConfig, 'backbone' | 'width' | 'size' | 'augment'> & {
-  /** @default 'absolute' */
-  target?: TrainConfig['target'] | undefined;
-  /** Of a transferred model, which knows the direction. @default null */
+  /** What the change head was trained on: the size of a change, or with its sign. @default 'absolute' */
+  target?: 'absolute' | 'signed' | undefined;
+  /** What a transferred model estimates, with its direction. @default null */
   task?: Task | null | undefined;
 };
 
 /** Result of comparing two pictures of one person. */
 export interface Comparison {
-  /** Estimated change from x to y: relu(h_y - h_x) through the linear layer (paper, section 3.2). Near 0: no change. Without a direction it is a size. */
+  /**
+   * Estimated change from x to y: relu(h_y - h_x) through the linear layer (paper, section 3.2). Near 0: no change. Where `direction` is null it is a size,
+   * whatever its sign.
+   */
   change: number;
-  /** Null where the model knows only sizes: pre-trained on |alpha_y - alpha_x|, not on a task. */
+  /** The sign of the change; null where the model knows only sizes: pre-trained on |alpha_y - alpha_x|, not on a task. */
   direction: 'increase' | 'decrease' | 'none' | null;
-  /** Of the change: `steps of alpha`, or the task's. */
+  /** What the change is counted in: `steps of alpha`, or the task's unit. */
   unit: string;
 }
 
@@ -68,10 +71,20 @@ const kModelFolder = 'model';
 /**
  * Loads a model from a run folder (its newest good checkpoint), from one checkpoint's folder, or from the folder of a transfer (its `model`).
  *
- * @throws ComFaceError INVALID_INPUT when there is none, CORRUPT_FILE, IO, DEVICE_UNAVAILABLE.
+ * @param folder The folder.
+ * @throws ComFaceError INVALID_INPUT when there is none; CORRUPT_FILE when no checkpoint is whole; IO; DEVICE_UNAVAILABLE; OUT_OF_MEMORY.
  * @example
- * await using model = await loadModel('run');
- * const { change, direction, unit } = await model.compare('before.jpg', 'after.jpg');
+ * ```ts
+ * import { loadModel } from 'comface';
+ *
+ * const model = await loadModel('run');
+ * try {
+ *   const { change, direction, unit } = await model.compare('before.jpg', 'after.jpg');
+ *   console.log(`changed by ${change.toFixed(2)} ${unit} (${direction ?? 'direction not known'})`);
+ * } finally {
+ *   model.dispose();
+ * }
+ * ```
  */
 export async function loadModel(folder: string, options: ModelOptions = {}): Promise<Model> {
   const { design, weights } = await loadState(folder);
@@ -198,7 +211,10 @@ export async function embedUsable(
   return each;
 }
 
-/** A network for inference. Dispose of it, or hold it with `await using`. */
+/**
+ * A trained network, for inference. It holds threads and memory: call {@link Model.dispose}, or hold it with `await using` (TypeScript 5.2 or newer).
+ * Calls may overlap.
+ */
 export class Model {
   static {
     embedSamples = (model, source, samples, signal) => model.#embedSamples(source, samples, signal);
@@ -209,8 +225,9 @@ export class Model {
     };
   }
 
-  /** Width of an embedding. */
+  /** Width D of an embedding: 512 for a ResNet-18 and 2048 for a ResNet-50 of the default width. */
   readonly width: number;
+  /** Its network. */
   readonly design: ModelDesign;
   /** What it was transferred to; null for one that only knows what it was pre-trained on. */
   readonly task: Task | null;
@@ -238,7 +255,10 @@ export class Model {
 
   /**
    * Makes a model from weights, or an untrained one from a seed.
-   * @throws ComFaceError INVALID_INPUT for weights of another network, DEVICE_UNAVAILABLE.
+   *
+   * @param design The network.
+   * @param weights Tensors by torchvision's names, with `change.weight` and `change.bias` for the change head; or a seed for random weights.
+   * @throws ComFaceError INVALID_INPUT for weights of another network; DEVICE_UNAVAILABLE; OUT_OF_MEMORY.
    */
   static async from(design: ModelDesign, weights: Weights, options: ModelOptions = {}): Promise<Model> {
     const model = new Model(design, weights, options);
@@ -252,7 +272,12 @@ export class Model {
     }
   }
 
-  /** Takes other weights of the same network, without compiling again. */
+  /**
+   * Takes other weights of the same network, without compiling again.
+   *
+   * @param weights Tensors as in {@link Model.from}.
+   * @throws ComFaceError INVALID_INPUT for weights of another network; DISPOSED.
+   */
   async load(weights: ReadonlyMap<string, Tensor>): Promise<void> {
     this.#checkOpen();
     if (!(weights instanceof Map)) throw invalid('weights', 'a Map of tensors', weights);
@@ -301,11 +326,25 @@ export class Model {
   }
 
   /**
-   * Embeddings h of JPEG pictures, pictures x width, row after row. Each is resized to the model's size: crop
-   * to the face and to a square first, and turn it upright (EXIF is not read).
-   * @param options.threads Threads that read the pictures. @default 2
+   * Embeddings h of JPEG pictures. Each picture is resized to the model's size: crop it to the face and to a square first, and turn it upright (EXIF is
+   * not read).
+   *
+   * @param files JPEG files.
+   * @param options.threads Threads that read the pictures, 1 to 64. Default 2.
    * @param options.signal Aborting finishes the batch under way and rejects with `signal.reason`.
-   * @throws ComFaceError CORRUPT_FILE or IO naming the first picture that cannot be read, DISPOSED.
+   * @returns N x D numbers, row after row, N being the number of pictures and D the `width`.
+   * @throws ComFaceError CORRUPT_FILE or IO naming the first picture that cannot be read; DISPOSED.
+   * @example
+   * ```ts
+   * import { loadModel } from 'comface';
+   *
+   * const model = await loadModel('run');
+   * const files = ['monday.jpg', 'tuesday.jpg', 'friday.jpg'];
+   * const h = await model.embed(files);
+   * const row = (i: number) => h.subarray(i * model.width, (i + 1) * model.width);
+   * for (const i of files.keys()) console.log(files[i], model.comparisonOf(row(0), row(i)).change);
+   * model.dispose();
+   * ```
    */
   async embed(files: readonly string[], options: { threads?: number; signal?: AbortSignal | undefined } = {}): Promise<Float32Array> {
     this.#checkOpen();
@@ -343,7 +382,20 @@ export class Model {
 
   /**
    * How much the face changed from picture x to picture y of the same person.
+   *
+   * @param x JPEG file, cropped to the face as for {@link Model.embed}.
+   * @param y JPEG file of the same person.
+   * @param options.signal Aborting rejects with `signal.reason` when the pictures are done.
    * @throws ComFaceError as {@link Model.embed}; INVALID_INPUT when the model was trained without the change head.
+   * @example
+   * ```ts
+   * import { loadModel } from 'comface';
+   *
+   * const model = await loadModel('transfer'); // it knows a task, and so the direction
+   * const { change, direction, unit } = await model.compare('before.jpg', 'after.jpg');
+   * if (direction === 'increase') console.log(`+${change.toFixed(1)} ${unit}`);
+   * model.dispose();
+   * ```
    */
   async compare(x: string, y: string, options: { signal?: AbortSignal | undefined } = {}): Promise<Comparison> {
     checkObject('options', options);
@@ -352,7 +404,10 @@ export class Model {
   }
 
   /**
-   * {@link Model.compare} of embeddings, reading `width` numbers of each. Works on a disposed model, too.
+   * {@link Model.compare} of embeddings: each picture is embedded once, in however many pairs it stands. Works on a disposed model, too.
+   *
+   * @param hx Embedding of picture x; its first `width` numbers are read.
+   * @param hy Embedding of picture y.
    * @throws ComFaceError as {@link Model.changeOf}.
    */
   comparisonOf(hx: Float32Array, hy: Float32Array): Comparison {
@@ -362,7 +417,9 @@ export class Model {
   }
 
   /**
-   * Where in a JPEG picture the network looks: Eigen-CAM of the backbone's last block. The map is size x size, of the picture resized as for `embed`.
+   * Where in a JPEG picture the network looks: Eigen-CAM (Muhammad and Yeasin, arXiv 2008.00299) of the backbone's last block.
+   *
+   * @param file JPEG file, as for {@link Model.embed}.
    * @param options.signal Aborting rejects with `signal.reason` when the picture under way is done.
    * @throws ComFaceError as {@link Model.embed}.
    */
@@ -394,9 +451,12 @@ export class Model {
   }
 
   /**
-   * The same from embeddings: l(relu(h_y - h_x)), reading `width` numbers of each.
-   * Needs no engine, so it also works on a disposed model.
-   * @throws ComFaceError INVALID_INPUT when the model was trained without the change head.
+   * The change alone, from embeddings: l(relu(h_y - h_x)), l being the linear layer of the change head (paper, section 3.2). Needs no engine, so it also
+   * works on a disposed model.
+   *
+   * @param hx Embedding of picture x; its first `width` numbers are read.
+   * @param hy Embedding of picture y.
+   * @throws ComFaceError INVALID_INPUT for embeddings that are too short, and when the model was trained without the change head.
    */
   changeOf(hx: Float32Array, hy: Float32Array): number {
     for (const [name, h] of Object.entries({ hx, hy })) {
@@ -414,6 +474,7 @@ export class Model {
     return change;
   }
 
+  /** Gives its threads and memory back. What is being computed is finished; all other calls reject with `DISPOSED`. Calling it again does nothing. */
   dispose(): void {
     this.#isDisposed = true;
     dropped.unregister(this);

@@ -17,7 +17,9 @@ export interface Listed extends Described {
 
 /** A picture, or a line of a list, that is not packed. */
 export interface Rejected {
+  /** The picture as the user knows it, from the folder of pictures, or the line of a list. */
   path: string;
+  /** Why it cannot be used. */
   reason: string;
 }
 

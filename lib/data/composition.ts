@@ -3,6 +3,7 @@ import type { GroupTable } from './shards.js';
 
 /** Which subjects have which attributes. */
 export const compositions = ['full', 'paper'] as const;
+/** Which subjects of a drawn set have which attributes: all, or as in the paper. */
 export type Composition = (typeof compositions)[number];
 
 /** Of composition paper: one subject in `kShare` has the first `kSharedAttributes`, the others one of the rest. */

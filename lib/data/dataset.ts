@@ -8,13 +8,15 @@ import { type Groups, ListedGroups } from './groups.js';
 import { kManifestName, type Manifest, readManifest } from './manifest.js';
 import { kSetName, readShards, shardName } from './shards.js';
 
-/** Pictures with what is known of each. A sample number is an index from 0. */
+/** A data folder that was read: pictures with what is known of each. A sample number is a picture's place in the set, from 0. */
 export interface DataSet {
+  /** Folder of the set, as an absolute path. */
   readonly folder: string;
   /** Edge of the square pictures in pixels. */
   readonly size: number;
   /** Number of pictures. */
   readonly count: number;
+  /** Names of what changes in pictures. */
   readonly attributes: readonly string[];
   /** SHA-256 of the list of pictures, hexadecimal. */
   readonly hash: string;
@@ -22,20 +24,31 @@ export interface DataSet {
   readonly subjects: Uint32Array;
   /** Whether it was drawn, so that labels are alphas; else pictures were packed, with labels of their own. */
   readonly isDrawn: boolean;
-  /** The pictures of these subjects. */
+  /**
+   * The pictures of some subjects, in groups of one subject and attribute each.
+   * @param subjects Numbers of the subjects.
+   */
   groupsOf(subjects: ReadonlySet<number>): Groups;
-  /** Index into `attributes` of what changes in a picture. */
+  /**
+   * Index into `attributes` of what changes in a picture.
+   * @param sample Number of the picture.
+   */
   attributeOf(sample: number): number;
-  /** Where a picture is: its file, and the line of a manifest that names it. */
+  /**
+   * Where a picture is: its file, and the line of a manifest that names it.
+   * @param sample Number of the picture.
+   */
   placeOf(sample: number): { file: string; line?: number };
-  /** The sample that a message of the native reader begins with, or -1. */
+  /** The sample that a message of the native reader begins with, or -1. @internal */
   sampleOf(message: string): number;
-  /** @param size Edge of the views in pixels. */
+  /** @internal @param size Edge of the views in pixels. */
   open(size: number, threads: number): NativeSource;
 }
 
 /**
- * Opens a data folder.
+ * Opens a data folder, however it was made: by {@link generate}, {@link pack} or by hand.
+ *
+ * @param folder Folder of the set.
  * @throws ComFaceError CORRUPT_FILE naming the file and what is wrong in it, IO for what is missing.
  */
 export async function readData(folder: string): Promise<DataSet> {

@@ -16,10 +16,11 @@ export interface Video {
 
 /** How far the taking of frames is. */
 export interface FramesProgress {
-  /** Of the video under way. */
+  /** Name of the video under way. */
   name: string;
-  /** Videos that are done, and in all. */
+  /** Videos that are done. */
   done: number;
+  /** Videos in all. */
   total: number;
 }
 

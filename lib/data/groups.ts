@@ -3,19 +3,41 @@
 /** Alphas are floats: two that differ by less are the same, and a range may be passed by as much. */
 export const kTolerance = 1e-6;
 
-/** How a sampler sees pictures. */
+/**
+ * Pictures in groups of one subject and attribute, alpha ascending within a group. Pictures are found by their place in that order: a pair is two places
+ * of one group.
+ */
 export interface Groups {
   /** Number of places. */
   readonly length: number;
   /** Of each `period` places in turn alphas and groups are those of the first: one group of a grid, or all places. */
   readonly period: number;
+  /**
+   * Number of the picture at a place.
+   * @param place From 0; the places of a group follow each other, alpha ascending.
+   */
   sampleAt(place: number): number;
+  /**
+   * alpha of the picture at a place: how far it is changed, or its label.
+   * @param place From 0.
+   */
   alphaAt(place: number): number;
-  /** First place of the group that `place` is in. */
+  /**
+   * First place of the group that a place is in.
+   * @param place From 0.
+   */
   lowOf(place: number): number;
-  /** The place behind that group's last. */
+  /**
+   * The place behind the last of that group.
+   * @param place From 0.
+   */
   highOf(place: number): number;
-  /** The first place in [from, to), all of one group, with an alpha of at least `value`; `to` if there is none. */
+  /**
+   * The first place with an alpha of at least `value`; `to` if there is none.
+   * @param from First of the places looked at, all of one group.
+   * @param to The place behind the last.
+   * @param value An alpha.
+   */
   firstAtLeast(from: number, to: number, value: number): number;
 }
 

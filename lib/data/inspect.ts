@@ -19,42 +19,68 @@ const kSheetEdge = 112;
 
 /** What to look at. */
 export interface InspectOptions {
-  /** some: about a thousand pictures, evenly spaced. all: each of them. @default 'some' */
+  /** Which pictures to read and decode. `some`: about a thousand, evenly spaced. `all`: each of them. @default 'some' */
   verify?: 'some' | 'all';
+  /** Stops the call, which then rejects with `signal.reason`. */
   signal?: AbortSignal;
-  /** Called after each few pictures. */
+  /** Called after each few pictures with how many were read, of how many, and the seconds left. */
   onProgress?: (progress: { done: number; total: number; secondsLeft: number }) => void;
 }
 
 /** Pictures of one attribute. */
 export interface AttributeInspection {
+  /** Name of the attribute. */
   name: string;
+  /** Number of pictures. */
   pictures: number;
+  /** Number of subjects. */
   subjects: number;
   /** Of alpha: `counts[i]` pictures from `edges[i]` to `edges[i + 1]`, the last edge included. */
-  histogram: { edges: number[]; counts: number[] };
+  histogram: {
+    /** Values of alpha, one more than there are counts. */
+    edges: number[];
+    /** Number of pictures between one edge and the next. */
+    counts: number[];
+  };
 }
 
 /** What a data folder holds. */
 export interface Inspection {
+  /** Folder of the set, as an absolute path. */
   folder: string;
+  /** Number of pictures. */
   pictures: number;
+  /** Number of subjects. */
   subjects: number;
   /** Edge of a picture in pixels. */
   size: number;
+  /** Those of each attribute. */
   attributes: AttributeInspection[];
-  /** Of all files in the folder that may be looked at. */
+  /** Size of all files in the folder that may be looked at. */
   diskBytes: number;
   /** Number of pictures that were read and decoded. */
   checked: number;
   /** Those of them that cannot be used, each with its reason, which begins with its place. */
-  damaged: { picture: number; reason: string }[];
+  damaged: {
+    /** Number of the picture. */
+    picture: number;
+    /** What is wrong with it, and where it is. */
+    reason: string;
+  }[];
 }
 
 /**
- * Looks through a data folder.
+ * Looks through a data folder: counts, how alpha is spread, and which pictures are damaged.
  *
- * @throws ComFaceError as `readData` for a folder that is none. Aborted: rejects with `signal.reason`.
+ * @param folder Folder of the set.
+ * @throws ComFaceError as {@link readData} for a folder that is none. A damaged picture is no error.
+ * @example
+ * ```ts
+ * import { inspect } from 'comface';
+ *
+ * const { pictures, subjects, damaged } = await inspect('faces', { verify: 'all' });
+ * console.log(`${pictures} pictures of ${subjects} people, ${damaged.length} damaged`);
+ * ```
  */
 export async function inspect(folder: string, options: InspectOptions = {}): Promise<Inspection> {
   checkObject('options', options);
@@ -186,7 +212,9 @@ async function firstSound(source: NativeSource, samples: Uint32Array, damaged: M
  * Draws a contact sheet of a data folder as one PNG: up to 8 rows, evenly spaced through the set, of one subject and attribute each, alpha growing to
  * the right. A picture that cannot be read is left gray.
  *
- * @throws ComFaceError as `readData`, and DEVICE_UNAVAILABLE where sharp does not work.
+ * @param folder Folder of the set.
+ * @returns the bytes of the PNG.
+ * @throws ComFaceError as {@link readData}; DEVICE_UNAVAILABLE where sharp does not work.
  */
 export async function dataSheet(folder: string): Promise<Uint8Array> {
   const data = await readData(folder);

@@ -15,11 +15,31 @@ import { isWeight, listWeight } from './weight.js';
 
 /** How pictures may lie there; `auto` is whichever it looks like. */
 export const packFormats = ['auto', 'folder', 'table', 'disfa', 'fgnet', 'weight'] as const;
+/** How the pictures lie that are to be packed; `auto` is whichever it looks like. */
 export type PackFormat = (typeof packFormats)[number];
+/** How pictures lay that were packed. */
 export type FoundFormat = Exclude<PackFormat, 'auto'>;
 
 /** What happens before the first picture is packed. */
-export type ListingEvent = { type: 'format'; format: FoundFormat; isGiven: boolean } | ({ type: 'frames' } & FramesProgress);
+export type ListingEvent =
+  | {
+      /** How the pictures lie there. */
+      type: 'format';
+      /** The format that is taken. */
+      format: FoundFormat;
+      /** Whether the options named it; else it was recognized. */
+      isGiven: boolean;
+    }
+  | {
+      /** Frames of another video are about to be taken out. */
+      type: 'frames';
+      /** Name of the video. */
+      name: string;
+      /** Videos that are done. */
+      done: number;
+      /** Videos in all. */
+      total: number;
+    };
 
 /** What to list. */
 export interface ListJob {

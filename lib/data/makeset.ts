@@ -96,8 +96,9 @@ export async function makeSet(
 
 /** Room on the disk, in bytes. */
 export interface DiskSizes {
-  /** What is still to be written will take, about. */
+  /** Bytes that what is still to be written will take, about. */
   neededBytes: number;
+  /** Bytes that are free there. */
   freeBytes: number;
 }
 

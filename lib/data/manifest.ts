@@ -22,19 +22,23 @@ const kStatsAtOnce = 64;
 /** The largest that a float holds, rounded down to what a message can say. */
 const kMaxAlpha = 3.4e38;
 
-/** A data folder. A sample number is an index into the lists. */
+/** The list of a data folder with a file for each picture. All lists have an entry for each; a sample number is an index into them. */
 export interface Manifest {
+  /** Folder of the set, as an absolute path. */
   folder: string;
   /** Edge of the square pictures in pixels. */
   size: number;
-  /** Absolute paths. */
+  /** File of each picture, as an absolute path. */
   files: string[];
   /** Line of each picture in the manifest, from 1. */
   lines: Uint32Array;
+  /** Number of the subject of each picture. */
   subject: Uint32Array;
-  /** Index into `attributes`. */
+  /** Index into `attributes` of what changes in each picture. */
   attribute: Uint16Array;
+  /** Names of what changes. */
   attributes: string[];
+  /** How far each picture is changed. */
   alpha: Float32Array;
   /** SHA-256 of the manifest, hexadecimal. */
   hash: string;
@@ -62,8 +66,9 @@ export interface ManifestRow {
 }
 
 /**
- * Reads and checks the manifest of a folder; every picture must be there.
+ * Reads and checks the `manifest.jsonl` of a folder; every picture must be there.
  *
+ * @param folder Folder of the set.
  * @throws ComFaceError CORRUPT_FILE with `path:line` for a line that is wrong, IO for a folder, manifest or picture that is missing.
  */
 export async function readManifest(folder: string): Promise<Manifest> {

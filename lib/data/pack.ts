@@ -40,44 +40,52 @@ const kMostBytesAtOnce = 2 ** 31;
 
 /** How far packing is. */
 export interface PackProgress {
-  /** Pictures read, packed or not, and in all. */
+  /** Pictures read, packed or not. */
   done: number;
+  /** Pictures in all. */
   total: number;
+  /** Pictures that cannot be used, so far. */
   rejected: number;
+  /** Seconds left at the pace so far. */
   secondsLeft: number;
 }
 
 /** What to pack. */
 export interface PackOptions {
   /**
-   * A folder SUBJECT/ALPHA.jpg or SUBJECT/ATTRIBUTE/ALPHA.jpg, or a CSV file with the columns path (from its folder), subject, alpha or label, and
-   * maybe attribute, session and landmarks x1,y1,... (5, 66 or 68 points in the upright picture, by which faces are aligned as in FFHQ). Or the folder
-   * of DISFA or FG-NET, or a list of dialysis pictures; docs/tasks.md.
+   * A folder SUBJECT/ALPHA.jpg or SUBJECT/ATTRIBUTE/ALPHA.jpg; or a CSV file with the columns `path` (from its folder), `subject`, `alpha` or `label`, and
+   * maybe `attribute`, `session` and landmarks `x1,y1,...` (5, 66 or 68 points in the upright picture, by which faces are aligned as in FFHQ); or the folder
+   * of DISFA or FG-NET; or a list of dialysis pictures (docs/data.md, docs/tasks.md).
    */
   from: string;
-  /** How pictures lie there; auto: whichever it looks like. @default 'auto' */
+  /** How pictures lie there; `auto`: whichever it looks like. @default 'auto' */
   format?: PackFormat;
-  /** Of a list of dialysis pictures with several sites (hospitals) or data sets: the one to pack. */
+  /** The site (hospital) to pack, of a list of dialysis pictures with several. */
   site?: string;
+  /** The data set to pack, of a list of dialysis pictures with several. */
   dataset?: string;
-  /** Of DISFA without frames: folder for those that ffmpeg takes out of the videos. @default 'frames' beside `out` */
+  /** Folder for the frames that ffmpeg takes out of the videos of DISFA, where there are none yet. @default 'frames' beside `out` */
   frames?: string;
   /** Folder of the data set: new, empty, or already made with the same options. */
   out: string;
   /** Edge of the packed pictures in pixels, 8 to 2048. @default 224 */
   size?: number;
-  /** Of JPEG, 1 to 100; 0: pixels as they are, which are read fastest. @default 90 */
+  /** JPEG quality, 1 to 100; 0: pixels as they are, which are read fastest. @default 90 */
   quality?: number;
   /** Name of what changes in pictures that name no attribute. @default 'change' */
   attribute?: string;
-  /** Of a shard, about: it holds whole groups, and is in memory before it is written. What is lost when a packing is killed is read anew. @default 2^25 */
+  /**
+   * Bytes of a shard, about: it holds whole groups, and is in memory before it is written. A shard that was not finished when the call was killed is made
+   * anew. @default 2^25
+   */
   shardBytes?: number;
   /** Pictures prepared at once, 1 to 64; 0: one for each core. @default 0 */
   threads?: number;
+  /** Stops the call, which then rejects with `signal.reason`. */
   signal?: AbortSignal;
   /** Called once with the format that was found, and before each video that frames are taken out of. */
   onListing?: (event: ListingEvent) => void;
-  /** Called once, before anything is packed. */
+  /** Called once, with the room on the disk, before anything is packed. */
   onDisk?: (sizes: DiskSizes) => void;
   /** Called after each few pictures. */
   onProgress?: (progress: PackProgress) => void;
@@ -85,7 +93,9 @@ export interface PackOptions {
 
 /** A set of packed pictures. */
 export interface PackResult {
+  /** The set, read back. */
   data: DataSet;
+  /** How the pictures lay there. */
   format: FoundFormat;
   /** Pictures that are there and were not asked for: frames of DISFA with intensity 0, of each action unit; lines of other sites. */
   leftOut: number;
@@ -93,6 +103,7 @@ export interface PackResult {
   notes: readonly string[];
   /** Pictures and lines that are not in it, each with its reason: what `rejectedFile` lists. */
   rejected: Rejected[];
+  /** CSV file of what is not in it: path and reason. */
   rejectedFile: string;
   /** CSV file of the pictures in the order of their numbers: subject (as given), its number, attribute, alpha, path, session, phase. */
   picturesFile: string;
@@ -100,13 +111,18 @@ export interface PackResult {
 
 /**
  * Packs pictures of any common format (JPEG, PNG, WebP, GIF, TIFF, AVIF) into a set of shards, upright, square and in sRGB. A folder that holds the
- * set already is read and returned.
- *
- * @example
- * const { data, rejected } = await pack({ from: 'photos', out: 'set' });
+ * set already is read and returned; one that was not finished is gone on with. A picture that cannot be used is left out and named in `rejected`.
  *
  * @throws ComFaceError INVALID_INPUT for an option out of range, a folder with other content, pictures of which no two can be compared; CORRUPT_FILE for a
- * CSV file that is none; IO; DEVICE_UNAVAILABLE where sharp does not work. Aborted: rejects with `signal.reason`; the same call again goes on.
+ * CSV file that is none; IO for what cannot be read or written; DEVICE_UNAVAILABLE where sharp does not work, or ffmpeg is needed and not there.
+ * @example
+ * ```ts
+ * import { pack } from 'comface';
+ *
+ * const { data, rejected } = await pack({ from: 'photos', out: 'set', size: 128 });
+ * console.log(`${data.count} pictures of ${data.subjects.length} people`);
+ * for (const { path, reason } of rejected) console.warn(`${path}: ${reason}`);
+ * ```
  */
 export async function pack(options: PackOptions): Promise<PackResult> {
   checkObject('options', options);

@@ -11,15 +11,15 @@ import { readShards } from './shards.js';
 export const kPicturesName = 'pictures.csv';
 const kColumns = ['picture', 'subject', 'number', 'attribute', 'alpha', 'path', 'session', 'phase'];
 
-/** What is known of the pictures of a set, in the order of their numbers. */
+/** What is known of the pictures of a packed set: lists with an entry for each, in the order of their numbers. */
 export interface PictureNames {
-  /** As given. */
+  /** Name of the subject, as given. */
   subject: string[];
   /** When it was taken, such as a day of dialysis; empty where nothing is known. */
   session: string[];
   /** Part of the session, such as pre or post; empty where nothing is known. */
   phase: string[];
-  /** As it was listed. */
+  /** The picture's path as it was listed, from the folder of pictures or of the CSV file. */
   path: string[];
 }
 
@@ -34,7 +34,7 @@ export function picturesText(pictures: readonly Listed[], subjects: ReadonlyMap<
 /**
  * Reads who, when and which file each picture of a packed set was.
  *
- * @param folder Of the set.
+ * @param folder Folder of the set.
  * @throws ComFaceError CORRUPT_FILE where the list is not of this set; IO where it is missing, as in sets that `generate` makes.
  */
 export async function readPictures(folder: string): Promise<PictureNames> {

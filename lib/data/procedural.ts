@@ -41,59 +41,72 @@ const kMaxAlpha = 5;
 
 /** How far a generation is. */
 export interface GenerateProgress {
-  /** Pictures written, and in all. */
+  /** Pictures written. */
   done: number;
+  /** Pictures in all. */
   total: number;
+  /** Seconds left at the pace so far. */
   secondsLeft: number;
 }
 
 /** How pictures lie in a folder. */
 export const dataFormats = ['shards', 'files'] as const;
+/** How pictures lie in a folder: thousands a file with a `set.json`, or a JPEG each with a `manifest.jsonl` (docs/data.md). */
 export type DataFormat = (typeof dataFormats)[number];
 
 /** What to draw. */
 export interface GenerateOptions {
   /** Folder of the data set: new, empty, or already made with the same options. */
   out: string;
-  /** Number of people, at least 1. */
+  /** Number of people, at least 1; those of a seed are always the same. */
   subjects: number;
-  /** Number of the first. @default 0 */
+  /** Number of the first person: sets that share no number share nobody. @default 0 */
   firstSubject?: number;
-  /** Names of the attributes to change, one at a time. */
+  /** Names of the attributes to change, one at a time; the exported list `attributes` has all 43. */
   attributes: readonly string[];
-  /** Values in [-5, 5], or how many evenly spaced ones (2 or more). */
+  /** How far an attribute is changed: values in [-5, 5], or how many evenly spaced ones (2 to 10,001). */
   alphas: number | readonly number[];
   /** Edge of the pictures in pixels, 32 to 512. */
   size: number;
-  /** Integer from 0 to 2^53 - 1. @default 1 */
+  /** Decides every picture: an integer from 0 to 2^53 - 1. @default 1 */
   seed?: number;
   /** 0 or 1: two families of camera, light and background. @default 0 */
   domain?: number;
-  /** Of JPEG, 1 to 100; 0, in shards only: pixels as they are, which are read fastest. @default 90 */
+  /** JPEG quality, 1 to 100; 0, in shards only: pixels as they are, which are read fastest. @default 90 */
   quality?: number;
   /**
-   * full: each subject has each attribute. paper: one subject in five has the first three, each other one a single one of the rest, in turn:
+   * `full`: each subject has each attribute. `paper`: one subject in five has the first three, each other one a single one of the rest, in turn:
    * what the paper's numbers come to (35 million pictures of 250,000 identities, 43 attributes). @default 'full'
    */
   composition?: Composition;
-  /** shards: thousands of pictures a file, read fastest. files: a JPEG each and a manifest.jsonl. @default 'shards' */
+  /** `shards`: thousands of pictures a file, read fastest. `files`: a JPEG each and a manifest.jsonl. @default 'shards' */
   format?: DataFormat;
-  /** Of a shard, about: it holds whole groups. What is lost when a generation is killed is drawn anew. @default 2^27 */
+  /** Bytes of a shard, about: it holds whole groups. A shard that was not finished when the call was killed is drawn anew. @default 2^27 */
   shardBytes?: number;
-  /** 1 to 64; 0: one for each core. @default 0 */
+  /** Threads that draw, 1 to 64; 0: one for each core. @default 0 */
   threads?: number;
+  /** Stops the call, which then rejects with `signal.reason`. */
   signal?: AbortSignal;
-  /** Called once, before anything is drawn. */
+  /** Called once, with the room on the disk, before anything is drawn. */
   onDisk?: (sizes: DiskSizes) => void;
   /** Called after each chunk of pictures. */
   onProgress?: (progress: GenerateProgress) => void;
 }
 
 /**
- * Draws a data set. A folder that holds it already is read and returned.
+ * Draws a data set: subjects x attributes x alphas pictures of people who do not exist, each with a pose, light, camera and background of its own.
+ * The same options make the same bytes, whatever the threads. A folder that holds the set already is read and returned; one that was not finished is
+ * gone on with.
  *
- * @throws ComFaceError INVALID_INPUT for an option out of range or a folder with other content, IO. Aborted: rejects with `signal.reason`
- * and leaves the pictures made so far; the same call again finishes the set.
+ * @returns the set; with `format: 'files'` it also has the {@link Manifest}, and with it the file of each picture.
+ * @throws ComFaceError INVALID_INPUT for an option out of range or a folder with other content; IO for a disk that is full or cannot be written.
+ * @example
+ * ```ts
+ * import { generate } from 'comface';
+ *
+ * const data = await generate({ out: 'faces', subjects: 20, attributes: ['smile', 'weight'], alphas: 5, size: 64 });
+ * console.log(data.count); // 20 x 2 x 5 = 200 pictures
+ * ```
  */
 export async function generate(options: GenerateOptions & { format: 'files' }): Promise<DataSet & Manifest>;
 export async function generate(options: GenerateOptions): Promise<DataSet>;

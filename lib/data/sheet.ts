@@ -8,17 +8,17 @@ import { attributeIndex } from './attributes.js';
 export interface SheetOptions {
   /** Number of rows, one a person. */
   subjects: number;
-  /** Number of the first. @default 0 */
+  /** Number of the first person. @default 0 */
   firstSubject?: number;
-  /** Groups of columns, in this order. */
+  /** Names of attributes: a group of columns each, in this order. */
   attributes: readonly string[];
-  /** Columns of a group, each in [-5, 5]. */
+  /** How far the attribute is changed in each column of a group, in [-5, 5]. */
   alphas: readonly number[];
   /** Edge of one picture in pixels, 32 to 512. @default 96 */
   size?: number;
-  /** @default 1 */
+  /** Decides every picture: an integer from 0 to 2^53 - 1. @default 1 */
   seed?: number;
-  /** 0 or 1. @default 0 */
+  /** 0 or 1: two families of camera, light and background. @default 0 */
   domain?: number;
   /** One pose and light for the whole row, so that only the attribute changes. @default false */
   samePhoto?: boolean;
@@ -29,7 +29,9 @@ const kGap = 4;
 const kMaxEdge = 60_000;
 
 /**
- * Draws a contact sheet as one JPEG: subjects x (attributes x alphas) pictures.
+ * Draws people who do not exist as one JPEG, to look at before a set is made: a row for each subject, a column for each attribute and alpha.
+ *
+ * @returns the bytes of the JPEG.
  * @throws ComFaceError INVALID_INPUT for an unknown attribute or a number out of range.
  */
 export async function contactSheet(options: SheetOptions): Promise<Uint8Array> {

@@ -35,7 +35,7 @@ const kReal: Readonly<Record<TwinKind, string>> = {
 /** What to draw. */
 export interface TwinOptions {
   /**
-   * disfa: 27 people filmed while they smile, 4845 frames each. fgnet: 1002 photographs of 82 people from 0 to 69 years. weight: 57 dialysis
+   * `disfa`: 27 people filmed while they smile, 4845 frames each. `fgnet`: 1002 photographs of 82 people from 0 to 69 years. `weight`: 57 dialysis
    * patients of two hospitals, 712 times before or after dialysis, 100 frames each.
    */
   kind: TwinKind;
@@ -46,18 +46,19 @@ export interface TwinOptions {
   /** Edge of the drawn pictures in pixels, 32 to 512; those of fgnet vary around it. @default 256 */
   size?: number;
   /**
-   * disfa: frames of a video, 1 to 4845; fewer are of the same four minutes, in larger steps. weight: frames of a data point, 1 to 1000.
+   * Of `disfa`: frames of a video, 1 to 4845; fewer are of the same four minutes, in larger steps. Of `weight`: frames of a data point, 1 to 1000.
    * @default 4845 and 100
    */
   frames?: number;
-  /** Only the first people: 1 to 27, 1 to 82, or 2 to 57, of whom two thirds are of Edema-A. @default all */
+  /** How many people, the first of all: of `disfa` 1 to 27, of `fgnet` 1 to 82, of `weight` 2 to 57, of whom two thirds are of Edema-A. @default all */
   subjects?: number;
-  /** disfa only: AVI files, as the real set has them, written by the program ffmpeg, in place of a JPEG for each frame. @default false */
+  /** Of `disfa` only: AVI files, as the real set has them, written by the program ffmpeg, in place of a JPEG for each frame. @default false */
   video?: boolean;
-  /** 1 to 64; 0: one for each core. @default 0 */
+  /** Threads that draw, 1 to 64; 0: one for each core. @default 0 */
   threads?: number;
+  /** Stops the call, which then rejects with `signal.reason`. */
   signal?: AbortSignal;
-  /** Called once, before anything is drawn. */
+  /** Called once, with the room on the disk, before anything is drawn. */
   onDisk?: (sizes: DiskSizes) => void;
   /** Called after each chunk of pictures. */
   onProgress?: (progress: GenerateProgress) => void;
@@ -65,10 +66,13 @@ export interface TwinOptions {
 
 /** A twin on the disk. */
 export interface TwinResult {
+  /** Which data set it stands in for. */
   kind: TwinKind;
-  /** Absolute. */
+  /** Folder of the twin, as an absolute path. */
   folder: string;
+  /** Number of pictures. */
   pictures: number;
+  /** Number of people. */
   subjects: number;
 }
 
@@ -85,12 +89,18 @@ interface Checked {
 /**
  * Draws a stand-in of a data set of the paper's evaluation, in the real one's folders and formats: DISFA (intensities as text, landmarks as
  * MATLAB files, frames), FG-NET (pictures and .pts files), or the dialysis sets (pictures and one CSV file). Its people are none of those that
- * `generate` begins with: their numbers start at 4,000,000,000. Same options, same bytes, whatever the threads.
+ * {@link generate} begins with: their numbers start at 4,000,000,000. The same options make the same bytes, whatever the threads. A call that was stopped
+ * begins again.
  *
- * @throws ComFaceError INVALID_INPUT for an option out of range, a folder with other content, or `video` without ffmpeg; IO. Aborted: rejects
- * with `signal.reason`; the same call begins again.
+ * @throws ComFaceError INVALID_INPUT for an option out of range, a folder with other content, or `video` without ffmpeg; IO for a disk that is full or cannot
+ * be written.
  * @example
- * await twin({ kind: 'fgnet', out: 'fgnet', size: 128 });
+ * ```ts
+ * import { pack, twin } from 'comface';
+ *
+ * await twin({ kind: 'fgnet', out: 'fgnet', subjects: 4, size: 64 });
+ * await pack({ from: 'fgnet', out: 'ages', size: 64 });
+ * ```
  */
 export async function twin(options: TwinOptions): Promise<TwinResult> {
   checkObject('options', options);

@@ -26,14 +26,17 @@ const designs = {
   resnet101: { blocks: [3, 4, 23, 3], bottleneck: true },
 } as const satisfies Record<string, Design>;
 
-/** Name of a backbone. */
+/** Name of a backbone: a residual network (He et al., 2016) of 18, 34, 50 or 101 layers. */
 export type BackboneName = keyof typeof designs;
 
 /** Every backbone name, smallest first. */
 export const backboneNames = Object.keys(designs) as BackboneName[];
 
 /**
- * Width of the embedding: 512 or 2048 at the default width.
+ * Width D of the embedding: 512 for resnet18 and resnet34, 2048 for the others, at the default width.
+ *
+ * @param name Name of the backbone.
+ * @param width Channels of its first stage. Default 64.
  * @throws ComFaceError INVALID_INPUT for another name or a width that is not a whole number.
  */
 export function embeddingWidth(name: BackboneName, width = 64): number {

@@ -17,12 +17,15 @@ export interface ReportOptions {
   out?: string;
   /** Put pictures that it was tested on, and names from the data, into the page. @default false */
   includeFaces?: boolean;
+  /** Stops the call, which then rejects with `signal.reason`. */
   signal?: AbortSignal | undefined;
 }
 
 /** A page that was made. */
 export interface Report {
+  /** The page. */
   file: string;
+  /** What it is about. */
   of: 'run' | 'transfer';
   /** What is missing in it, and why. */
   notes: string[];
@@ -30,12 +33,17 @@ export interface Report {
 
 /**
  * Makes one self-contained HTML page of the folder of a pre-training run or of a transfer: nothing is loaded, no script runs. Without `includeFaces` there is
- * no picture and no name of a person in it.
+ * no picture and no name of a person in it. A model, training or pictures that are gone cost their part of the page, which says so.
  *
- * @throws ComFaceError INVALID_INPUT for a folder that is neither, a run without steps, a result of a later version; CORRUPT_FILE, IO. A model, training or
- * pictures that are gone cost their part of the page, which says so. Aborted: rejects with `signal.reason`, and writes nothing.
+ * @param folder The `out` of a run or a transfer.
+ * @throws ComFaceError INVALID_INPUT for a folder that is neither, a run without steps, a result of a later version; CORRUPT_FILE; IO.
  * @example
- * const { file } = await report('run', { out: 'report.html' });
+ * ```ts
+ * import { report } from 'comface';
+ *
+ * const { file, notes } = await report('run', { out: 'report.html' });
+ * for (const note of notes) console.warn(note); // what is missing in it
+ * ```
  */
 export async function report(folder: string, options: ReportOptions = {}): Promise<Report> {
   checkText('folder', folder);

@@ -14,7 +14,9 @@ const kMostEdge = 1024;
  * {@link Model.saliency} of a JPEG picture laid over it, as a PNG of the picture's size, at most 1024 pixels on an edge: blue for the least of the
  * picture, by way of green, to red for the most.
  *
- * @throws ComFaceError as {@link Model.saliency}, and DEVICE_UNAVAILABLE where sharp does not work.
+ * @param file JPEG file, as for {@link Model.embed}.
+ * @returns the bytes of the PNG.
+ * @throws ComFaceError as {@link Model.saliency}; DEVICE_UNAVAILABLE where sharp does not work.
  */
 export async function saliencyPng(model: Model, file: string): Promise<Uint8Array> {
   checkModel(model);

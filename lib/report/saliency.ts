@@ -1,7 +1,7 @@
 // Eigen-CAM (Muhammad and Yeasin, arXiv 2008.00299): where in a picture the features of a layer vary most. No gradient, no class.
 // Centering, scaling and the rule for the sign are those of pytorch-grad-cam; without that rule the map and its negative are equally right.
 
-/** Where a network looks, on a picture resized to a square. */
+/** Where a network looks, on a picture resized to the model's size. */
 export interface Saliency {
   /** Edge of the map in pixels. */
   size: number;

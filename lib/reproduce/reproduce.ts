@@ -17,38 +17,65 @@ import { type PieceEvent, type RealData, Workshop, type WorkshopOptions } from '
 
 /** What to reproduce. */
 export interface ReproduceOptions extends Partial<Place>, RealData {
-  /** table2, table3, table5, table6, table7, table8, figure3 or figure4. */
+  /** The table or figure. */
   table: TableName;
   /** Folder for data, runs and results. What is there already is used again, by any table. */
   out: string;
-  /** smoke, small or paper. @default 'small' */
+  /** How large it is. @default 'small' */
   scale?: ScaleName;
-  /** Seeds of pre-training, folds, pairs and transfer; with several, means are given. @default [1] */
+  /** Seeds of pre-training, folds, pairs and transfer, 1 to 100 different ones; with several, means are given. @default [1] */
   seeds?: readonly number[];
+  /** Stops the call, which then rejects with `signal.reason`. */
   signal?: AbortSignal | undefined;
+  /** Called with what happens. */
   onEvent?: ((event: PieceEvent) => void) | undefined;
 }
 
 /** A table with our figures. */
 export interface Reproduction {
+  /** The table or figure. */
   table: TableName;
+  /** Its title. */
   title: string;
+  /** How large it was. */
   scale: ScaleName;
+  /** The seeds that it is of. */
   seeds: number[];
+  /** Titles of the columns. */
   columns: string[];
-  rows: { name: string; cells: Cell[] }[];
-  /** In Markdown. */
+  /** The rows. */
+  rows: {
+    /** What was trained, or whose figures they are. */
+    name: string;
+    /** A figure for each column. */
+    cells: Cell[];
+  }[];
+  /** All of it in Markdown. */
   text: string;
-  /** Of that text, of the same as JSON, and of what figure 4 shows (PNG). */
-  files: { text: string; json: string; picture?: string };
+  /** What was written. */
+  files: {
+    /** The text. */
+    text: string;
+    /** The same as JSON. */
+    json: string;
+    /** What figure 4 shows, as PNG. */
+    picture?: string;
+  };
 }
 
 /**
  * Reproduces a table of the paper: draws or reads the data, pre-trains, transfers. What was made before is not made again, and a call that was
  * stopped goes on.
  *
- * @throws ComFaceError INVALID_INPUT or INVALID_CONFIG for an option out of range; as `generate`, `twin`, `pack`, `train` and `transfer`.
- * Aborted: rejects with `signal.reason`.
+ * @throws ComFaceError INVALID_INPUT or INVALID_CONFIG for an option out of range; else as {@link generate}, {@link twin}, {@link pack}, {@link train} and
+ * {@link transfer}.
+ * @example
+ * ```ts
+ * import { reproduce } from 'comface';
+ *
+ * const { text, files } = await reproduce({ table: 'table7', out: 'tables', scale: 'smoke' });
+ * console.log(text, files.json);
+ * ```
  */
 export async function reproduce(options: ReproduceOptions): Promise<Reproduction> {
   const { table, out, scale, seeds, ...how } = checked(options);

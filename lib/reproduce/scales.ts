@@ -72,5 +72,7 @@ export const scales: Readonly<Record<'smoke' | 'small' | 'paper', Scale>> = {
   },
 };
 
+/** How large a reproduction is. `smoke`: minutes, to see every part run; it learns next to nothing. `small`: an evening on two cores. `paper`: what the paper states. */
 export type ScaleName = keyof typeof scales;
+/** Every scale, smallest first. */
 export const scaleNames = Object.keys(scales) as readonly ScaleName[];

@@ -43,15 +43,17 @@ export interface Row {
   paper: readonly (number | null)[];
 }
 
-/** A figure of ours beside the paper's. Accuracy in percent. */
+/** A figure of ours beside the paper's. Accuracy is in percent. */
 export interface Cell {
-  /** Mean over the seeds; null where we have none. */
+  /** Ours: the mean over the seeds; null where there is none. */
   value: number | null;
-  /** 95 % interval of a single seed, or the lowest and highest of several. */
+  /** Lower end of the 95 % interval of a single seed, or the lowest of several. */
   low: number | null;
+  /** Upper end of that interval, or the highest of several. */
   high: number | null;
-  /** By seed. */
+  /** Ours of each seed. */
   values: number[];
+  /** The paper's; null where it has none. */
   paper: number | null;
 }
 
@@ -192,9 +194,10 @@ const all = {
   },
 } satisfies Record<string, Table>;
 
-/** Figure 4 is of pictures: looks.ts. */
+/** A table or figure of the paper that can be made anew. */
 export type TableName = keyof typeof all | 'figure4';
 export const tables: Readonly<Record<keyof typeof all, Table>> = all;
+/** Every table and figure that can be made anew. */
 export const tableNames: readonly TableName[] = [...(Object.keys(all) as (keyof typeof all)[]), 'figure4'];
 
 /** Backbones that figure 4 looks through; the paper's rivals there are ImageNet, SimCLR and VGGFace2. */

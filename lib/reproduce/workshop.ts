@@ -17,15 +17,15 @@ import type { Place } from '../transfer/tune.js';
 import type { Scale } from './scales.js';
 import { type Column, kScratch, type Row, type TaskName, type Variant } from './tables.js';
 
-/** Where real data lies; what is left out is a stand-in. */
+/** Where real data lies; for what is left out a stand-in is drawn, as {@link twin} does. */
 export interface RealData {
-  /** Folder of DISFA. */
+  /** Folder of DISFA, as it is unpacked. */
   disfa?: string | undefined;
-  /** Folder of FG-NET. */
+  /** Folder of FG-NET, as it is unpacked. */
   fgnet?: string | undefined;
-  /** CSV file of dialysis pictures. */
+  /** CSV file of dialysis pictures (docs/tasks.md). */
   weight?: string | undefined;
-  /** Its two sites: the one trained on in A→B, then the other. @default ['A', 'B'] */
+  /** Names of the two sites in `weight`: the one trained on in Edema-A→B, then the other. @default ['A', 'B'] */
   sites?: readonly string[] | undefined;
 }
 
@@ -42,9 +42,30 @@ export interface WorkshopOptions {
 
 /** What the pieces say while they are made. */
 export type PieceEvent =
-  | { type: 'piece'; text: string }
-  | { type: 'progress'; done: number; total: number; unit: string; secondsLeft: number }
-  | { type: 'warning'; message: string };
+  | {
+      /** A data set, pre-training or transfer is about to be made. */
+      type: 'piece';
+      /** What it is, in a few words. */
+      text: string;
+    }
+  | {
+      /** How far that piece is. */
+      type: 'progress';
+      /** Units that are done. */
+      done: number;
+      /** Units in all. */
+      total: number;
+      /** What is counted: pictures, steps or folds. */
+      unit: string;
+      /** Seconds left for the piece, at the pace so far. */
+      secondsLeft: number;
+    }
+  | {
+      /** Something to know that ends nothing. */
+      type: 'warning';
+      /** What it is, in a sentence. */
+      message: string;
+    };
 
 /** Where the paper's data lies in what `pack` makes. */
 const sources = {

@@ -15,22 +15,32 @@ import { readState, readWeights } from './state.js';
 
 export type * from './events.js';
 
-/** A run: iterate its events, or await its result, or both. It starts with the first of these. */
+/** A run: iterate its events, or await its result, or first the one and then the other. It starts with the first of these. */
 export interface TrainRun extends AsyncIterable<TrainEvent>, PromiseLike<TrainResult> {}
 
 /**
- * Pre-trains a network as ComFace does (section 3 of the paper): views, InfoNCE, squared error of the change, curriculum, Adam.
+ * Pre-trains a network as ComFace does (paper, section 3): random views, the InfoNCE loss that tells people apart, the squared error of the change, and a
+ * curriculum from large changes to small ones, by Adam. Stopped, killed or out of power, it goes on with `resume: true` from its last checkpoint, to
+ * the same weights, bit for bit, on the same machine and with as many threads.
  *
- * @param options All but `data` and `out` have defaults; see {@link TrainOptions}.
  * A save that fails is a `warning` event, and what was reached since is saved at once; the run ends with IO when that fails, too.
  *
+ * @param options What to learn from, where to save, and how; all but `data` and `out` have defaults.
+ * @param control How to stop it.
  * @param control.signal Aborting finishes the step, saves a checkpoint and rejects with `signal.reason`.
- * @throws ComFaceError INVALID_CONFIG, INVALID_INPUT, CORRUPT_FILE (too many broken pictures, or no checkpoint that can be loaded), NOT_FINITE
- * (the last checkpoint stays), BUSY (another run in the folder), IO (what was reached is saved, if it can be), DEVICE_UNAVAILABLE.
+ * @throws ComFaceError INVALID_CONFIG for an option out of range, or one that differs from those that the run began with; INVALID_INPUT for data that cannot
+ * be trained on; CORRUPT_FILE for too many broken pictures, or no checkpoint that can be loaded; NOT_FINITE for a loss that is infinite or not a number (the last checkpoint stays);
+ * BUSY where another run has the folder; IO (what was reached is saved, if it can be); DEVICE_UNAVAILABLE; DEVICE_FAILED; OUT_OF_MEMORY.
  * @example
- * for await (const event of train({ data: 'faces', out: 'run', backbone: 'resnet18', size: 64 })) {
+ * ```ts
+ * import { train } from 'comface';
+ *
+ * const run = train({ data: 'faces', out: 'run', backbone: 'resnet18', size: 64 });
+ * for await (const event of run) {
  *   if (event.type === 'step') console.log(event.step, event.inter, event.intra);
  * }
+ * const { path } = await run; // the last checkpoint
+ * ```
  */
 export function train(options: TrainOptions, control: { signal?: AbortSignal } = {}): TrainRun {
   const events = runEvents(options, control);

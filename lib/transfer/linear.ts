@@ -13,8 +13,11 @@ export interface Features {
 
 /** Scores of one set of predictions; `accuracy` (of direction) is NaN when no pair changes. */
 export interface Scores {
+  /** Mean absolute error, in the unit. */
   mae: number;
+  /** Pearson correlation of estimated and true changes. */
   correlation: number;
+  /** Share of the changes whose direction is right, 0 to 1; NaN where nothing changes. */
   accuracy: number;
 }
 

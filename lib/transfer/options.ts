@@ -5,39 +5,44 @@ import { checkTrainOptions, type TrainConfig, type TrainOptions } from '../confi
 import { invalid } from '../errors.js';
 import type { TransferEvent } from './events.js';
 
-/** linear: the backbone stays as it is and a linear layer is computed; fineTune: all layers are trained. */
 export const evaluations = ['fineTune', 'linear'] as const;
+/** How a network is transferred. `linear`: the backbone stays as it is and a linear layer is computed. `fineTune`: all layers are trained. */
 export type EvaluationName = (typeof evaluations)[number];
 
 const shared = ['seed', 'backbone', 'width', 'size', 'device', 'precision', 'threads', 'loaderThreads', 'weightDecay'] as const;
 
-/** What to transfer, to which data. */
+/**
+ * What to transfer, to which data. What it shares with a training run has the same rules; by default a transfer has 30 `epochs`, and views that change
+ * a face less than those of pre-training.
+ */
 export interface TransferOptions extends Partial<Pick<TrainOptions, (typeof shared)[number] | 'pairs' | 'epochs' | 'augment'>> {
-  /** Folder of a data set, packed with the label of each picture; docs/tasks.md. */
+  /** Folder of a data set with a label for each picture, as {@link pack} makes it. */
   data: string;
   /** Folder of the results: new, or of the same transfer, which is gone on with. */
   out: string;
-  /** What changes, where the set has several attributes: AU12, say. */
+  /** What changes, such as AU12; may be left out where the set has one attribute. */
   attribute?: string | undefined;
-  /** What a change is counted in. @default known for AU6, AU12, weight, age and drawn faces */
+  /** What a change is counted in, for words and tables. @default levels of AU6 and AU12, kg of weight, years of age, steps of alpha of drawn faces */
   unit?: string | undefined;
   /** Folder of the pre-trained model: a run or a checkpoint. Left out: random weights, with `backbone`, `width` and `size`. */
   model?: string | undefined;
   /** Folder of other data to test on, instead of the part of `data` kept out: another hospital's, say. */
   testData?: string | undefined;
-  /** @default 'fineTune' */
+  /** How it is transferred. @default 'fineTune' */
   evaluation?: EvaluationName | undefined;
-  /** Test sets of subjects, 2 to 100. @default 4, as in the paper */
+  /** Parts that the subjects are split into, each tested by a model of the others: 2 to 100 (paper: 4). @default 4 */
   folds?: number | undefined;
   /** Pairs drawn of each subject, 1 to 100,000. @default 100 */
   pairsPerSubject?: number | undefined;
-  /** Tried one after the other; the validation subjects decide. @default [1e-4, 4e-4] */
+  /** Learning rates that are tried one after the other; the validation subjects decide. Only of `fineTune`. @default [1e-4, 4e-4] */
   learningRates?: readonly number[] | undefined;
   /** Epochs without a smaller validation error, before a training ends. @default 3 */
   patience?: number | undefined;
   /** Whether to train on all subjects at the end, a tenth for validation, and leave that model in `out`. @default true */
   final?: boolean | undefined;
+  /** Stops the call, which then rejects with `signal.reason`. */
   signal?: AbortSignal | undefined;
+  /** Called with what happens. */
   onEvent?: ((event: TransferEvent) => void) | undefined;
 }
 

@@ -22,9 +22,9 @@ const kMostDays = 3;
 /** Third key of a draw, beside those of folds.ts and bootstrap.ts. */
 const kPatients = 3;
 
-/** What to compare. */
+/** Whose model to make, and of which data. */
 export interface PatientOptions extends Omit<TransferOptions, 'testData' | 'evaluation' | 'folds' | 'final'> {
-  /** Of each tested patient's own, 1 to 3: the single-picture model. Left out: the model of all patients, without any. */
+  /** Days of each tested patient that the single-picture model goes on with, 1 to 3. Left out: the model of all patients, which compares two pictures. */
   days?: 1 | 2 | 3 | undefined;
 }
 
@@ -39,9 +39,10 @@ interface Cohort {
 }
 
 /**
- * One line of table 5.
+ * One line of the paper's table 5: a model of one patient, which tells weight from a single picture and learns from the patient's first days, or a model of
+ * all patients, which compares two. Both are tested on the same later days.
  *
- * @throws ComFaceError as `transfer`; INVALID_INPUT for data without sessions (days), or too few of them.
+ * @throws ComFaceError as {@link transfer}; INVALID_INPUT for data without sessions (days), or too few of them.
  */
 export async function patientTransfer(options: PatientOptions): Promise<TransferResult> {
   const config = checkTransferOptions({ ...options, evaluation: 'fineTune', folds: 2, final: false });

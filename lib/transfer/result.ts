@@ -18,8 +18,24 @@ const name = z.string().min(1).max(200);
 const count = z.int().min(0);
 /** NaN is null in JSON: a correlation of constants, an accuracy where nothing changes. */
 const measure = z.number().nullable();
-const score = z.object({ value: measure, low: measure, high: measure });
-const set = z.object({ folder: text, hash: text, pictures: count, subjects: count });
+const score = z.object({
+  /** The score; null where it cannot be told, as the correlation of constants. */
+  value: measure,
+  /** Lower end of its 95 % interval. */
+  low: measure,
+  /** Upper end of its 95 % interval. */
+  high: measure,
+});
+const set = z.object({
+  /** Folder of the set, as an absolute path. */
+  folder: text,
+  /** SHA-256 of its list of pictures, hexadecimal. */
+  hash: text,
+  /** Labeled pictures of subjects with two or more. */
+  pictures: count,
+  /** Their subjects. */
+  subjects: count,
+});
 /** Numbers by the ten thousand: not one by one through the schema, which would copy them and list each that is wrong. */
 const listOf = (isRight: (value: unknown) => boolean, what: string) =>
   z.custom<number[]>((list) => Array.isArray(list) && list.every(isRight), `expected a list of ${what}`);
@@ -27,47 +43,100 @@ const samples = listOf((value) => Number.isInteger(value) && (value as number) >
 const changes = listOf(Number.isFinite, 'finite numbers');
 
 const foldSchema = z.object({
+  /** Mean absolute error in the unit. */
   mae: measure,
+  /** Pearson correlation of estimated and true changes; null where either does not vary. */
   correlation: measure,
+  /** Share of the changes whose direction is right, 0 to 1; null where nothing changes. */
   accuracy: measure,
+  /** Pairs that were tested. */
   pairs: count,
+  /** Subjects that it learned from. */
   trainSubjects: count,
+  /** Subjects that decided when to stop, and by which rate. */
   validationSubjects: count,
+  /** Subjects that it was tested on. */
   testSubjects: count,
+  /** Learning rate that was best; of fine-tuning. */
   learningRate: z.number().optional(),
+  /** Penalty of the squared weights that was best; of linear evaluation. */
   penalty: z.number().optional(),
+  /** Steps of the training that was best; of fine-tuning. */
   steps: count.optional(),
-  /** The learning rates that were tried; `validationError` is null for one that led nowhere. */
+  /** The learning rates that were tried. */
   tried: z
-    .array(z.object({ learningRate: z.number(), validationError: measure, steps: count }))
+    .array(
+      z.object({
+        /** The rate. */
+        learningRate: z.number(),
+        /** Its least mean squared error on the validation subjects, in the squared unit; null for a rate that led nowhere. */
+        validationError: measure,
+        /** Steps to that. */
+        steps: count,
+      }),
+    )
     .max(kMostFolds)
     .optional(),
 });
 
 const schema = z
   .object({
+    /** Of the file's form. */
     version: z.literal(kVersion),
+    /** What changes. */
     attribute: name,
+    /** What a change is counted in. */
     unit: name,
+    /** How it was transferred; `patient`: a single-picture model of {@link patientTransfer}. */
     evaluation: z.enum(['linear', 'fineTune', 'patient']),
     /** Learned from, and, if there is no `test`, tested on in folds. */
     data: set,
     /** Another data set that it was tested on; then the pairs are of this one. */
     test: set.nullable(),
-    /** folder: null for a backbone with random weights. */
-    model: z.object({ folder: text.nullable(), backbone: name, width: count, size: count }),
-    settings: z.record(z.string(), z.unknown()),
-    /** Means over the folds; `low` to `high` holds 95 % of a bootstrap over subjects. `mae` in the unit, `accuracy` of the direction from 0 to 1. */
-    scores: z.object({ mae: score, correlation: score, accuracy: score }),
-    folds: z.array(foldSchema).min(1).max(kMostFolds),
-    /** The tested pairs: x and y are sample numbers, `truth` and `estimate` changes in the unit. All equally long. */
-    pairs: z.object({
-      ...{ fold: samples, subject: samples, x: samples, y: samples },
-      ...{ truth: changes, estimate: changes },
+    /** The network that it began with. */
+    model: z.object({
+      /** Folder of the pre-trained model; null for random weights. */
+      folder: text.nullable(),
+      /** Name of the backbone. */
+      backbone: name,
+      /** Channels of its first stage. */
+      width: count,
+      /** Edge of a view in pixels. */
+      size: count,
     }),
+    /** The options that decide the result, by name. */
+    settings: z.record(z.string(), z.unknown()),
+    /** Means over the folds, each with a 95 % interval by bootstrap over subjects. */
+    scores: z.object({
+      /** Mean absolute error in the unit. */
+      mae: score,
+      /** Pearson correlation of estimated and true changes. */
+      correlation: score,
+      /** Share of the changes whose direction is right, 0 to 1. */
+      accuracy: score,
+    }),
+    /** What each fold scored, and how it learned. */
+    folds: z.array(foldSchema).min(1).max(kMostFolds),
+    /** The tested pairs, in lists that are equally long. */
+    pairs: z.object({
+      /** The fold that tested it, from 0. */
+      fold: samples,
+      /** Number of the subject. */
+      subject: samples,
+      /** Number of picture x in the tested set. */
+      x: samples,
+      /** Number of picture y in the tested set. */
+      y: samples,
+      /** True change from x to y in the unit. */
+      truth: changes,
+      /** Estimated change from x to y in the unit. */
+      estimate: changes,
+    }),
+    /** What there is to know beside: subjects left out, pictures that were broken. */
     warnings: z.array(text).max(10_000),
+    /** Seconds that the last call took. */
     seconds: z.number().min(0),
-    /** When, as text. */
+    /** When it was made, in ISO 8601. */
     made: z.string().max(100),
   })
   .superRefine(({ pairs, folds }, context) => {
@@ -78,8 +147,8 @@ const schema = z
       context.addIssue({ code: 'custom', path: ['pairs', 'fold'], message: `expected folds below ${folds.length}` });
   });
 
-/** The content of `transfer.json`. */
-export type TransferResult = z.infer<typeof schema>;
+/** What came of a transfer: the content of `transfer.json` in its folder. */
+export interface TransferResult extends z.infer<typeof schema> {}
 
 export type FoldResult = TransferResult['folds'][number];
 export type DataMention = TransferResult['data'];
@@ -91,12 +160,13 @@ export const isFoldResult = (value: unknown): value is FoldResult => foldSchema.
 export const isNumbers = (value: unknown, length: number): value is number[] =>
   changes.safeParse(value).success && (value as unknown[]).length === length;
 
-/** One number with its 95 % interval. */
-export type TransferScore = z.infer<typeof score>;
+/** A score with its 95 % interval. */
+export interface TransferScore extends z.infer<typeof score> {}
 
 /**
  * Reads the result in the folder of a transfer.
  *
+ * @param folder The `out` of the transfer.
  * @throws ComFaceError CORRUPT_FILE naming what is wrong in it, INVALID_INPUT for one of a later version, IO.
  */
 export async function readTransferResult(folder: string): Promise<TransferResult> {

@@ -24,15 +24,20 @@ const learners = { fineTune: fineTuning, linear: linearEvaluation };
 /**
  * Transfers a pre-trained network to a change that people label, and says how well it tells it on subjects it has not seen.
  *
- * A folder that holds the same transfer is read and returned; one that was stopped is gone on with.
- *
- * @example
- * const { scores } = await transfer({ data: 'disfa', attribute: 'AU12', model: 'run', out: 'smiles' });
- * console.log(scores.correlation.value, [scores.correlation.low, scores.correlation.high]);
+ * Subjects are split into folds; each fold is tested by a model that learned from the others (paper, section 4). At the end a model of all subjects is
+ * left in `out`, for {@link loadModel}. A folder that holds the same transfer is read and returned; one that was stopped is gone on with.
  *
  * @throws ComFaceError INVALID_CONFIG or INVALID_INPUT for an option out of range, data without changes or with too few subjects, a folder with
- * other content; CORRUPT_FILE or IO naming a picture that cannot be read; NOT_FINITE; BUSY; DEVICE_UNAVAILABLE. Aborted: rejects with
- * `signal.reason`.
+ * other content; CORRUPT_FILE or IO naming a picture that cannot be read; NOT_FINITE where no learning rate led anywhere; BUSY where another call has the
+ * folder; DEVICE_UNAVAILABLE; OUT_OF_MEMORY.
+ * @example
+ * ```ts
+ * import { transfer } from 'comface';
+ *
+ * const { scores, unit } = await transfer({ data: 'disfa', attribute: 'AU12', model: 'run', out: 'smiles' });
+ * const { value, low, high } = scores.mae;
+ * console.log(`off by ${value} ${unit} on average; 95 % interval over subjects: ${low} to ${high}`);
+ * ```
  */
 export async function transfer(options: TransferOptions): Promise<TransferResult> {
   const config = checkTransferOptions(options);

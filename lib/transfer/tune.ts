@@ -50,7 +50,9 @@ export interface Tuned extends Tried {
 
 /** What a training says. */
 export interface TuneStep {
+  /** The learning rate that is tried. */
   learningRate: number;
+  /** The epoch that has ended, from 1. */
   epoch: number;
   /** Mean squared error on the validation examples, in the squared unit. */
   validationError: number;

@@ -8,21 +8,31 @@ import { encodeNpy } from './npy.js';
 
 /** What was written. */
 export interface SavedEmbeddings {
-  /** float32, pictures x width. */
+  /** The .npy file: float32, pictures x width. */
   npy: string;
-  /** Columns row (from 0) and path. */
+  /** The CSV file, with the columns `row` (from 0) and `path`. */
   csv: string;
+  /** Number of pictures. */
   pictures: number;
+  /** Width of an embedding. */
   width: number;
 }
 
 /**
  * Writes the embeddings of JPEG pictures, as {@link Model.embed} has them, into an .npy file, and their paths into a .csv file beside it.
  *
+ * @param files JPEG files.
  * @param out Name of the .npy file; either file that is there is replaced.
- * @throws ComFaceError INVALID_INPUT for another name, CORRUPT_FILE or IO naming the first picture that cannot be read, or the file that cannot be written.
+ * @param options.signal Stops the call, which then rejects with `signal.reason` and writes nothing.
+ * @throws ComFaceError INVALID_INPUT for another name; CORRUPT_FILE or IO naming the first picture that cannot be read, or the file that cannot be written.
  * @example
- * await saveEmbeddings(model, ['a.jpg', 'b.jpg'], 'h.npy'); // numpy.load('h.npy').shape == (2, 2048)
+ * ```ts
+ * import { loadModel, saveEmbeddings } from 'comface';
+ *
+ * const model = await loadModel('run');
+ * await saveEmbeddings(model, ['a.jpg', 'b.jpg'], 'h.npy'); // in Python: numpy.load('h.npy').shape == (2, model.width)
+ * model.dispose();
+ * ```
  */
 export async function saveEmbeddings(
   model: Model,

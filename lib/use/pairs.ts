@@ -17,20 +17,27 @@ export interface ComparePairsOptions {
   out: string;
   /** Threads that read pictures, 1 to 64. @default 2 */
   threads?: number;
+  /** Stops the call, which then rejects with `signal.reason`. */
   signal?: AbortSignal | undefined;
-  /** Called after each few pictures. */
+  /** Called after each few pictures with how many were read, of how many, and the seconds left. */
   onProgress?: (progress: { done: number; total: number; secondsLeft: number }) => void;
 }
 
 /** What came of it. */
 export interface ComparedPairs {
+  /** The CSV file that was written. */
   out: string;
-  /** Rows of the file. */
+  /** Number of rows. */
   pairs: number;
-  /** Different pictures in them. */
+  /** Number of different pictures in them. */
   pictures: number;
   /** Rows that have a reason in place of a change. */
-  failed: { line: number; reason: string }[];
+  failed: {
+    /** Line of the row in `pairs`, from 1; the names of the columns are line 1. */
+    line: number;
+    /** Why there is no change. */
+    reason: string;
+  }[];
 }
 
 const kHint = 'The first line names the columns: x and y, the two pictures of a person, and any others.';
@@ -41,12 +48,20 @@ const kAtOnce = 32;
 const kMostRows = 2 ** 24;
 
 /**
- * Compares the pairs of a CSV file. Embeddings stay in memory: 8 kB for each picture with a ResNet-50.
+ * Compares the pairs of a CSV file. Each picture is read once; one that cannot be read costs its rows only, and they say why. Stopped, it writes nothing.
+ * Embeddings stay in memory: 8 kB for each picture with a ResNet-50.
  *
- * @throws ComFaceError INVALID_INPUT for `out` that is `pairs` and for a model without a change head, CORRUPT_FILE with the line where `pairs` is no table, IO.
- * Aborted: rejects with `signal.reason`, and writes nothing.
+ * @param model A model with a change head.
+ * @throws ComFaceError INVALID_INPUT for `out` that is `pairs` and for a model without a change head; CORRUPT_FILE with the line where `pairs` is no table; IO.
  * @example
- * const { failed } = await comparePairs(model, { pairs: 'pairs.csv', out: 'changes.csv' });
+ * ```ts
+ * import { comparePairs, loadModel } from 'comface';
+ *
+ * const model = await loadModel('run');
+ * const { pairs, failed } = await comparePairs(model, { pairs: 'pairs.csv', out: 'changes.csv' });
+ * console.log(`${pairs - failed.length} of ${pairs} pairs in changes.csv`);
+ * model.dispose();
+ * ```
  */
 export async function comparePairs(model: Model, options: ComparePairsOptions): Promise<ComparedPairs> {
   checkModel(model);

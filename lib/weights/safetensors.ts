@@ -3,7 +3,23 @@
 import { ComFaceError, invalid, show } from '../errors.js';
 
 /** One array and its shape, row-major; a shape of `[]` is one number. */
-export type Tensor = { dtype: 'F32'; shape: number[]; data: Float32Array } | { dtype: 'I64'; shape: number[]; data: BigInt64Array };
+export type Tensor =
+  | {
+      /** 32-bit floats. */
+      dtype: 'F32';
+      /** Sizes of its dimensions; none for a single number. */
+      shape: number[];
+      /** Its numbers, the last dimension fastest. */
+      data: Float32Array;
+    }
+  | {
+      /** 64-bit integers. */
+      dtype: 'I64';
+      /** Sizes of its dimensions; none for a single number. */
+      shape: number[];
+      /** Its numbers, the last dimension fastest. */
+      data: BigInt64Array;
+    };
 
 /** What the format allows a header to take, in bytes. */
 const headerLimit = 100_000_000;

@@ -8,7 +8,7 @@ import { type Draw, Purpose, philox, unit } from '../random.js';
 
 /** The data sets that have a twin. */
 export const twinKinds = ['disfa', 'fgnet', 'weight'] as const;
-/** The name of a data set that has a twin. */
+/** The name of a data set of the paper that has a drawn stand-in. */
 export type TwinKind = (typeof twinKinds)[number];
 
 /**
