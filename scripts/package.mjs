@@ -76,7 +76,7 @@ function checkFiles({ size, unpackedSize, files }) {
   // pnpm and yarn compile a package that has it, whatever package.json says.
   check(!names.has('binding.gyp'), 'binding.gyp is in the package: pnpm and yarn would compile it on install.');
   for (const name of names) {
-    check(!/^(test|bench|docs|scripts|build|native\/build)\/|\.tgz$|(^|\/)\.[^/]+$/.test(name), `${name} is in the package.`);
+    check(!/^(test|bench|scripts|build|native\/build)\/|\.tgz$|(^|\/)\.[^/]+$/.test(name), `${name} is in the package.`);
     const source = /^dist\/(.+)\.(js|d\.ts)(\.map)?$/.exec(name)?.[1];
     check(!source || names.has(`lib/${source}.ts`), `${name} has no source: npm run build:ts in an empty dist.`);
   }
