@@ -144,7 +144,7 @@ function chapter(title: string, checks: readonly Check[]): string[] {
   ];
 }
 
-const worked = (checks: readonly Check[]): boolean => checks.length > 0 && checks.every(({ ok }) => ok);
+const worked = (checks: readonly Check[]): boolean => checks.length > 1 && checks.every(({ ok }) => ok !== false);
 const gibibytes = (bytes: number): string => `${(bytes / 2 ** 30).toFixed(1)} GiB`;
 const counted = (count: number, noun: string): string => `${count} ${noun}${count === 1 ? '' : 's'}`;
 
@@ -217,6 +217,7 @@ function checkOf(answer: Exclude<Answer, { part: 'libraries' }>, part: number): 
     const { message, hint } = answer;
     return { name, ok: false, text: message, ...(hint !== undefined && { advice: hint }) };
   }
+  if (answer.part === 'untried') return { name, ok: null, text: answer.reason };
   if (answer.part === 'computes') {
     const { description } = answer;
     return { name, ok: true, text: description, ...(description.includes(', baseline,') && { advice: kSlow }) };

@@ -5,6 +5,8 @@ import { printable } from './errors.js';
 
 const kPlainSeconds = 10;
 const kColumns = 80;
+/** A terminal shows a Ctrl+C as `^C` where the cursor is; in the last column it may have wrapped already. */
+const kRoom = 3;
 
 /** Seconds as a person says them: 42 s, 3 min 05 s, 2 h 10 min. */
 export function duration(seconds: number): string {
@@ -36,8 +38,8 @@ export class Progress {
   /** Replaces the progress line; elsewhere than on a terminal prints one every 10 seconds, and the last (`done`). */
   update(text: string, done = false): void {
     if (this.#stream.isTTY && this.#terminal !== 'dumb') {
-      // Cut, not wrapped: only one line can be rewritten. A cursor in the last column may have wrapped already.
-      const line = printable(text).slice(0, Math.max(1, (this.#stream.columns || kColumns) - 1));
+      // Cut, not wrapped: only one line can be rewritten.
+      const line = printable(text).slice(0, Math.max(1, (this.#stream.columns || kColumns) - kRoom));
       this.#stream.write(`\r\x1b[2K${line}${done ? '\n' : ''}`);
       this.#shown = !done;
       return;

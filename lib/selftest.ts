@@ -34,6 +34,7 @@ export interface SelfTest {
 export type Answer =
   | { part: 'computes'; description: string }
   | { part: 'trains'; test: SelfTest }
+  | { part: 'untried'; reason: string }
   | { part: 'failed'; message: string; hint?: string | undefined }
   | { part: 'libraries'; files: string[] };
 
@@ -68,16 +69,21 @@ async function compute(device: TestedDevice): Promise<string> {
 }
 
 /** @param seconds In all. */
-async function train(device: TestedDevice, seconds: number): Promise<SelfTest> {
+async function train(device: TestedDevice, seconds: number): Promise<Answer> {
   const endMs = performance.now() + 1000 * seconds;
-  const folder = await mkdtemp(join(tmpdir(), 'comface-doctor-'));
+  let folder: string;
+  try {
+    folder = await mkdtemp(join(tmpdir(), 'comface-doctor-'));
+  } catch (error) {
+    return { part: 'untried', reason: `There is no room for a few pictures (TMPDIR names another place): ${messageOf(error)}` };
+  }
   try {
     const pairs = kPairs[device];
     const faces = { subjects: pairs, attributes: ['smile'], alphas: [-2, 2], size: kSize, threads: 2 };
     const { files } = await generate({ ...faces, out: join(folder, 'faces'), format: 'files' });
     const source = native().module.openFiles(files, kSize, 2, kSize);
     try {
-      return await trainOn(source, device, endMs);
+      return { part: 'trains', test: await trainOn(source, device, endMs) };
     } finally {
       source.dispose();
     }
@@ -149,7 +155,7 @@ process.on('disconnect', () => process.exit()); // nobody listens any more
 const [device, seconds] = process.argv.slice(2) as [TestedDevice, string];
 try {
   await send({ part: 'computes', description: await compute(device) });
-  if (Number(seconds) > 0) await send({ part: 'trains', test: await train(device, Number(seconds)) });
+  if (Number(seconds) > 0) await send(await train(device, Number(seconds)));
 } catch (error) {
   await send({ part: 'failed', message: messageOf(error), hint: error instanceof ComFaceError ? error.hint : undefined });
 }

@@ -97,6 +97,6 @@ export function addCompletion(program: Command): void {
     .addHelpText('after', '\nExample (a line for ~/.bashrc):\n  $ source <(comface completion bash)')
     .action((shell: (typeof shells)[number]) => {
       const script = completion(program, shell);
-      printResult({ shell, script }, script);
+      printResult({ shell, script }, ...script.split('\n'));
     });
 }
