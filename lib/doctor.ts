@@ -66,7 +66,15 @@ export const kTestSeconds = 5;
 /** What changes what this package does: docs/cli.md has a sentence of each. */
 export const environmentNames = [
   ...['COMFACE_NATIVE', 'COMFACE_CUDA_LIBRARIES', 'COMFACE_CACHE', 'COMFACE_NO_FUSION', 'COMFACE_PLAN_THREADS'],
-  ...['ONEDNN_MAX_CPU_ISA', 'DNNL_MAX_CPU_ISA', 'CUDA_VISIBLE_DEVICES', 'LD_LIBRARY_PATH', 'XDG_CACHE_HOME', 'PREBUILDS_ONLY'],
+  ...[
+    'ONEDNN_MAX_CPU_ISA',
+    'DNNL_MAX_CPU_ISA',
+    'CUDA_VISIBLE_DEVICES',
+    'LD_LIBRARY_PATH',
+    'XDG_CACHE_HOME',
+    'PREBUILDS_ONLY',
+    'COMFACE_PREBUILD',
+  ],
 ] as const;
 
 const root = fileURLToPath(new URL('..', import.meta.url));

@@ -65,7 +65,7 @@ try {
   } else if (error instanceof Stopped) {
     const isBegunAgain = running?.name() === 'twin';
     showStopped(
-      'Stopped.',
+      `${error.message}.`,
       isBegunAgain
         ? 'The same command begins again.'
         : 'Checkpoints, files and whole shards are saved: the same command (train: with --resume) goes on with them.',
