@@ -67,6 +67,28 @@ describe('help', () => {
     for (const command of commands) expect(out).toMatch(new RegExp(`^  ${command}\\b`, 'm'));
   });
 
+  test('has groups in the order of use, first steps, the exit codes and where the documents are', () => {
+    const { out } = comface('--help');
+    const headings = [
+      'To begin:',
+      'Data sets:',
+      'Training:',
+      'With a trained model:',
+      'Installation and help:',
+      'First steps:',
+      'Exit codes:',
+    ];
+    expect(out.split('\n').filter((line) => /^[A-Z].*:$/.test(line))).toEqual(['Options:', ...headings]);
+    expect(out).toContain('docs/cli.md');
+    expect(
+      comface('train', '--help')
+        .out.split('\n')
+        .filter((line) => /^[A-Z].*:$/.test(line)),
+    ).toEqual([
+      ...['Options:', 'Network:', 'Training:', 'Curriculum:', 'Views:', 'Machine:', 'Log, checkpoints, broken pictures:', 'Examples:'],
+    ]);
+  });
+
   test.each(commands)('of %s ends with an example', (command) => {
     const { status, out } = comface(command, '--help');
     expect([status, /Examples?[^\n]*:\n {2}\$ .*\bcomface /.test(out)]).toEqual([0, true]);
@@ -116,6 +138,14 @@ describe('a wrong command line ends with code 2, nothing on standard output, and
     [['train', '--temprature', '1'], '--temperature'],
     [['generate'], '--out'],
     [['compare', 'one.jpg'], "'y'"],
+    [['train', '--augment.crop-area-mim', '1'], 'Did you mean --augment.crop-area-min?'],
+    [['demo', '--scale', 'smok'], 'Did you mean smoke?'],
+    [['twin', 'fgnett', '--out', 'never'], 'Did you mean fgnet?'],
+    [['reproduce', 'tabel2', '--out', 'never'], 'Did you mean table2?'],
+    [['generate', '--out', 'never', '--attributes', 'smle'], 'Did you mean smile?'],
+    [['generate', '--out', 'never', '--format', 'file'], 'Did you mean files?'],
+    [['train', '--data', 'a', '--out', 'b', '--backbone', 'resnet8'], 'Did you mean resnet18?'],
+    [['doctor', '--jsn'], 'comface doctor --help shows what it takes'],
   ])('%o is answered with %s', (args, text) => {
     const { status, out, errors } = comface(...args);
     expect([status, out]).toEqual([2, '']);

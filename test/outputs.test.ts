@@ -268,6 +268,7 @@ describe('completion in bash', () => {
     ['comface twin f', ['fgnet']],
     ['comface reproduce --out tables table7', ['table7']],
     ['comface generate --out fa', []],
+    ['comface twin --out f', []],
     ['comface inspect set --j', ['--json']],
     ['comface nothing --j', []],
   ])('%s', (line, words) => {
