@@ -37,7 +37,9 @@ export function addGenerate(program: Command): void {
   program
     .command('generate')
     .summary('Draw a data set of faces to train on')
-    .description('Draw a data set of faces: pictures of each subject, attribute and alpha.')
+    .description(
+      'Draw a data set of faces: each subject with each attribute at each alpha, which is how strong it is: 0 leaves the face as it is.',
+    )
     .requiredOption('--out <folder>', 'Folder for the data set, new or empty; an unfinished set is finished')
     .option('--subjects <integer>', 'Number of people', number, 100)
     .option('--attributes <list>', 'Attributes to change one at a time, separated by commas', list, ['weight', 'age', 'smile'])

@@ -13,7 +13,7 @@ import type { TransferEvent } from '../transfer/events.js';
 import { type TransferOptions, transferAugment } from '../transfer/options.js';
 import type { TransferResult, TransferScore } from '../transfer/result.js';
 import { transfer } from '../transfer/transfer.js';
-import { beginWork, list, number, path, printResult, progress, showCount, stopSignal } from './terminal.js';
+import { beginWork, list, number, path, printResult, progress, showCount, stopSignal, wrapped } from './terminal.js';
 
 /** comface demo */
 export function addDemo(program: Command): void {
@@ -53,7 +53,7 @@ export function addTrain(program: Command, givenTo: (command: Command) => GivenO
     .option('--config <file>', 'YAML file of options (`pairsPerEpoch: 64` is --pairs-per-epoch 64); flags win over it')
     .addHelpText(
       'after',
-      '\nExamples:\n  $ comface train --data faces --out run --backbone resnet18 --size 64\n  $ comface train --config run.yaml --resume',
+      `\n${wrapped("Most defaults are the paper's: a ResNet-50 at 224 pixels, which wants a GPU. On a few cores begin with --backbone resnet18 --size 64.")}\n\nExamples:\n  $ comface train --data faces --out run --backbone resnet18 --size 64\n  $ comface train --config run.yaml --resume`,
     );
   for (const flag of trainFlags()) training.addOption(optionOf(flag));
   training.action(async (flags: Record<string, unknown>) => {
@@ -252,10 +252,10 @@ export function addReproduce(program: Command): void {
     .option('--fgnet <folder>', 'Your FG-NET (left out: a stand-in is drawn)')
     .option('--weight <file>', 'Your CSV file of dialysis pictures of two sites (left out: a stand-in is drawn)')
     .option('--sites <list>', 'Its two sites: learned from in A→B, then tested (left out: A,B)', list)
-    .option('--device <name>', 'As of train', 'auto')
-    .option('--precision <name>', 'As of train', 'auto')
-    .option('--threads <integer>', 'As of train', number, 0)
-    .option('--loader-threads <integer>', 'As of train', number, 2)
+    .option('--device <name>', 'Where it runs: auto, cpu, cuda or reference, as of train', 'auto')
+    .option('--precision <name>', 'Number type: auto, fp32, bf16 or fp16, as of train', 'auto')
+    .option('--threads <integer>', 'Compute threads; 0: one for each core', number, 0)
+    .option('--loader-threads <integer>', 'Threads that read pictures and make views', number, 2)
     .addHelpText(
       'after',
       '\nExamples:\n  $ comface reproduce table7 --out tables --scale smoke\n  $ comface reproduce table2 --out tables --disfa /data/DISFA --scale paper',

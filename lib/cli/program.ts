@@ -36,7 +36,7 @@ addBuild(program);
 addCompletion(program);
 program.helpCommand('help [command]', 'Show the help of a command');
 for (const command of program.commands) {
-  command.option('--json', 'Print the result as a JSON object, an error as a line of JSON');
+  command.option('--json', 'Print the result, or the error, as JSON');
   command.showHelpAfterError(`(comface ${command.name()} --help shows what it takes)`);
 }
 
