@@ -37,7 +37,7 @@ export class Progress {
 
   /** Replaces the progress line; elsewhere than on a terminal prints one every 10 seconds, and the last (`done`). */
   update(text: string, done = false): void {
-    if (this.#stream.isTTY && this.#terminal !== 'dumb') {
+    if (this.#isLive()) {
       // Cut, not wrapped: only one line can be rewritten.
       const line = printable(text).slice(0, Math.max(1, (this.#stream.columns || kColumns) - kRoom));
       this.#stream.write(`\r\x1b[2K${line}${done ? '\n' : ''}`);
@@ -50,10 +50,19 @@ export class Progress {
     this.#stream.write(`${printable(text)}\n`);
   }
 
+  #isLive(): boolean {
+    return this.#stream.isTTY && this.#terminal !== 'dumb';
+  }
+
+  /** Takes away what is on the line of a terminal: the `^C` of a Ctrl+C, too. */
+  clear(): void {
+    if (this.#isLive()) this.#stream.write('\r\x1b[2K');
+    this.#shown = false;
+  }
+
   /** Takes the progress line away and prints lines that stay; none: the next text, whoever prints it, begins at the left. */
   note(...lines: string[]): void {
-    if (this.#shown) this.#stream.write('\r\x1b[2K');
-    this.#shown = false;
+    if (this.#shown) this.clear();
     for (const line of lines) this.#stream.write(`${printable(line)}\n`);
   }
 }

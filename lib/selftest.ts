@@ -1,8 +1,7 @@
 // One device at work, in a process of its own that doctor.ts forks: whatever a driver does here, `comface doctor` lives to tell.
 //   selftest.js DEVICE SECONDS
 // First a network of one convolution, then, with SECONDS above 0, training steps. Each answer is sent as soon as it is known.
-import { readFileSync } from 'node:fs';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { checkTrainOptions } from './config.js';
@@ -73,22 +72,20 @@ async function train(device: TestedDevice, seconds: number): Promise<Answer> {
   const endMs = performance.now() + 1000 * seconds;
   let folder: string;
   try {
-    folder = await mkdtemp(join(tmpdir(), 'comface-doctor-'));
+    folder = mkdtempSync(join(tmpdir(), 'comface-doctor-'));
   } catch (error) {
     return { part: 'untried', reason: `There is no room for a few pictures (TMPDIR names another place): ${messageOf(error)}` };
   }
+  // Also when the parent has gone.
+  process.once('exit', () => rmSync(folder, { recursive: true, force: true }));
+  const pairs = kPairs[device];
+  const faces = { subjects: pairs, attributes: ['smile'], alphas: [-2, 2], size: kSize, threads: 2 };
+  const { files } = await generate({ ...faces, out: join(folder, 'faces'), format: 'files' });
+  const source = native().module.openFiles(files, kSize, 2, kSize);
   try {
-    const pairs = kPairs[device];
-    const faces = { subjects: pairs, attributes: ['smile'], alphas: [-2, 2], size: kSize, threads: 2 };
-    const { files } = await generate({ ...faces, out: join(folder, 'faces'), format: 'files' });
-    const source = native().module.openFiles(files, kSize, 2, kSize);
-    try {
-      return { part: 'trains', test: await trainOn(source, device, endMs) };
-    } finally {
-      source.dispose();
-    }
+    return { part: 'trains', test: await trainOn(source, device, endMs) };
   } finally {
-    await rm(folder, { recursive: true, force: true });
+    source.dispose();
   }
 }
 

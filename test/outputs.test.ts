@@ -119,6 +119,29 @@ describe('with --json', () => {
     expect(errors).not.toContain('error:');
   });
 
+  test('what ends a command in other ways is a line of JSON, too: a mistake of ours, a signal', () => {
+    const script = packageWith('');
+    const make = (body: string) =>
+      writeFileSync(
+        join(dirname(script), 'demo.js'),
+        `export const demoScales = { full: 1 }; export const demo = async ({ signal, onEvent }) => {${body}};`,
+      );
+    make(`throw new TypeError('x is not a function');`);
+    const mistake = comface('demo --json', { script });
+    expect([mistake.status, JSON.parse(mistake.errors)]).toEqual([
+      1,
+      { error: { code: 'INTERNAL', message: 'x is not a function', hint: expect.stringContaining('report it') } },
+    ]);
+    expect(comface('demo', { script }).errors).toMatch(/^comface: TypeError: x is not a function\n +at /);
+    make(`onEvent({ type: 'phase', text: 'Drawing' }); process.kill(process.pid, 'SIGTERM');
+      return new Promise((_, reject) => { setTimeout(() => 0, 9e3); signal.addEventListener('abort', () => reject(signal.reason)); });`);
+    const stopped = comface('demo --json', { script });
+    expect([stopped.status, stopped.out]).toEqual(['SIGTERM', '']);
+    expect(JSON.parse(stopped.errors.trim().split('\n').at(-1)!)).toEqual({
+      error: { code: 'STOPPED', message: 'Stopped by SIGTERM.', hint: expect.stringContaining('saved') },
+    });
+  });
+
   test('a word after -- is no option', () => {
     expect(comface('inspect -- --json').errors).not.toContain('{"error"');
   });

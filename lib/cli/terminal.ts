@@ -65,6 +65,7 @@ export function stopSignal(): AbortSignal {
   const controller = new AbortController();
   let firstAt = 0;
   const stop = (signal: StopSignal) => {
+    progress.clear();
     if (!isUnderWay) {
       showStopped('Stopped before there was anything to save.');
       return endBy(signal);
