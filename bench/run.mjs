@@ -4,8 +4,8 @@
 // A NAME takes a whole group, too: train, or train/resnet50-224. --compare: fails where a ratio to a rival has fallen below tolerance x that of FILE.
 import { spawnSync } from 'node:child_process';
 import { parseArgs } from 'node:util';
-import { nearest } from '../dist/config.js';
 import { threadCount } from '../dist/native.js';
+import { nearest } from '../dist/nearest.js';
 import { cases } from './cases.mjs';
 import { better, compareResults, kTolerance, readResults, writeResults } from './compare.mjs';
 import { root } from './contenders.mjs';

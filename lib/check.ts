@@ -1,5 +1,6 @@
 // Checks of what a caller passes. A list comes back as a copy that was read once: what was checked is what is used, whatever its getters do.
 import { invalid } from './errors.js';
+import { didYouMean } from './nearest.js';
 
 /** An object of options. */
 export function checkObject(name: string, value: unknown): asserts value is object {
@@ -24,7 +25,7 @@ export function checkInteger(name: string, value: unknown, low: number, high: nu
 
 export function checkOneOf<T extends string>(name: string, value: unknown, names: readonly T[]): asserts value is T {
   const rule = `one of ${names.join(', ')}`;
-  if (!(names as readonly unknown[]).includes(value)) throw invalid(name, rule, value, `Choose ${rule}.`);
+  if (!(names as readonly unknown[]).includes(value)) throw invalid(name, rule, value, `Choose ${rule}.${didYouMean(value, names)}`);
 }
 
 function copyOf<T>(name: string, value: unknown, check: (name: string, element: unknown) => asserts element is T): T[] {

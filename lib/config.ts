@@ -7,6 +7,7 @@ import { z } from 'zod';
 import { checkText } from './check.js';
 import { ComFaceError, messageOf, show } from './errors.js';
 import { devices, precisions } from './native.js';
+import { didYouMean, nearest } from './nearest.js';
 
 /** S_max of the paper (section 4.1): alpha runs from -5 to 5. */
 export const kMaxRange = 10;
@@ -18,9 +19,8 @@ const kConfigWords = 2000;
 const kConfigDepth = 16;
 const kAliases = 50;
 const kStages = 1000;
-// Longer names are no slips of the pen.
+// Longer names are not repeated whole.
 const kNameLetters = 64;
-const kCandidates = 1000;
 
 const integer = (low: number, high: number) => z.int().min(low).max(high);
 const number = (low: number, high: number) => z.number().min(low).max(high);
@@ -306,6 +306,8 @@ export interface Flag {
   parse: (text: string) => unknown;
   /** Names from the root of the options. */
   path: readonly string[];
+  /** All its values, where they are few. */
+  choices?: readonly string[];
 }
 
 let flags: readonly Flag[] | undefined;
@@ -325,8 +327,15 @@ function makeFlags(): Flag[] {
     const value = group ? '<none>' : core instanceof z.ZodBoolean ? `[${wordOf(core)}]` : `<${wordOf(core)}>`;
     const isRequired = !schema.safeParse(undefined).success;
     const ending = initial !== undefined ? ` (default: ${textOf(initial)})` : isRequired ? ' (required, by flag or file)' : '';
+    const choices = core instanceof z.ZodEnum ? { choices: core.options as string[] } : group ? { choices: ['none'] } : {};
     return [
-      { flag: `--${name} ${value}`, description: `${schema.description}${ending}`, parse: (text: string) => parseWord(core, text), path },
+      {
+        flag: `--${name} ${value}`,
+        description: `${schema.description}${ending}`,
+        parse: (text: string) => parseWord(core, text),
+        path,
+        ...choices,
+      },
     ];
   });
 }
@@ -352,33 +361,6 @@ export function mergeOptions(file: object, given: Readonly<Record<string, unknow
   return merged;
 }
 
-/** The candidate with the fewest changed letters, or undefined when none is similar. Looks at the first 1,000 only, and at no long ones. */
-export function nearest(word: string, candidates: readonly string[]): string | undefined {
-  if (word.length > kNameLetters) return undefined;
-  let best: string | undefined;
-  let least = Math.ceil(word.length / 2) + 1;
-  for (const candidate of candidates.slice(0, kCandidates)) {
-    if (Math.abs(candidate.length - word.length) >= least) continue;
-    const distance = editDistance(word.toLowerCase(), candidate.toLowerCase());
-    if (distance < least) [best, least] = [candidate, distance];
-  }
-  return best;
-}
-
-function editDistance(a: string, b: string): number {
-  const row = Array.from({ length: b.length + 1 }, (_, i) => i);
-  for (let i = 1; i <= a.length; i++) {
-    let before = row[0]!; // of the row above, one to the left
-    row[0] = i;
-    for (let j = 1; j <= b.length; j++) {
-      const above = row[j]!;
-      row[j] = Math.min(above + 1, row[j - 1]! + 1, before + (a[i - 1] === b[j - 1] ? 0 : 1));
-      before = above;
-    }
-  }
-  return row[b.length]!;
-}
-
 function fail(context: z.core.$RefinementCtx, name: string, rule: string): void {
   context.addIssue({ code: 'custom', path: [name], message: rule });
 }
@@ -399,7 +381,8 @@ function explain(error: z.ZodError, options: unknown): { path: Path; message: st
   const advice = core instanceof z.ZodObject ? `Set ${fieldsOf(core, issue.path)}` : `${verbOf(core)} ${rule}`;
   // The default may be what breaks a rule between two options.
   const ending = issue.code === 'custom' ? '' : defaultOf(schemaAt(option));
-  return { path: issue.path, message, hint: `${advice}${ending}. ${schemaAt(option).description}.` };
+  const meant = core instanceof z.ZodEnum ? didYouMean(value, core.options as string[]) : '';
+  return { path: issue.path, message, hint: `${advice}${ending}.${meant} ${schemaAt(option).description}.` };
 }
 
 function verbOf(core: z.ZodType): string {

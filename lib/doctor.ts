@@ -1,11 +1,13 @@
 // What `comface doctor` finds: whether each backend works on this machine, where its libraries are, and what to do about what is missing.
-// It believes nothing that it has not run: each backend compiles and runs a small network.
+// It believes nothing that it has not run: each backend computes and trains, in a process of its own, which may end as it likes.
+import { fork } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { arch, cpus, freemem, platform, totalmem } from 'node:os';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { ComFaceError, messageOf } from './errors.js';
-import type { LayerRecord } from './models/layers.js';
-import { type CudaStage, chooseDevice, cudaStages, type NativeCuda, native, threadCount } from './native.js';
+import { buildCommand, type CudaStage, cudaStages, type NativeCuda, native, threadCount } from './native.js';
+import type { Answer, SelfTest } from './selftest.js';
 
 /** One thing that was looked at. */
 export interface Check {
@@ -24,50 +26,106 @@ export interface Diagnosis {
   node: string;
   /** As in `linux x64, glibc 2.36`. */
   platform: string;
-  processor: { model: string; cores: number; instructions: string[] };
-  memory: { totalBytes: number; freeBytes: number };
+  /** Instructions that are used, and threads where an option leaves them open. */
+  processor: { model: string; cores: number; instructions: string[]; threads: number };
+  /** limitBytes: of the container or group that this process is in, if that is less; else null. */
+  memory: { totalBytes: number; freeBytes: number; limitBytes: number | null };
+  /** Folders: of the package, of the binary (null: none loads), of the choices that are kept for CUDA (null: none can be kept). */
+  places: { package: string; binary: string | null; cache: string | null };
+  /** Environment variables that are set and change what comface does; docs/cli.md. */
+  environment: Record<string, string>;
   /** The binary and the CPU backend. */
   cpu: Check[];
   /** Stages of the search for CUDA, in order; none when the binary does not load. */
   cuda: Check[];
   /** The search itself, with paths, versions and devices. */
   found: NativeCuda | null;
-  /** Libraries that the process has loaded, by path. */
+  /** Release of the NVIDIA driver, as in `580.95.05`; null: none is loaded. */
+  driverRelease: string | null;
+  /** Libraries that the tried devices have loaded, by path. */
   libraries: string[];
-  /** Devices that computed something just now. */
+  /** Of each device that could be tried; none with `quick`. */
+  selfTests: SelfTest[];
+  /** Devices that passed every check just now. */
   works: ('cpu' | 'cuda')[];
 }
 
+/** How to look. */
+export interface DiagnoseOptions {
+  /** Leaves out the training steps, of {@link kTestSeconds} seconds in all. @default false */
+  quick?: boolean;
+  /** How long a device may take in all; CUDA times its plans in its first training. @default 180000 */
+  timeoutMs?: number;
+  /** Called before a device is tried. */
+  onDevice?: (device: 'cpu' | 'cuda') => void;
+}
+
+/** Of training steps, on all devices. */
+export const kTestSeconds = 5;
+
+/** What changes what this package does: docs/cli.md has a sentence of each. */
+export const environmentNames = [
+  ...['COMFACE_NATIVE', 'COMFACE_CUDA_LIBRARIES', 'COMFACE_CACHE', 'COMFACE_NO_FUSION', 'COMFACE_PLAN_THREADS'],
+  ...[
+    'ONEDNN_MAX_CPU_ISA',
+    'DNNL_MAX_CPU_ISA',
+    'CUDA_VISIBLE_DEVICES',
+    'LD_LIBRARY_PATH',
+    'XDG_CACHE_HOME',
+    'PREBUILDS_ONLY',
+    'COMFACE_PREBUILD',
+  ],
+] as const;
+
 const root = fileURLToPath(new URL('..', import.meta.url));
+const kShownLetters = 120;
 
 /** Looks at everything. Never throws for what it finds. */
-export async function diagnose(): Promise<Diagnosis> {
+export async function diagnose({
+  quick = false,
+  timeoutMs = 180_000,
+  onDevice = () => undefined,
+}: DiagnoseOptions = {}): Promise<Diagnosis> {
   const { version } = JSON.parse(readFileSync(`${root}package.json`, 'utf8')) as { version: string };
-  const { cpu, cores, instructions } = await examineCpu();
-  const found = cpu[0]?.ok ? native().module.cuda() : null;
-  const cuda = found ? stagesOf(found) : [];
-  if (found?.available) cuda.push(await tryBackend('cuda'));
+  const { binary, folder, ...processor } = examineBinary();
+  const found = folder === null ? null : native().module.cuda();
+  const devices = folder === null ? [] : found?.available ? (['cpu', 'cuda'] as const) : (['cpu'] as const);
+  const tried = { cpu: nothing, cuda: nothing };
+  for (const device of devices) {
+    onDevice(device);
+    tried[device] = await tryDevice(device, quick ? 0 : kTestSeconds / devices.length, timeoutMs);
+  }
+  const cpu = [binary, ...tried.cpu.checks];
+  const cuda = [...(found ? stagesOf(found) : []), ...tried.cuda.checks];
+  const both = [tried.cpu, tried.cuda];
   return {
     version,
     node: process.versions.node,
     platform: [`${platform()} ${arch()}`, libc()].filter(Boolean).join(', '),
-    processor: { model: cpus()[0]?.model.trim() ?? 'unknown processor', cores, instructions },
-    memory: { totalBytes: totalmem(), freeBytes: freemem() },
+    processor,
+    memory: { totalBytes: totalmem(), freeBytes: freemem(), limitBytes: memoryLimit() },
+    places: { package: root, binary: folder, cache: cacheFolder() },
+    environment: Object.fromEntries(environmentNames.flatMap((name) => (process.env[name] ? [[name, process.env[name]]] : []))),
     cpu,
     cuda,
     found,
-    libraries: loadedLibraries(),
+    driverRelease: driverRelease(),
+    libraries: [...new Set(both.flatMap(({ libraries }) => libraries))],
+    selfTests: both.flatMap(({ test }) => (test ? [test] : [])),
     works: [...(worked(cpu) ? ['cpu' as const] : []), ...(worked(cuda) ? ['cuda' as const] : [])],
   };
 }
 
 /** A diagnosis in words, line by line. */
 export function describe(diagnosis: Diagnosis): string[] {
-  const { version, node, processor, memory, cpu, cuda } = diagnosis;
-  const parts = [processor.model, `${processor.cores} cores`, ...processor.instructions];
+  const { version, node, processor, memory, cpu, cuda, environment } = diagnosis;
+  const parts = [processor.model, counted(processor.cores, 'core'), ...processor.instructions, counted(processor.threads, 'thread')];
+  const limit = memory.limitBytes === null ? '' : `, ${gibibytes(memory.limitBytes)} at most for this process`;
+  const set = Object.entries(environment).map(([name, value]) => `${name}=${value.slice(0, kShownLetters)}`);
   return [
     `comface ${version}, node ${node}, ${diagnosis.platform}`,
-    `${parts.join(', ')}; ${gibibytes(memory.totalBytes)} of memory, ${gibibytes(memory.freeBytes)} free`,
+    `${parts.join(', ')}; ${gibibytes(memory.totalBytes)} of memory, ${gibibytes(memory.freeBytes)} free${limit}`,
+    ...set,
     '',
     ...chapter('CPU', cpu),
     '',
@@ -94,57 +152,91 @@ function chapter(title: string, checks: readonly Check[]): string[] {
   ];
 }
 
-const worked = (checks: readonly Check[]): boolean => checks.length > 0 && checks.every(({ ok }) => ok);
+const worked = (checks: readonly Check[]): boolean => checks.length > 1 && checks.every(({ ok }) => ok !== false);
 const gibibytes = (bytes: number): string => `${(bytes / 2 ** 30).toFixed(1)} GiB`;
+const counted = (count: number, noun: string): string => `${count} ${noun}${count === 1 ? '' : 's'}`;
 
-async function examineCpu() {
+function examineBinary() {
+  const model = cpus()[0]?.model.trim() ?? 'unknown processor';
   try {
     const { module, folder } = native();
     const { avx2, avx512, bf16, cores } = module.cpu;
     const instructions = [avx512 ? 'AVX-512' : avx2 ? 'AVX2' : '', bf16 ? 'bf16' : ''].filter(Boolean);
-    return { cpu: [{ name: 'binary', ok: true, text: folder }, await tryBackend('cpu')] satisfies Check[], cores, instructions };
+    const binary: Check = { name: 'binary', ok: true, text: folder };
+    return { binary, folder, model, cores, instructions, threads: threadCount(0) };
   } catch (error) {
-    return { cpu: [failed('binary', error)], cores: cpus().length, instructions: [] };
+    const cores = cpus().length;
+    const advice = error instanceof ComFaceError ? error.hint : undefined;
+    const binary: Check = { name: 'binary', ok: false, text: messageOf(error), ...(advice !== undefined && { advice }) };
+    return { binary, folder: null, model, cores, instructions: [], threads: cores };
   }
 }
-
-const smallNetwork: readonly LayerRecord[] = [
-  { op: 'input', name: 'input', channels: 3, height: 8, width: 8 },
-  { op: 'conv', name: 'conv', input: 'input', out: 16, kernel: 3, stride: 1, pad: 1 },
-  { op: 'relu', name: 'relu', input: 'conv' },
-];
 
 const kSlow = 'Without AVX2 a training step takes at least twice as long: most processors since 2015 have it.';
 
-/** Compiles and runs a network of one convolution. */
-async function tryBackend(device: 'cpu' | 'cuda'): Promise<Check> {
-  const name = 'computes';
-  try {
-    const { library, precision } = chooseDevice(device, 'auto');
-    const engine = await native().module.createEngine(library, {
-      layers: smallNetwork,
-      batch: 1,
-      training: false,
-      precision,
-      threads: threadCount(0),
-    });
-    try {
-      await engine.initialize(1n);
-      await engine.forward(new Float32Array(3 * 8 * 8), new Float32Array());
-      const advice = engine.description.includes(', baseline,') ? kSlow : undefined;
-      return { name, ok: true, text: engine.description, ...(advice && { advice }) };
-    } finally {
-      engine.dispose();
-    }
-  } catch (error) {
-    return failed(name, error);
-  }
+interface Tried {
+  checks: Check[];
+  libraries: string[];
+  test?: SelfTest;
+}
+const nothing: Tried = { checks: [], libraries: [] };
+
+/** What a device does in a process of its own, and how that ends. */
+async function tryDevice(device: 'cpu' | 'cuda', seconds: number, timeoutMs: number): Promise<Tried> {
+  const child = fork(fileURLToPath(new URL('./selftest.js', import.meta.url)), [device, String(seconds)], {
+    ...{ stdio: 'ignore', execArgv: [] },
+  });
+  const tried: Tried = { checks: [], libraries: [] };
+  let isTold = false;
+  child.on('message', (answer: Answer) => {
+    if (answer.part === 'libraries') tried.libraries = answer.files;
+    else tried.checks.push(checkOf(answer, tried.checks.length));
+    if (answer.part === 'trains') tried.test = answer.test;
+    isTold = answer.part === 'libraries';
+  });
+  const how = await new Promise<string>((resolve) => {
+    // A process that hangs in its driver may outlive even SIGKILL: it is left to itself.
+    const timer = setTimeout(() => {
+      child.kill('SIGKILL');
+      if (child.connected) child.disconnect();
+      child.unref();
+      resolve(`it did not end within ${timeoutMs / 1000} s`);
+    }, timeoutMs);
+    const end = (text: string) => {
+      clearTimeout(timer);
+      resolve(text);
+    };
+    child.on('error', (error) => end(error.message));
+    child.on('close', (code, signal) => end(signal === null ? `it ended with code ${code}` : `it was ended by ${signal}`));
+  });
+  if (!isTold)
+    tried.checks.push({ name: partName(tried.checks.length), ok: false, text: `The process that tried: ${how}`, advice: adviceOf(device) });
+  return tried;
 }
 
-function failed(name: string, error: unknown): Check {
-  const text = messageOf(error);
-  const advice = error instanceof ComFaceError ? error.hint : undefined;
-  return { name, ok: false, text, ...(advice === undefined ? {} : { advice }) };
+const partName = (part: number): string => (part === 0 ? 'computes' : 'trains');
+const adviceOf = (device: 'cpu' | 'cuda'): string =>
+  device === 'cpu' ? `Build for this machine: ${buildCommand}` : 'See what nvidia-smi says; device cpu does without the GPU.';
+
+/** @param part 0 for what comes first. */
+function checkOf(answer: Exclude<Answer, { part: 'libraries' }>, part: number): Check {
+  const name = partName(part);
+  if (answer.part === 'failed') {
+    const { message, hint } = answer;
+    return { name, ok: false, text: message, ...(hint !== undefined && { advice: hint }) };
+  }
+  if (answer.part === 'untried') return { name, ok: null, text: answer.reason };
+  if (answer.part === 'computes') {
+    const { description } = answer;
+    return { name, ok: true, text: description, ...(description.includes(', baseline,') && { advice: kSlow }) };
+  }
+  const { size, pairs, precision, steps, viewsPerSecond, firstLoss, lastLoss } = answer.test;
+  const losses = `the loss falls from ${firstLoss.toPrecision(3)} to ${lastLoss.toPrecision(3)} in ${steps} steps`;
+  return {
+    name,
+    ok: true,
+    text: `${viewsPerSecond.toFixed(0)} views/s: ResNet-18, ${size} x ${size}, ${pairs} pairs, ${precision}; ${losses}`,
+  };
 }
 
 const names: Record<Exclude<CudaStage, 'ready'>, string> = {
@@ -168,7 +260,10 @@ function stagesOf(found: NativeCuda): Check[] {
 }
 
 function textOf(stage: CudaStage, found: NativeCuda): string {
-  if (stage === 'driver') return found.driverPath;
+  if (stage === 'driver') {
+    const release = driverRelease();
+    return release === null ? found.driverPath : `${release}, ${found.driverPath}`;
+  }
   if (stage === 'version') return `serves CUDA ${Math.floor(found.driverVersion / 1000)}.${Math.floor((found.driverVersion % 1000) / 10)}`;
   if (stage === 'backend') return found.backendPath;
   if (stage === 'libraries') {
@@ -194,7 +289,7 @@ function adviceFor(stage: CudaStage, reason: string): string {
   }
   if (stage === 'initialize' || stage === 'gpu') return 'Restart the machine; after that see what nvidia-smi says.';
   if (stage === 'backend') {
-    return `Install CUDA 13 (nvcc), then: pip install nvidia-cudnn-cu13 nvidia-cublas && node ${root}native/build.mjs --cuda on`;
+    return `Install CUDA 13 (nvcc), then: pip install nvidia-cudnn-cu13 nvidia-cublas && ${buildCommand} ${buildCommand.startsWith('npm run') ? '-- ' : ''}--cuda on`;
   }
   if (stage === 'libraries') {
     return 'Install them: pip install nvidia-cudnn-cu13 nvidia-cublas. Then set COMFACE_CUDA_LIBRARIES to the folder site-packages/nvidia.';
@@ -207,11 +302,24 @@ function libc(): string {
   return header?.glibcVersionRuntime === undefined ? '' : `glibc ${header.glibcVersionRuntime}`;
 }
 
-function loadedLibraries(): string[] {
-  let maps = '';
+/** In a container or a group with a limit of its own. */
+function memoryLimit(): number | null {
+  const limit = process.constrainedMemory();
+  return limit > 0 && limit < totalmem() ? limit : null;
+}
+
+/** As native/choices.cc has it. */
+function cacheFolder(): string | null {
+  const { COMFACE_CACHE, XDG_CACHE_HOME, HOME } = process.env;
+  if (COMFACE_CACHE) return COMFACE_CACHE;
+  if (XDG_CACHE_HOME) return join(XDG_CACHE_HOME, 'comface');
+  return HOME ? join(HOME, '.cache/comface') : null;
+}
+
+function driverRelease(): string | null {
   try {
-    maps = readFileSync('/proc/self/maps', 'utf8');
-  } catch {} // not on Linux
-  const files = maps.split('\n').map((line) => line.slice(line.indexOf('/')));
-  return [...new Set(files.filter((file) => /\/(comface\.node|lib(comface_|dnnl|gomp|turbojpeg|cuda\.|cudnn|cublasLt)[^/]*)$/.test(file)))];
+    return /\s(\d+\.\d+(?:\.\d+)?)\s/.exec(readFileSync('/proc/driver/nvidia/version', 'utf8'))?.[1] ?? null;
+  } catch {
+    return null; // no driver is loaded
+  }
 }

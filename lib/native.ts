@@ -219,19 +219,31 @@ const hints: Partial<Record<ErrorCode, string>> = {
   IO: 'Check the path, its permissions and the free space.',
   NOT_FINITE: 'Go on from the last checkpoint with a lower learning rate.',
   OUT_OF_MEMORY: 'Ask for less at once: fewer pairs or pictures, smaller pictures, a narrower network.',
-  DEVICE_UNAVAILABLE: 'Build again: npm run build:native',
 };
-
-class NativeError extends ComFaceError {
-  constructor(code: ErrorCode, message: string) {
-    const hint = hints[code];
-    super(code, message, hint === undefined ? {} : { hint });
-  }
-}
 
 const require = createRequire(import.meta.url);
 /** The package's folder: one above lib/ (tests run the sources) and one above dist/ (installed). */
 const root = fileURLToPath(new URL('..', import.meta.url));
+
+/** What builds the binary: a clone has scripts of its own. */
+export const buildCommand = existsSync(join(root, 'scripts', 'bootstrap.mjs'))
+  ? 'npm run build:native'
+  : 'npm install --save-dev cmake-js@8 node-addon-api@8 && npx comface build';
+
+class NativeError extends ComFaceError {
+  constructor(code: ErrorCode, message: string) {
+    const hint = code === 'DEVICE_UNAVAILABLE' ? `Build again: ${buildCommand}` : hints[code];
+    super(code, message, hint === undefined ? {} : { hint });
+  }
+}
+
+/** What to do where no binary loads. */
+function missingHint(chosen: string | undefined): string {
+  if (chosen) return `COMFACE_NATIVE is ${chosen}: correct it, or unset it.`;
+  if (process.platform !== 'linux' || process.arch !== 'x64')
+    return 'ComFace runs on Linux x86-64 alone: use such a machine, a container or WSL 2.';
+  return `Prebuilt binaries need glibc 2.34 or newer (Debian 12, Ubuntu 22.04, RHEL 9). Build one for this system: ${buildCommand}`;
+}
 
 let loaded: { module: NativeModule; folder: string } | undefined;
 
@@ -255,9 +267,7 @@ export function native(): { module: NativeModule; folder: string } {
       'DEVICE_UNAVAILABLE',
       `No comface binary works here (${process.platform}-${process.arch}, node ${process.versions.node}): ${reason}`,
       {
-        hint: chosen
-          ? `COMFACE_NATIVE is ${chosen}: correct it, or unset it.`
-          : 'In a clone of the repository run: node scripts/bootstrap.mjs. Elsewhere build it (Linux, C++20, CMake, oneDNN, libjpeg-turbo): npm install cmake-js@8 node-addon-api@8, then node node_modules/comface/native/build.mjs',
+        hint: missingHint(chosen),
         cause,
       },
     );
@@ -320,7 +330,7 @@ function chooseHost(device: 'cpu' | 'reference', precision: PrecisionChoice, why
   if (device === 'reference') return { library: '', device, precision: precision === 'bf16' ? 'bf16' : 'fp32' };
   const library = join(folder, 'libcomface_cpu.so');
   if (!existsSync(library)) {
-    throw new ComFaceError('DEVICE_UNAVAILABLE', `The CPU backend is missing: ${library}`, { hint: 'Build again: npm run build:native' });
+    throw new ComFaceError('DEVICE_UNAVAILABLE', `The CPU backend is missing: ${library}`, { hint: `Build again: ${buildCommand}` });
   }
   const best = module.cpu.bf16 && !isBf16Capped() ? 'bf16' : 'fp32';
   return { library, device, precision: precision === 'auto' ? best : precision };

@@ -4,6 +4,9 @@ import type { WriteStream } from 'node:tty';
 import { printable } from './errors.js';
 
 const kPlainSeconds = 10;
+const kColumns = 80;
+/** A terminal shows a Ctrl+C as `^C` where the cursor is; in the last column it may have wrapped already. */
+const kRoom = 3;
 
 /** Seconds as a person says them: 42 s, 3 min 05 s, 2 h 10 min. */
 export function duration(seconds: number): string {
@@ -14,20 +17,29 @@ export function duration(seconds: number): string {
   return `${Math.floor(whole / 3600)} h ${String(Math.floor((whole % 3600) / 60)).padStart(2, '0')} min`;
 }
 
+/** So many of something in a second: 812 faces/s, 3.4 steps/s. */
+export function rate(perSecond: number, what: string): string {
+  return `${perSecond >= 10 ? perSecond.toFixed(0) : Number(perSecond.toPrecision(2))} ${what}/s`;
+}
+
 /** Writes progress to standard error, so that standard output holds results alone. */
 export class Progress {
   readonly #stream: WriteStream;
+  readonly #terminal: string | undefined;
   #shown = false;
   #lastPlain = Number.NEGATIVE_INFINITY;
 
-  constructor(stream: WriteStream = process.stderr as WriteStream) {
+  /** @param terminal What kind it is, as TERM says: a `dumb` one cannot rewrite a line. */
+  constructor(stream: WriteStream = process.stderr as WriteStream, terminal: string | undefined = process.env.TERM) {
     this.#stream = stream;
+    this.#terminal = terminal;
   }
 
   /** Replaces the progress line; elsewhere than on a terminal prints one every 10 seconds, and the last (`done`). */
   update(text: string, done = false): void {
-    if (this.#stream.isTTY) {
-      const line = printable(text).slice(0, Math.max(10, (this.#stream.columns || 80) - 1));
+    if (this.#isLive()) {
+      // Cut, not wrapped: only one line can be rewritten.
+      const line = printable(text).slice(0, Math.max(1, (this.#stream.columns || kColumns) - kRoom));
       this.#stream.write(`\r\x1b[2K${line}${done ? '\n' : ''}`);
       this.#shown = !done;
       return;
@@ -38,10 +50,19 @@ export class Progress {
     this.#stream.write(`${printable(text)}\n`);
   }
 
-  /** Prints lines that stay. */
-  note(...lines: string[]): void {
-    if (this.#shown) this.#stream.write('\r\x1b[2K');
+  #isLive(): boolean {
+    return this.#stream.isTTY && this.#terminal !== 'dumb';
+  }
+
+  /** Takes away what is on the line of a terminal: the `^C` of a Ctrl+C, too. */
+  clear(): void {
+    if (this.#isLive()) this.#stream.write('\r\x1b[2K');
     this.#shown = false;
+  }
+
+  /** Takes the progress line away and prints lines that stay; none: the next text, whoever prints it, begins at the left. */
+  note(...lines: string[]): void {
+    if (this.#shown) this.clear();
     for (const line of lines) this.#stream.write(`${printable(line)}\n`);
   }
 }

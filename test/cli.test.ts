@@ -58,7 +58,7 @@ beforeAll(() => {
 describe('help', () => {
   const commands = [
     ...['demo', 'generate', 'twin', 'pack', 'inspect', 'sheet', 'train', 'transfer'],
-    ...['compare', 'embed', 'saliency', 'report', 'reproduce', 'doctor'],
+    ...['compare', 'embed', 'saliency', 'report', 'reproduce', 'doctor', 'build', 'completion'],
   ];
 
   test('lists the commands and goes to standard output', () => {
@@ -67,9 +67,31 @@ describe('help', () => {
     for (const command of commands) expect(out).toMatch(new RegExp(`^  ${command}\\b`, 'm'));
   });
 
+  test('has groups in the order of use, first steps, the exit codes and where the documents are', () => {
+    const { out } = comface('--help');
+    const headings = [
+      'To begin:',
+      'Data sets:',
+      'Training:',
+      'With a trained model:',
+      'Installation and help:',
+      'First steps:',
+      'Exit codes:',
+    ];
+    expect(out.split('\n').filter((line) => /^[A-Z].*:$/.test(line))).toEqual(['Options:', ...headings]);
+    expect(out).toContain('docs/cli.md');
+    expect(
+      comface('train', '--help')
+        .out.split('\n')
+        .filter((line) => /^[A-Z].*:$/.test(line)),
+    ).toEqual([
+      ...['Options:', 'Network:', 'Training:', 'Curriculum:', 'Views:', 'Machine:', 'Log, checkpoints, broken pictures:', 'Examples:'],
+    ]);
+  });
+
   test.each(commands)('of %s ends with an example', (command) => {
     const { status, out } = comface(command, '--help');
-    expect([status, /Examples?:\n {2}\$ comface /.test(out)]).toEqual([0, true]);
+    expect([status, /Examples?[^\n]*:\n {2}\$ .*\bcomface /.test(out)]).toEqual([0, true]);
   });
 
   test('of train shows every option with its default', () => {
@@ -116,6 +138,14 @@ describe('a wrong command line ends with code 2, nothing on standard output, and
     [['train', '--temprature', '1'], '--temperature'],
     [['generate'], '--out'],
     [['compare', 'one.jpg'], "'y'"],
+    [['train', '--augment.crop-area-mim', '1'], 'Did you mean --augment.crop-area-min?'],
+    [['demo', '--scale', 'smok'], 'Did you mean smoke?'],
+    [['twin', 'fgnett', '--out', 'never'], 'Did you mean fgnet?'],
+    [['reproduce', 'tabel2', '--out', 'never'], 'Did you mean table2?'],
+    [['generate', '--out', 'never', '--attributes', 'smle'], 'Did you mean smile?'],
+    [['generate', '--out', 'never', '--format', 'file'], 'Did you mean files?'],
+    [['train', '--data', 'a', '--out', 'b', '--backbone', 'resnet8'], 'Did you mean resnet18?'],
+    [['doctor', '--jsn'], 'comface doctor --help shows what it takes'],
   ])('%o is answered with %s', (args, text) => {
     const { status, out, errors } = comface(...args);
     expect([status, out]).toEqual([2, '']);
@@ -314,7 +344,7 @@ describe('the commands', () => {
   });
 
   test.each(['SIGINT', 'SIGTERM', 'SIGHUP'] as const)(
-    'train stopped by %s saves, ends with code 0, and --resume goes on',
+    'train stopped by %s saves, dies by it, and --resume goes on',
     async (signal) => {
       const run = join(temporaryFolder(), 'run');
       const args = training(run, '--epochs', '100000', '--log-every-steps', '1');
@@ -325,8 +355,8 @@ describe('the commands', () => {
         errors += text;
         if (/step \d+\//.test(errors) && !child.killed) child.kill(signal);
       });
-      const [code] = await once(child, 'close');
-      expect([code, out]).toEqual([0, '']);
+      expect(await once(child, 'close')).toEqual([null, signal]);
+      expect(out).toBe('');
       expect(errors).toContain('saved');
       const { step } = (await latestCheckpoint(run))!;
       expect(step).toBeGreaterThan(0);

@@ -3,9 +3,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Command } from 'commander';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { checkTrainOptions, mergeOptions, nearest, readConfig, readConfigFile, trainFlags } from '../lib/config.ts';
+import { checkTrainOptions, mergeOptions, readConfig, readConfigFile, trainFlags } from '../lib/config.ts';
 import { attributeIndex, attributes } from '../lib/data/attributes.ts';
 import { ComFaceError } from '../lib/errors.ts';
+import { nearest } from '../lib/nearest.ts';
 
 const least = { data: 'faces', out: 'run' };
 

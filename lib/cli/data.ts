@@ -1,6 +1,7 @@
 // Commands that make and look at data sets.
 import { Argument, type Command } from 'commander';
 import { attributes } from '../data/attributes.js';
+import type { DataSet } from '../data/dataset.js';
 import { dataSheet, type Inspection, inspect } from '../data/inspect.js';
 import { type PackOptions, pack } from '../data/pack.js';
 import { generate } from '../data/procedural.js';
@@ -16,7 +17,7 @@ import {
   list,
   number,
   path,
-  print,
+  printResult,
   progress,
   showCount,
   showDisk,
@@ -35,7 +36,10 @@ const formatNames = {
 export function addGenerate(program: Command): void {
   program
     .command('generate')
-    .description('Draw a data set of faces: pictures of each subject, attribute and alpha.')
+    .summary('Draw a data set of faces to train on')
+    .description(
+      'Draw a data set of faces: each subject with each attribute at each alpha, which is how strong it is: 0 leaves the face as it is.',
+    )
     .requiredOption('--out <folder>', 'Folder for the data set, new or empty; an unfinished set is finished')
     .option('--subjects <integer>', 'Number of people', number, 100)
     .option('--attributes <list>', 'Attributes to change one at a time, separated by commas', list, ['weight', 'age', 'smile'])
@@ -53,7 +57,7 @@ export function addGenerate(program: Command): void {
     .option('--threads <integer>', 'Threads that draw, at most 64; 0: one for each core', number, 0)
     .addHelpText(
       'after',
-      `\n${wrapped(`Attributes: ${attributes.join(', ')}`)}\n\nExample:\n  $ comface generate --out faces --subjects 500 --attributes smile,weight --size 128`,
+      `\n${wrapped(`Attributes: ${attributes.join(', ')}`)}\n\nExamples:\n  $ comface generate --out faces\n  $ comface generate --out faces --subjects 500 --attributes smile,weight --size 128`,
     )
     .action(async (options: Parameters<typeof generate>[0]) => {
       const set = await generate({
@@ -65,7 +69,7 @@ export function addGenerate(program: Command): void {
           showCount(done, total, 'faces', secondsLeft);
         },
       });
-      print(`${set.count} pictures in ${path(set.folder)}`);
+      printResult(fieldsOf(set), `${set.count} pictures in ${path(set.folder)}`);
     });
 }
 
@@ -73,6 +77,7 @@ export function addGenerate(program: Command): void {
 export function addTwin(program: Command): void {
   program
     .command('twin')
+    .summary('Draw a stand-in of DISFA, FG-NET or the dialysis pictures')
     .description('Draw a stand-in of a data set that the paper evaluates on, in the folders, formats and counts of the real one.')
     .addArgument(
       new Argument(
@@ -99,7 +104,7 @@ export function addTwin(program: Command): void {
       `\n${wrapped('What is drawn is no real person and no real data set: README.txt in the folder says so. Its people are others than those that generate draws.')}\n\nExamples:\n  $ comface twin fgnet --out fgnet\n  $ comface twin disfa --out disfa --size 128 --frames 485 --subjects 12`,
     )
     .action(async (kind: TwinOptions['kind'], options: Omit<TwinOptions, 'kind'>) => {
-      const { pictures, subjects, folder } = await twin({
+      const made = await twin({
         ...options,
         kind,
         signal: stopSignal(),
@@ -109,7 +114,7 @@ export function addTwin(program: Command): void {
           showCount(done, total, 'faces', secondsLeft);
         },
       });
-      print(`${counted(pictures, 'picture')} of ${counted(subjects, 'subject')} in ${path(folder)}`);
+      printResult(made, `${counted(made.pictures, 'picture')} of ${counted(made.subjects, 'subject')} in ${path(made.folder)}`);
     });
 }
 
@@ -117,6 +122,7 @@ export function addTwin(program: Command): void {
 export function addPack(program: Command): void {
   program
     .command('pack')
+    .summary('Pack your own pictures into a data set')
     .description(
       'Pack your own pictures into a data set: upright, square, thousands a file. What cannot be used is listed with its reason.',
     )
@@ -135,7 +141,7 @@ export function addPack(program: Command): void {
       `\n${wrapped('A CSV file names its columns in the first line: path (from its folder), subject, alpha or label and, as needed, attribute and landmarks x1,y1,... (5, 66 or 68 points, by which faces are aligned). DISFA, FG-NET and lists of dialysis pictures are in docs/tasks.md.')}\n\nExamples:\n  $ comface pack photos --out set\n  $ comface pack photos/list.csv --out set --size 128\n  $ comface pack DISFA --out disfa`,
     )
     .action(async (from: string, options: Omit<PackOptions, 'from'>) => {
-      const { data, rejected, rejectedFile, notes } = await pack({
+      const packed = await pack({
         ...options,
         from,
         signal: stopSignal(),
@@ -151,6 +157,7 @@ export function addPack(program: Command): void {
           showCount(done, total, 'pictures', secondsLeft);
         },
       });
+      const { data, rejected, rejectedFile, notes } = packed;
       if (notes.length > 0) progress.note(...notes);
       if (rejected.length > 0) {
         const some = rejected.slice(0, kShown).map(({ path: picture, reason }) => `  ${picture}: ${reason}`);
@@ -159,7 +166,8 @@ export function addPack(program: Command): void {
           ...some,
         );
       }
-      print(`${counted(data.count, 'picture')} of ${counted(data.subjects.length, 'subject')} in ${path(data.folder)}`);
+      const said = `${counted(data.count, 'picture')} of ${counted(data.subjects.length, 'subject')} in ${path(data.folder)}`;
+      printResult({ ...packed, data: fieldsOf(data) }, said);
     });
 }
 
@@ -167,22 +175,22 @@ export function addPack(program: Command): void {
 export function addInspect(program: Command): void {
   program
     .command('inspect')
+    .summary('Say what a data set holds, and which pictures are damaged')
     .description('Say what a data set holds: counts, alphas, room on the disk, damaged pictures. Code 1 when some are damaged.')
     .argument('<folder>', 'Folder of the data set')
     .option('--verify', 'Read every picture, not just a thousand')
     .option('--sheet <file>', 'Draw some of its pictures on a contact sheet (PNG)')
-    .option('--json', 'Print everything that was found, as JSON')
-    .addHelpText('after', '\nExample:\n  $ comface inspect set --verify --sheet sheet.png')
-    .action(async (folder: string, { verify, sheet, json }: { verify?: boolean; sheet?: string; json?: boolean }) => {
+    .addHelpText('after', '\nExamples:\n  $ comface inspect set\n  $ comface inspect set --verify --sheet sheet.png')
+    .action(async (folder: string, { verify, sheet }: { verify?: boolean; sheet?: string }) => {
       if (sheet !== undefined) checkName('sheet', sheet, '.png');
       const found = await inspect(folder, {
         verify: verify ? 'all' : 'some',
         signal: stopSignal(),
         onProgress: ({ done, total, secondsLeft }) => showCount(done, total, 'pictures', secondsLeft),
       });
-      if (json) console.log(JSON.stringify(found, null, 2));
-      else print(...inspectionLines(found));
-      if (sheet !== undefined) await writeResult(sheet, await dataSheet(folder), !json);
+      if (sheet !== undefined) await writeResult(sheet, await dataSheet(folder));
+      const drawn = sheet === undefined ? [] : [path(sheet)];
+      printResult({ ...found, ...(sheet !== undefined && { sheet }) }, ...inspectionLines(found), ...drawn);
       if (found.damaged.length > 0) process.exitCode = 1;
     });
 }
@@ -191,6 +199,7 @@ export function addInspect(program: Command): void {
 export function addSheet(program: Command): void {
   program
     .command('sheet')
+    .summary('Draw a sheet of people and attributes to look at')
     .description('Draw a contact sheet (one JPEG) of people and attributes, to look at before making a data set.')
     .requiredOption('--out <file>', 'Where the picture goes')
     .option('--subjects <integer>', 'Number of people, one a row', number, 8)
@@ -213,9 +222,14 @@ export function addSheet(program: Command): void {
     .option('--same-photo', 'One pose and light for each person, so that only the attribute changes')
     .addHelpText('after', '\nExample:\n  $ comface sheet --out sheet.jpg --attributes smile,weight --alphas -5,-2.5,0,2.5,5')
     .action(async (options: SheetOptions & { out: string }) => {
-      const sheet = await contactSheet(options);
-      await writeResult(options.out, sheet);
+      await writeResult(options.out, await contactSheet(options));
+      printResult({ file: options.out }, path(options.out));
     });
+}
+
+/** What a data set says of itself. */
+function fieldsOf({ folder, size, count, attributes: names, hash, subjects, isDrawn }: DataSet) {
+  return { folder, size, count, attributes: names, hash, subjects, isDrawn };
 }
 
 function inspectionLines({ folder, pictures, subjects, size, diskBytes, attributes: found, checked, damaged }: Inspection): string[] {

@@ -1,9 +1,9 @@
 // Commands that train: the demo, pre-training, transfer, the paper's tables.
 import { Argument, type Command, Option } from 'commander';
-import { checkTrainOptions, mergeOptions, readConfig, type TrainOptions, trainFlags } from '../config.js';
+import { checkTrainOptions, type Flag, mergeOptions, readConfig, type TrainOptions, trainFlags } from '../config.js';
 import { type DemoResult, type DemoScale, demo, demoScales } from '../demo.js';
 import type { GivenOptions } from '../flags.js';
-import { duration } from '../progress.js';
+import { duration, rate } from '../progress.js';
 import { type ReproduceOptions, reproduce } from '../reproduce/reproduce.js';
 import { scaleNames } from '../reproduce/scales.js';
 import { type TableName, tableNames } from '../reproduce/tables.js';
@@ -13,12 +13,13 @@ import type { TransferEvent } from '../transfer/events.js';
 import { type TransferOptions, transferAugment } from '../transfer/options.js';
 import type { TransferResult, TransferScore } from '../transfer/result.js';
 import { transfer } from '../transfer/transfer.js';
-import { beginWork, list, number, path, print, progress, showCount, stopSignal } from './terminal.js';
+import { beginWork, list, number, path, printResult, progress, showCount, stopSignal, wrapped } from './terminal.js';
 
 /** comface demo */
 export function addDemo(program: Command): void {
   program
     .command('demo')
+    .summary('See it learn: draw faces, train, compare (about 5 minutes)')
     .description('Draw faces, pre-train a small network on them, compare faces of people it has never seen (about 5 minutes).')
     .option('--out <folder>', 'Folder for faces, run and report: new, empty, or of an earlier demo', 'demo')
     .addOption(
@@ -26,7 +27,7 @@ export function addDemo(program: Command): void {
         .choices(Object.keys(demoScales))
         .default('full'),
     )
-    .addHelpText('after', '\nExample:\n  $ comface demo --out /tmp/comface-demo')
+    .addHelpText('after', '\nExamples:\n  $ comface demo\n  $ comface demo --out /tmp/comface-demo --scale smoke')
     .action(async ({ out, scale }: { out: string; scale: DemoScale }) => {
       const result = await demo({
         out,
@@ -39,7 +40,7 @@ export function addDemo(program: Command): void {
           else showCount(event.progress.done, event.progress.total, 'faces', event.progress.secondsLeft);
         },
       });
-      print(...demoTable(result));
+      printResult(result, ...demoTable(result));
     });
 }
 
@@ -47,19 +48,21 @@ export function addDemo(program: Command): void {
 export function addTrain(program: Command, givenTo: (command: Command) => GivenOptions): void {
   const training = program
     .command('train')
+    .summary('Pre-train a network on a data set')
     .description('Pre-train a network on a data set. Ctrl+C saves and stops, --resume goes on.')
     .option('--config <file>', 'YAML file of options (`pairsPerEpoch: 64` is --pairs-per-epoch 64); flags win over it')
     .addHelpText(
       'after',
-      '\nExamples:\n  $ comface train --data faces --out run --backbone resnet18 --size 64\n  $ comface train --config run.yaml --resume',
+      `\n${wrapped("Most defaults are the paper's: a ResNet-50 at 224 pixels, which wants a GPU. On a few cores begin with --backbone resnet18 --size 64.")}\n\nExamples:\n  $ comface train --data faces --out run --backbone resnet18 --size 64\n  $ comface train --config run.yaml --resume`,
     );
-  for (const { flag, description, parse } of trainFlags()) training.addOption(new Option(flag, description).argParser(parse));
+  for (const flag of trainFlags()) training.addOption(optionOf(flag));
   training.action(async (flags: Record<string, unknown>) => {
     const file = typeof flags.config === 'string' ? await readConfig(flags.config) : undefined;
     if (file) givenTo(training).addFile(flags.config as string, file);
     const options = mergeOptions(file?.options ?? {}, flags);
     checkTrainOptions(options);
-    for await (const event of train(options as TrainOptions, { signal: stopSignal() })) {
+    const run = train(options as TrainOptions, { signal: stopSignal() });
+    for await (const event of run) {
       if (event.type === 'start') {
         beginWork();
         const { steps, pictures, subjects, engine, memoryBytes, parameters } = event;
@@ -79,17 +82,35 @@ export function addTrain(program: Command, givenTo: (command: Command) => GivenO
           `Skipped a broken picture (${event.count} so far)${event.line === undefined ? '' : `, manifest line ${event.line}`}: ${event.reason}`,
         );
       else if (event.type === 'warning') progress.note(`Warning: ${event.message}`);
-      else if (event.type === 'end') print(path(event.path));
     }
+    const result = await run;
+    printResult(result, path(result.path));
   });
 }
 
+/** Parts of a help of 40 options, by name; the others are how it trains. */
+const optionGroups: readonly [RegExp, string][] = [
+  [/^(data|out|seed|resume)$/, 'Options:'],
+  [/^(backbone|width|size|projection\..*)$/, 'Network:'],
+  [/^curriculum/, 'Curriculum:'],
+  [/^augment\./, 'Views:'],
+  [/^(device|precision|threads|loaderThreads|deterministic|gradientCache)$/, 'Machine:'],
+  [/^(checkpointEverySteps|keepCheckpoints|logEverySteps|brokenShare)$/, 'Log, checkpoints, broken pictures:'],
+];
+
+/** The library refuses what is no choice: it says the same for a file of options. */
+function optionOf({ flag, description, parse, choices, path: names }: Flag): Option {
+  const group = optionGroups.find(([known]) => known.test(names.join('.')))?.[1] ?? 'Training:';
+  const option = new Option(flag, description).argParser(parse).helpGroup(group);
+  if (choices) option.argChoices = [...choices];
+  return option;
+}
+
 function showStep({ step, steps, epoch, inter, intra, pairsPerSecond, secondsLeft }: StepEvent): void {
-  const losses = `inter ${inter.toFixed(3)}  intra ${intra.toFixed(3)}`;
-  progress.update(
-    `  step ${step}/${steps}  epoch ${epoch}  ${losses}  ${pairsPerSecond.toFixed(0)} pairs/s  ${duration(secondsLeft)} left`,
-    step === steps,
-  );
+  // What matters most first: a narrow terminal cuts the rest.
+  const left = step < steps ? [`${duration(secondsLeft)} left`] : [];
+  const parts = [`step ${step}/${steps}`, ...left, rate(pairsPerSecond, 'pairs'), `epoch ${epoch}`];
+  progress.update(`  ${parts.join('  ')}  inter ${inter.toFixed(3)}  intra ${intra.toFixed(3)}`, step === steps);
 }
 
 function demoTable({ tasks, target, files, seconds }: DemoResult): string[] {
@@ -120,6 +141,7 @@ const kShared = /^(seed|backbone|width|size|device|precision|threads|loaderThrea
 export function addTransfer(program: Command): void {
   const command = program
     .command('transfer')
+    .summary('Teach a trained network a change that people label')
     .description('Transfer a pre-trained network to a change that people label, and test it on subjects it has not seen.')
     .requiredOption('--data <folder>', 'Data set with the label of each picture, as comface pack makes')
     .requiredOption('--out <folder>', 'Folder for the results, new or empty; a transfer that was stopped goes on')
@@ -140,13 +162,13 @@ export function addTransfer(program: Command): void {
     .option('--patience <integer>', 'Epochs without a smaller validation error, before a training ends', number, 3)
     .option('--pairs <integer>', 'Pairs in a step', number, 32)
     .option('--no-final', 'Do not train a model of all subjects at the end');
-  for (const { flag, description, parse, path: names } of trainFlags()) {
-    const name = names.join('.');
+  for (const flag of trainFlags()) {
+    const name = flag.path.join('.');
     if (!kShared.test(name)) continue;
     const own = transferAugment[name.replace('augment.', '') as keyof typeof transferAugment];
-    const text =
-      own === undefined || !name.startsWith('augment.') ? description : description.replace(/\(default: .*\)$/, `(default: ${own})`);
-    command.addOption(new Option(flag, text).argParser(parse));
+    const isOwn = own !== undefined && name.startsWith('augment.');
+    const description = isOwn ? flag.description.replace(/\(default: .*\)$/, `(default: ${own})`) : flag.description;
+    command.addOption(optionOf({ ...flag, description }));
   }
   command
     .addHelpText(
@@ -168,25 +190,32 @@ export function addTransfer(program: Command): void {
       ];
       const options = { ...mergeOptions({}, flags), ...Object.fromEntries(own.map((name) => [name, flags[name]])) };
       const result = await transfer({ ...(options as unknown as TransferOptions), signal: stopSignal(), onEvent: showTransfer });
-      print(...resultLines(result), path(flags.out as string));
+      printResult(result, ...resultLines(result), path(flags.out as string));
     });
 }
+
+/** When the folds will be done, as the last one told it, and how many there are. */
+const foldsOf = { endMs: 0, count: 0 };
 
 function showTransfer(event: TransferEvent): void {
   beginWork();
   if (event.type === 'start') {
     const { attribute, unit, pictures, subjects, pairs, folds } = event;
+    Object.assign(foldsOf, { endMs: 0, count: folds });
     progress.note(`${attribute} in ${unit}: ${pairs} pairs of ${pictures} pictures of ${subjects} subjects, ${folds} folds.`);
   } else if (event.type === 'warning') progress.note(`Warning: ${event.message}`);
-  else if (event.type === 'step')
-    progress.update(
-      `  fold ${event.fold}  rate ${event.learningRate}  epoch ${event.epoch}  validation error ${event.validationError.toPrecision(4)}`,
-      false,
-    );
-  else
+  else if (event.type === 'step') {
+    const { fold, learningRate, epoch, validationError } = event;
+    const secondsLeft = (foldsOf.endMs - performance.now()) / 1000;
+    const left = secondsLeft > 0 ? `  ${duration(secondsLeft)} left` : '';
+    const where = fold > foldsOf.count ? 'final model' : `fold ${fold} of ${foldsOf.count}`;
+    progress.update(`  ${where}  epoch ${epoch}${left}  learning rate ${learningRate}  validation error ${validationError.toPrecision(4)}`);
+  } else {
+    foldsOf.endMs = performance.now() + 1000 * event.secondsLeft;
     progress.note(
       `Fold ${event.fold} of ${event.folds}: mean error ${event.mae.toFixed(3)}, correlation ${event.correlation.toFixed(3)}; ${duration(event.secondsLeft)} left.`,
     );
+  }
 }
 
 /** Scores with their intervals. */
@@ -207,10 +236,11 @@ function resultLines({ scores: { mae, correlation, accuracy }, unit, attribute }
 export function addReproduce(program: Command): void {
   program
     .command('reproduce')
+    .summary('Make a table of the paper again, with its figures beside ours')
     .description(
       'Make a table of the paper, with its figures beside ours: data, pre-trainings and transfers. What is there is not made again.',
     )
-    .addArgument(new Argument('<table>', 'What to make').choices(tableNames))
+    .addArgument(new Argument('<table>', `What to make: ${tableNames.join(', ')}`).choices(tableNames))
     .requiredOption('--out <folder>', 'Folder for data, runs and results of all tables')
     .addOption(
       new Option('--scale <name>', 'How large: smoke (a minute, learns next to nothing), small (hours on two cores) or paper (its sizes)')
@@ -222,17 +252,18 @@ export function addReproduce(program: Command): void {
     .option('--fgnet <folder>', 'Your FG-NET (left out: a stand-in is drawn)')
     .option('--weight <file>', 'Your CSV file of dialysis pictures of two sites (left out: a stand-in is drawn)')
     .option('--sites <list>', 'Its two sites: learned from in A→B, then tested (left out: A,B)', list)
-    .option('--device <name>', 'As of train', 'auto')
-    .option('--precision <name>', 'As of train', 'auto')
-    .option('--threads <integer>', 'As of train', number, 0)
-    .option('--loader-threads <integer>', 'As of train', number, 2)
+    .option('--device <name>', 'Where it runs: auto, cpu, cuda or reference, as of train', 'auto')
+    .option('--precision <name>', 'Number type: auto, fp32, bf16 or fp16, as of train', 'auto')
+    .option('--threads <integer>', 'Compute threads; 0: one for each core', number, 0)
+    .option('--loader-threads <integer>', 'Threads that read pictures and make views', number, 2)
     .addHelpText(
       'after',
       '\nExamples:\n  $ comface reproduce table7 --out tables --scale smoke\n  $ comface reproduce table2 --out tables --disfa /data/DISFA --scale paper',
     )
     .action(async (table: TableName, options: Omit<ReproduceOptions, 'table'>) => {
-      const { text, files } = await reproduce({ ...options, table, signal: stopSignal(), onEvent: showPiece });
-      print(...text.split('\n'), ...[files.text, files.picture].flatMap((file) => (file === undefined ? [] : [path(file)])));
+      const made = await reproduce({ ...options, table, signal: stopSignal(), onEvent: showPiece });
+      const { text, files } = made;
+      printResult(made, ...text.split('\n'), ...[files.text, files.picture].flatMap((file) => (file === undefined ? [] : [path(file)])));
     });
 }
 

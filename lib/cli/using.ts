@@ -1,13 +1,24 @@
-// Commands that use a model, and the one that looks at the machine.
+// Commands that use a model.
 import { type Command, Option } from 'commander';
-import { describe, diagnose } from '../doctor.js';
 import { invalid } from '../errors.js';
 import { type Comparison, loadModel, type Task } from '../model.js';
 import { report } from '../report/make.js';
 import { saliencyPng } from '../report/overlay.js';
 import { saveEmbeddings } from '../use/embeddings.js';
 import { comparePairs } from '../use/pairs.js';
-import { beginWork, checkName, counted, kShown, path, print, progress, showCount, stopSignal, wrapped, writeResult } from './terminal.js';
+import {
+  beginWork,
+  checkName,
+  counted,
+  kShown,
+  path,
+  printResult,
+  progress,
+  showCount,
+  stopSignal,
+  wrapped,
+  writeResult,
+} from './terminal.js';
 
 const modelOption = () =>
   new Option('--model <folder>', 'Folder of a run (its newest checkpoint), of a checkpoint or of a transfer').default('run');
@@ -18,6 +29,7 @@ const aboutPictures =
 export function addCompare(program: Command): void {
   const comparing = program
     .command('compare')
+    .summary('Estimate how much a face changed between two pictures')
     .description('Estimate how much a face changed between two JPEG pictures of one person, or in many pairs.')
     .argument('[x]', 'First picture')
     .argument('[y]', 'Second picture')
@@ -38,7 +50,8 @@ export function addCompare(program: Command): void {
     for (const [name, value] of Object.entries({ x, y }))
       if (value === undefined) comparing.error(`error: missing required argument '${name}'`);
     await using model = await loadModel(folder);
-    print(inWords(await model.compare(x!, y!), model.task));
+    const comparison = await model.compare(x!, y!);
+    printResult({ ...comparison, attribute: model.task?.attribute ?? null }, inWords(comparison, model.task));
   });
 }
 
@@ -46,6 +59,7 @@ export function addCompare(program: Command): void {
 export function addEmbed(program: Command): void {
   program
     .command('embed')
+    .summary('Write the embeddings of pictures into an .npy file')
     .description(
       'Write the embeddings of JPEG pictures into an .npy file (float32, pictures x width), and their names into a .csv file beside it.',
     )
@@ -55,8 +69,9 @@ export function addEmbed(program: Command): void {
     .addHelpText('after', `\n${wrapped(aboutPictures)}\n\nExample:\n  $ comface embed photos/*.jpg --model run --out h.npy`)
     .action(async (files: string[], { model: folder, out }: { model: string; out: string }) => {
       await using model = await loadModel(folder);
-      const { npy, csv, pictures, width } = await saveEmbeddings(model, files, out, { signal: stopSignal() });
-      print(`${counted(pictures, 'picture')} x ${width} in ${path(npy)}, names in ${path(csv)}`);
+      const saved = await saveEmbeddings(model, files, out, { signal: stopSignal() });
+      const { npy, csv, pictures, width } = saved;
+      printResult(saved, `${counted(pictures, 'picture')} x ${width} in ${path(npy)}, names in ${path(csv)}`);
     });
 }
 
@@ -64,6 +79,7 @@ export function addEmbed(program: Command): void {
 export function addSaliency(program: Command): void {
   program
     .command('saliency')
+    .summary('Draw where the network looks in a picture')
     .description('Draw where the network looks in a JPEG picture (Eigen-CAM of its last block): blue for the least, red for the most.')
     .argument('<picture>', 'The picture')
     .addOption(modelOption())
@@ -73,6 +89,7 @@ export function addSaliency(program: Command): void {
       checkName('out', out, '.png');
       await using model = await loadModel(folder);
       await writeResult(out, await saliencyPng(model, file));
+      printResult({ file: out }, path(out));
     });
 }
 
@@ -80,6 +97,7 @@ export function addSaliency(program: Command): void {
 export function addReport(program: Command): void {
   program
     .command('report')
+    .summary('Make a page (HTML) of a run or of a transfer')
     .description('Make one HTML page of a pre-training run or of a transfer: scores, curves, settings, where the network looks.')
     .argument('<folder>', 'Folder of the run or of the transfer')
     .option('--out <file>', 'Name of the page (left out: report.html in that folder)')
@@ -92,45 +110,27 @@ export function addReport(program: Command): void {
       if (out !== undefined) checkName('out', out, '.html');
       const made = await report(folder, { ...(out !== undefined && { out }), includeFaces: includeFaces === true, signal: stopSignal() });
       for (const note of made.notes) progress.note(note);
-      print(path(made.file));
-    });
-}
-
-/** comface doctor */
-export function addDoctor(program: Command): void {
-  program
-    .command('doctor')
-    .description('Say what works here, CPU and GPU, and what to do about what does not. Code 0 when at least one works.')
-    .option('--json', 'Print everything that was found, as JSON')
-    .addHelpText('after', '\nExample:\n  $ comface doctor')
-    .action(async ({ json }: { json?: boolean }) => {
-      const diagnosis = await diagnose();
-      if (json) console.log(JSON.stringify(diagnosis, null, 2));
-      else print(...describe(diagnosis));
-      if (diagnosis.works.length === 0) process.exitCode = 1;
+      printResult(made, path(made.file));
     });
 }
 
 async function compareMany(folder: string, pairs: string, out: string): Promise<void> {
   const signal = stopSignal();
   await using model = await loadModel(folder);
-  const {
-    pairs: count,
-    pictures,
-    failed,
-  } = await comparePairs(model, {
+  const compared = await comparePairs(model, {
     ...{ pairs, out, signal },
     onProgress: ({ done, total, secondsLeft }) => {
       beginWork();
       showCount(done, total, 'pictures', secondsLeft);
     },
   });
+  const { pairs: count, pictures, failed } = compared;
   if (failed.length > 0) {
     const some = failed.slice(0, kShown).map(({ line, reason }) => `  line ${line}: ${reason}`);
     progress.note(`Not compared: ${failed.length} of ${counted(count, 'pair')}, each with its reason in ${path(out)}; the first:`, ...some);
     process.exitCode = 1;
   }
-  print(`${counted(count - failed.length, 'pair')} of ${counted(pictures, 'picture')} in ${path(out)}`);
+  printResult(compared, `${counted(count - failed.length, 'pair')} of ${counted(pictures, 'picture')} in ${path(out)}`);
 }
 
 function inWords({ change, direction, unit }: Comparison, task: Task | null): string {

@@ -1,7 +1,7 @@
 // The 43 attributes of the paper (section 4.1): weight, age and smile, then CelebA's 40 in CelebA's order.
 // A name's place is its number in native/faces/attributes.cc: add at the end only.
-import { nearest } from '../config.js';
 import { invalid } from '../errors.js';
+import { nearest } from '../nearest.js';
 
 /** Names of the 43 attributes that change a drawn face (paper, section 4.1): weight, age and smile, then the 40 of CelebA. */
 // biome-ignore format: one screen

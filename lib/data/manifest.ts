@@ -5,9 +5,9 @@ import { createReadStream, type Stats } from 'node:fs';
 import { lstat, open, readdir, realpath, rename, rm, stat } from 'node:fs/promises';
 import { join, resolve, sep } from 'node:path';
 import { checkText } from '../check.js';
-import { nearest } from '../config.js';
 import { ComFaceError, messageOf, show } from '../errors.js';
 import { LineReader } from '../lines.js';
+import { nearest } from '../nearest.js';
 
 /** Name of the list in its folder. */
 export const kManifestName = 'manifest.jsonl';

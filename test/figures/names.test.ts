@@ -126,7 +126,7 @@ async function commandFaults({ where, args, says }: Awaited<ReturnType<typeof co
 function progressFaults(): string[] {
   let written = '';
   const terminal = { isTTY: true, columns: 100_000, write: (text: string) => (written += text) } as unknown as WriteStream;
-  const progress = new Progress(terminal);
+  const progress = new Progress(terminal, 'xterm');
   for (const name of hostileNames) {
     progress.update(name);
     progress.note(name);

@@ -80,7 +80,7 @@ figure('R7 SIGTERM saves and ends within one step and 2 s', { ci: 10, long: 200,
     const { step, seconds } = lastStep(run, isFull ? 8 : 4);
     late.push((at - sent) / 1000 - seconds);
     const found = await latestCheckpoint(run);
-    if (code !== 0 || found?.step !== step || !texts.errors.includes('saved')) {
+    if (code !== 'SIGTERM' || found?.step !== step || !texts.errors.includes('saved')) {
       wrong.push(`${code} after step ${step}, saved ${found?.step}: ${texts.errors}`);
     }
     if (readdirSync(run).includes('run.lock')) wrong.push('the lock is still there');
@@ -110,7 +110,7 @@ describe('signals', () => {
       expect(texts.errors).toContain('once more to stop at once');
       const again = await training(run, [...tiny, '--resume']);
       again.child.kill('SIGTERM');
-      expect((await again.end).code).toBe(0);
+      expect((await again.end).code).toBe('SIGTERM');
     },
   );
 
@@ -121,7 +121,7 @@ describe('signals', () => {
     await sleep(20);
     child.kill('SIGINT');
     const { code } = await end;
-    expect([code, texts.out, texts.errors.includes('saved')]).toEqual([0, '', true]);
+    expect([code, texts.out, texts.errors.includes('saved')]).toEqual(['SIGINT', '', true]);
     expect(await latestCheckpoint(run)).not.toBe(null);
   });
 
@@ -137,7 +137,7 @@ describe('signals', () => {
     const sent = performance.now();
     child.kill('SIGTERM');
     const { code, at } = await end;
-    expect([code, (await latestCheckpoint(run))?.step]).toEqual([0, lastStep(run, 2).step]);
+    expect([code, (await latestCheckpoint(run))?.step]).toEqual(['SIGTERM', lastStep(run, 2).step]);
     expect((at - sent) / 1000).toBeLessThanOrEqual(2 + lastStep(run, 2).seconds);
   });
 });
