@@ -243,7 +243,7 @@ export function addReproduce(program: Command): void {
     .addArgument(new Argument('<table>', `What to make: ${tableNames.join(', ')}`).choices(tableNames))
     .requiredOption('--out <folder>', 'Folder for data, runs and results of all tables')
     .addOption(
-      new Option('--scale <name>', 'How large: smoke (a minute, learns next to nothing), small (hours on two cores) or paper (its sizes)')
+      new Option('--scale <name>', 'How large: smoke (minutes, learns next to nothing), small (hours on two cores) or paper (its sizes)')
         .choices(scaleNames)
         .default('small'),
     )

@@ -1,5 +1,5 @@
 // How large a reproduction is. `paper` is what the paper states, for who has its machines; `small` fits an evening on two cores; `smoke` shows in
-// a minute that every part runs, and learns next to nothing.
+// minutes that every part runs, and learns next to nothing.
 import type { TrainOptions } from '../config.js';
 import { attributes } from '../data/attributes.js';
 import type { GenerateOptions } from '../data/procedural.js';
