@@ -30,7 +30,7 @@ export interface Diagnosis {
   processor: { model: string; cores: number; instructions: string[]; threads: number };
   /** limitBytes: of the container or group that this process is in, if that is less; else null. */
   memory: { totalBytes: number; freeBytes: number; limitBytes: number | null };
-  /** Folders: of the package, of the binary (null: none loads), of the choices that are kept for CUDA (null: none can be kept). */
+  /** Folders: of the package, of the binary (null: none loads), of the choices of convolutions that are kept (null: none can be). */
   places: { package: string; binary: string | null; cache: string | null };
   /** Environment variables that are set and change what comface does; docs/cli.md. */
   environment: Record<string, string>;
