@@ -100,13 +100,14 @@ export const plainGlobals: ReadonlyMap<string, PickleCall | null> = new Map<stri
   ['builtins.set', ([items], site) => new PickleSet(itemsOf(items, site))],
   ['builtins.frozenset', ([items], site) => new PickleSet(itemsOf(items, site))],
   ['builtins.bytearray', bytearray],
+  ['builtins.bytes', bare('bytes', () => new Uint8Array())], // how Python 3 writes none of them in protocols 0 to 2
   ['_codecs.encode', encode],
   ['pathlib.PosixPath', path],
   ['pathlib.WindowsPath', path],
   ['pathlib._local.PosixPath', path],
   record('argparse.Namespace'),
   record('types.SimpleNamespace'),
-  ...['bool', 'int', 'float', 'complex', 'str', 'bytes', 'list', 'tuple', 'object'].map((name) => named(`builtins.${name}`)),
+  ...['bool', 'int', 'float', 'complex', 'str', 'list', 'tuple', 'object'].map((name) => named(`builtins.${name}`)),
 ]);
 
 /** One table out of several. */

@@ -114,7 +114,7 @@ class PickleReader implements PickleSite {
 
   spend(bytes: number): void {
     this.#spent += bytes;
-    if (this.#spent > this.#bytes.length) throw this.fault('calls that copy no more than the file has', `${this.#spent} bytes`);
+    if (this.#spent > 2 * this.#bytes.length) throw this.fault('calls that copy no more than twice the pickle', `${this.#spent} bytes`);
   }
 
   #place(): number {
@@ -272,7 +272,7 @@ class PickleReader implements PickleSite {
     const isAttack = dangerous.has(full.split('.')[0]!);
     throw this.refuse(
       'tensors and plain values',
-      `\`${full.slice(0, 100)}\`, the name of code`,
+      `the code \`${full.slice(0, 100)}\``,
       isAttack
         ? 'Do not load this file with Python either: code of this kind can do anything to a machine. Get the weights from a source that you trust.'
         : 'No code of a file is ever run here. Save the tensors alone in Python: torch.save(model.state_dict(), file).',

@@ -9,6 +9,7 @@ import { type ByteSource, corrupt, MemorySource, readBytes, unread } from './sou
 import {
   bytesOfType,
   type DType,
+  elementsOf,
   type Layout,
   layoutFault,
   type Place,
@@ -98,6 +99,15 @@ function tensorOf(storage: Storage, args: readonly PickleValue[], site: PickleSi
   const layout = { shape: shape.items, strides: strides.items, offset } as Layout;
   const fault = layoutFault(storage.count, layout);
   if (fault) throw site.fault(...fault);
+  const elements = elementsOf(layout.shape);
+  if (elements > storage.count) {
+    const found = `${elements}: it repeats numbers`;
+    throw site.refuse(
+      `a tensor of at most the ${storage.count} elements that are stored`,
+      found,
+      'Save tensor.contiguous() in place of an expanded tensor.',
+    );
+  }
   return new TensorValue(new StoredTensor(storage, layout));
 }
 

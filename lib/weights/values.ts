@@ -89,7 +89,7 @@ export interface PickleSite {
   fault(rule: string, found: string): ComFaceError;
   /** INVALID_INPUT: sound, and not read here. */
   refuse(rule: string, found: string, hint: string): ComFaceError;
-  /** Counts bytes that a call copies: all calls together may copy as many as the pickle has, or naming one text often would fill the memory. */
+  /** Counts bytes that a call copies or reads again: all calls together may take twice what the pickle has, or naming one text often would fill the memory. */
   spend(bytes: number): void;
 }
 

@@ -11,6 +11,8 @@ export interface ZipEntry {
   crc: number;
   /** Byte of the file where its local header is. */
   header: number;
+  /** What was done to its bytes, in words; undefined when they are stored as they are. */
+  packing: string | undefined;
 }
 
 const kEndBytes = 22;
@@ -24,7 +26,7 @@ const kMostEntries = 200_000;
 const kElsewhere = 0xffffffff;
 const kZip64 = 1;
 
-/** The entries by their names. @throws ComFaceError CORRUPT_FILE with the byte offset; INVALID_INPUT for entries that are compressed or encrypted. */
+/** The entries by their names. @throws ComFaceError CORRUPT_FILE with the byte offset; IO. */
 export async function readZipDirectory(source: ByteSource): Promise<Map<string, ZipEntry>> {
   const { count, size, at } = await findDirectory(source);
   const bytes = await readBytes(source, at, size);
@@ -41,8 +43,12 @@ export async function readZipDirectory(source: ByteSource): Promise<Map<string, 
   return entries;
 }
 
-/** Byte of the file where an entry's bytes begin; all of them are there. */
-export async function beginOf(source: ByteSource, { header, size, name }: ZipEntry): Promise<number> {
+/** Byte of the file where an entry's bytes begin; all of them are there. @throws ComFaceError CORRUPT_FILE; INVALID_INPUT when they are packed; IO. */
+export async function beginOf(source: ByteSource, { header, size, name, packing }: ZipEntry): Promise<number> {
+  if (packing) {
+    const hint = 'Load the file in PyTorch and save it again with torch.save().';
+    throw unread(source.name, 'entries that are stored as they are', header, `${show(name)}, ${packing}`, hint);
+  }
   const view = viewOf(await readBytes(source, header, kHeaderBytes));
   need(source, view, 0, 'PK\x03\x04', `the header of ${show(name)}`, header);
   const begin = header + kHeaderBytes + view.getUint16(26, true) + view.getUint16(28, true);
@@ -101,18 +107,6 @@ function readRecord(source: ByteSource, view: DataView, at: number, base: number
   const next = extra + extraBytes + commentBytes;
   if (next > view.byteLength) throw cut();
   const name = Buffer.from(view.buffer, view.byteOffset + at + kRecordBytes, nameBytes).toString('utf8');
-  const isEncrypted = (view.getUint16(at + 8, true) & 1) !== 0;
-  const method = view.getUint16(at + 10, true);
-  if (isEncrypted || method !== 0) {
-    const found = `${show(name)}, ${isEncrypted ? 'encrypted' : `compressed (method ${method})`}`;
-    throw unread(
-      source.name,
-      'entries that are stored as they are',
-      base + at,
-      found,
-      'Load the file in PyTorch and save it again with torch.save().',
-    );
-  }
   const sizes = widened(
     view,
     [24, 20, 42].map((field) => view.getUint32(at + field, true)),
@@ -121,14 +115,18 @@ function readRecord(source: ByteSource, view: DataView, at: number, base: number
   );
   const [size, packed, header] = sizes as [number, number, number];
   if (sizes.includes(Number.NaN)) throw corrupt(source.name, `the 64-bit sizes of ${show(name)}`, base + at, 'none');
-  if (size !== packed || header + kHeaderBytes + size > source.size)
+  if (header + kHeaderBytes + packed > source.size)
     throw corrupt(
       source.name,
       `an entry within the ${source.size} bytes of the file`,
       base + at,
       `${show(name)} of ${size} bytes at ${header}`,
     );
-  return { entry: { name, size, crc: view.getUint32(at + 16, true), header }, next };
+  const isEncrypted = (view.getUint16(at + 8, true) & 1) !== 0;
+  const method = view.getUint16(at + 10, true);
+  const packing = isEncrypted ? 'encrypted' : method !== 0 ? `compressed (method ${method})` : undefined;
+  if (!packing && size !== packed) throw corrupt(source.name, `${size} bytes of ${show(name)}`, base + at, `${packed}`);
+  return { entry: { name, size, crc: view.getUint32(at + 16, true), header, packing }, next };
 }
 
 /** Of the fields that are too small for their values the values, in order; NaN where they are missing. */
