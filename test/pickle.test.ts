@@ -190,16 +190,16 @@ describe('what is no pickle is refused with its byte', () => {
     expect(message).toMatch(/calls that copy no more than twice the pickle at byte \d+ but found 3000 bytes/);
   });
 
-  test('more than five million opcodes are refused', () => {
-    const bytes = Buffer.alloc(5_000_010, 'N0');
+  test('more than two million opcodes are refused', () => {
+    const bytes = Buffer.alloc(2_000_010, 'N0');
     expect(refusal(bytes)).toMatchObject({
       code: 'INVALID_INPUT',
-      message: expect.stringContaining('at most 5000000 opcodes at byte 5000000 '),
+      message: expect.stringContaining('at most 2000000 opcodes at byte 2000000 '),
     });
   });
 
-  test('a million lists in one another are read and hold no stack', () => {
-    const { value } = read(latin1(`${']'.repeat(1e6)}${'a'.repeat(1e6 - 1)}.`));
+  test('lists in one another are read however deep they lie', () => {
+    const { value } = read(latin1(`${']'.repeat(9e5)}${'a'.repeat(9e5 - 1)}.`));
     expect(value).toHaveLength(1);
   });
 });

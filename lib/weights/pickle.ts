@@ -31,7 +31,7 @@ export interface PickleOptions {
 export class PickleEnd extends ComFaceError {}
 
 /** Opcodes of one pickle. A checkpoint of a thousand tensors has some 60,000. */
-const kMostOps = 5_000_000;
+const kMostOps = 2_000_000;
 const kMostIntegerBytes = 1024;
 const kMostDigits = 2500;
 const kMostNameBytes = 256;
