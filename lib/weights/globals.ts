@@ -68,13 +68,9 @@ const encode: PickleCall = ([text, encoding], site) => {
     throw site.fault('a text and "latin1"', `${kindOf(text)} and ${kindOf(encoding)}`);
   }
   site.spend(text.length);
-  const bytes = new Uint8Array(text.length);
-  for (let i = 0; i < text.length; i++) {
-    const code = text.charCodeAt(i);
-    if (code > 0xff) throw site.fault('characters of Latin-1', `U+${code.toString(16).padStart(4, '0')}`);
-    bytes[i] = code;
-  }
-  return bytes;
+  const wide = /[\u0100-\uffff]/.exec(text);
+  if (wide) throw site.fault('characters of Latin-1', `U+${wide[0].charCodeAt(0).toString(16).padStart(4, '0')}`);
+  return Buffer.from(text, 'latin1');
 };
 
 const bytearray: PickleCall = (args, site) => {

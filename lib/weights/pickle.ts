@@ -1,5 +1,6 @@
 // Reads pickles, protocols 0 to 5, and runs nothing: numbers, texts, bytes and their containers are made here, and a name stands for what the
 // caller's table has under it or is refused. Every length is held against the bytes that are there before anything of it is made.
+import { isUtf8 } from 'node:buffer';
 import { ComFaceError, show } from '../errors.js';
 import { byteText, corrupt, unread } from './source.js';
 import {
@@ -40,7 +41,6 @@ const kMostTextBytes = 2 ** 29 - 25;
 /** From here on a string of Python 2 stays bytes: it is an array's memory then, and no text. */
 const kLongString = 256;
 const kProtocols = 5;
-const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
 /** Modules that do things to the machine when Python loads them; naming one is an attack or looks like one. */
 const dangerous: ReadonlySet<string> = new Set(
@@ -169,11 +169,9 @@ class PickleReader implements PickleSite {
     const bytes = this.take(length);
     if (length > kMostTextBytes)
       throw this.refuse(`texts of at most ${kMostTextBytes} bytes`, String(length), 'Save the weights as safetensors.');
-    try {
-      return utf8.decode(bytes);
-    } catch {
-      throw this.fault('a text in UTF-8', 'one that is not');
-    }
+    const text = utf8(bytes);
+    if (text === undefined) throw this.fault('a text in UTF-8', 'one that is not');
+    return text;
   }
 
   // Stack.
@@ -309,6 +307,10 @@ class PickleReader implements PickleSite {
 
 const latin1 = (bytes: Uint8Array): string => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('latin1');
 
+/** Undefined when it is not UTF-8. TextDecoder makes two bytes of each letter, and these texts may be arrays of many megabytes. */
+const utf8 = (bytes: Uint8Array): string | undefined =>
+  isUtf8(bytes) ? Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('utf8') : undefined;
+
 const integer = (value: bigint): number | bigint =>
   value >= Number.MIN_SAFE_INTEGER && value <= Number.MAX_SAFE_INTEGER ? Number(value) : value;
 
@@ -405,12 +407,9 @@ function unescaped<T extends Uint8Array | Uint16Array>(reader: PickleReader, lin
 }
 
 function nameOf(reader: PickleReader): string {
-  const bytes = reader.line(kMostNameBytes);
-  try {
-    return utf8.decode(bytes);
-  } catch {
-    throw reader.fault('a name in UTF-8', 'one that is not');
-  }
+  const name = utf8(reader.line(kMostNameBytes));
+  if (name === undefined) throw reader.fault('a name in UTF-8', 'one that is not');
+  return name;
 }
 
 function stackGlobal(reader: PickleReader): void {

@@ -271,12 +271,12 @@ const longPickles = [
 ];
 
 /** @type {Parser} */
-export const pickle = { ...common, slackMiB: 2, input: (random) => pickleOf(random, pickles), bombs: pickleBombs, long: longPickles };
+export const pickle = { ...common, slackMiB: 4, input: (random) => pickleOf(random, pickles), bombs: pickleBombs, long: longPickles };
 
 /** @type {Parser} */
 export const torch = {
   ...common,
-  slackMiB: 2,
+  slackMiB: 4,
   input(random) {
     if (random.oneIn(3)) return mutated(random, archives, pickleTokens);
     return torchZip(pickleOf(random, inner), storages, { is64: random.oneIn(8), ...(random.oneIn(16) && { sum: () => 0 }) });
@@ -309,7 +309,7 @@ const stored = Object.entries(storages).map(([key, bytes]) => /** @type {[string
 /** @type {Parser} */
 export const stream = {
   ...common,
-  slackMiB: 2,
+  slackMiB: 4,
   input(random) {
     if (random.oneIn(2)) return mutated(random, streams, pickleTokens);
     return torchStream(random.oneIn(4) ? drawPickle(random) : drawTensors(random), stored.slice(0, random.below(4)));
