@@ -75,6 +75,7 @@ describe('what PyTorch, NumPy and safetensors write', () => {
 
   test.each<[string, string, string]>([
     ['expanded.pth', '1000000: it repeats numbers', 'tensor.contiguous()'],
+    ['negative.pth', 'a view of one', 'tensor.clone()'],
     ['module.pth', 'the code `torch.nn.modules.conv.Conv2d`', 'model.state_dict()'],
     ['script.pt', 'a TorchScript program', 'torch.jit.load(file).state_dict()'],
   ])('%s is refused in words', async (name, found, hint) => {

@@ -71,6 +71,12 @@ describe('a pickle that runs a program when Python reads it makes nothing happen
     expect(existsSync(made)).toBe(false);
   });
 
+  test('calls within calls hold no stack', async () => {
+    const levels = 'q\x010h\0Nh\x01\x87'.repeat(50_000);
+    const bytes = latin1(`\x80\x02ctorch._tensor\n_rebuild_from_type_v2\nq\0)${levels}R.`);
+    expect((await refusal(() => readMemory(bytes))).code).toBe('CORRUPT_FILE');
+  });
+
   test('names that all of JavaScript has are no way out, as keys, names and paths', async () => {
     const keys = ['__proto__', 'constructor', 'prototype', 'toString', 'hasOwnProperty'];
     const dict = keys.map((key) => `${short(key)}}${short('polluted')}K\x01s`).join('');

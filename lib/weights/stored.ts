@@ -122,7 +122,10 @@ export function shapeFault(shape: readonly unknown[]): Fault | undefined {
 
 /** Whatever stands in it: JSON knows no bigint. */
 const shapeText = (shape: readonly unknown[]): string =>
-  `[${shape.map((size) => (typeof size === 'object' && size !== null ? 'a container' : show(size))).join(', ')}]`.slice(0, 80);
+  `[${shape
+    .slice(0, kMostDimensions)
+    .map((size) => (typeof size === 'object' && size !== null ? 'a container' : show(size)))
+    .join(', ')}]`.slice(0, 80);
 
 /** What is wrong with a layout over so many numbers. */
 export function layoutFault(count: number, { shape, strides, offset }: Layout): Fault | undefined {

@@ -90,7 +90,7 @@ const dtypes: ReadonlyMap<string, DType> = new Map<string, DType>([
   ['torch.bool', 'BOOL'],
 ]);
 
-function tensorOf(storage: Storage, args: readonly PickleValue[], site: PickleSite): TensorValue {
+function tensorOf(storage: Storage, args: readonly PickleValue[], metadata: PickleValue | undefined, site: PickleSite): TensorValue {
   const [, offset, shape, strides] = args;
   if (!(shape instanceof PickleTuple) || !(strides instanceof PickleTuple)) {
     throw site.fault('tuples for the shape and strides of a tensor', `${kindOf(shape)} and ${kindOf(strides)}`);
@@ -101,13 +101,12 @@ function tensorOf(storage: Storage, args: readonly PickleValue[], site: PickleSi
   if (fault) throw site.fault(...fault);
   const elements = elementsOf(layout.shape);
   if (elements > storage.count) {
-    const found = `${elements}: it repeats numbers`;
-    throw site.refuse(
-      `a tensor of at most the ${storage.count} elements that are stored`,
-      found,
-      'Save tensor.contiguous() in place of an expanded tensor.',
-    );
+    const rule = `a tensor of at most the ${storage.count} elements that are stored`;
+    throw site.refuse(rule, `${elements}: it repeats numbers`, 'Save tensor.contiguous() in place of an expanded tensor.');
   }
+  // Such as a negative bit, by which what is stored is not what the tensor is.
+  if (metadata instanceof PickleDict && metadata.size > 0)
+    throw site.refuse('a tensor as it is stored', 'a view of one', 'Save tensor.clone() in its place.');
   return new TensorValue(new StoredTensor(storage, layout));
 }
 
@@ -116,7 +115,7 @@ function storageOf(value: PickleValue | undefined, site: PickleSite): Storage {
   return value.storage;
 }
 
-const rebuildTensor: PickleCall = (args, site) => tensorOf(storageOf(args[0], site), args, site);
+const rebuildTensor: PickleCall = (args, site) => tensorOf(storageOf(args[0], site), args, args[6], site);
 
 /** For types that have no storage of their own. */
 const rebuildTyped: PickleCall = (args, site) => {
@@ -125,7 +124,7 @@ const rebuildTyped: PickleCall = (args, site) => {
   const dtype = dtypes.get(named);
   if (!dtype) throw site.fault('the type of a tensor', named);
   const bytes = storage.count * bytesOfType(storage.dtype);
-  return tensorOf({ ...storage, dtype, count: Math.floor(bytes / bytesOfType(dtype)) }, args, site);
+  return tensorOf({ ...storage, dtype, count: Math.floor(bytes / bytesOfType(dtype)) }, args, args[7], site);
 };
 
 /** A parameter is its tensor. */
@@ -134,9 +133,9 @@ const rebuildParameter: PickleCall = ([data], site) => {
   return data;
 };
 
-/** A tensor with a class or attributes: what it is made with does it alone. */
+/** A tensor with a class or attributes: what it is made with does it alone. Not this again, or tuples could nest until the stack runs out. */
 const rebuildFromType: PickleCall = ([make, , args], site) => {
-  if (!(make instanceof PickleGlobal) || !make.call || !(args instanceof PickleTuple)) {
+  if (!(make instanceof PickleGlobal) || !make.call || make.call === rebuildFromType || !(args instanceof PickleTuple)) {
     throw site.fault('a name and its arguments', `${kindOf(make)} and ${kindOf(args)}`);
   }
   return make.call(args.items, site);

@@ -5,7 +5,8 @@ For whoever changes a reader; neither users nor `npm test` need Python:
     python test/golden/weights.py && npx biome check --write test/golden/weights
 
 Numbers are small on purpose: every one of them is exact in its type. Python 2 is not needed: its pickles are put together opcode by opcode,
-as its cPickle does, and read back with encoding="latin1" before they are kept.
+as its cPickle does, and read back with encoding="latin1" before they are kept. Streams differ from run to run: torch numbers
+their storages by address.
 """
 
 import argparse
@@ -138,6 +139,7 @@ save_torch(
 
 # Not read, each for a reason of its own.
 torch.save({"expanded": torch.ones(1).expand(1000, 1000)}, folder / "expanded.pth")
+torch.save({"negative": torch._neg_view(torch.ones(2))}, folder / "negative.pth")
 torch.save(network.conv1, folder / "module.pth")
 torch.jit.save(torch.jit.script(nn.ReLU()), folder / "script.pt")
 
