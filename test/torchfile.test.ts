@@ -148,6 +148,16 @@ describe('reading', () => {
     expect(source.count - before).toBe(24);
   });
 
+  test.each(['FloatStorage', 'IntStorage'])('a tensor of several megabytes of %s comes out whole', async (type) => {
+    const count = 700_001;
+    const bytes = floats(count);
+    const shape = { count, shape: [count], strides: [1] };
+    const { tensors } = await readMemory(torchZip(dictPickle(tensorOpcodes({ type, ...shape })), { '0': bytes }));
+    const numbers = type === 'FloatStorage' ? Float32Array : Int32Array;
+    const expected = Float32Array.from(new numbers(bytes.buffer, bytes.byteOffset, count));
+    expect(Buffer.from((await tensors.get('a')!.float32()).buffer).equals(Buffer.from(expected.buffer))).toBe(true);
+  });
+
   test('a file stays open for nobody, and all tensors may be read at once', async () => {
     const path = `${folder}types.zip.pth`;
     const { tensors } = await readWeightsFile(path);

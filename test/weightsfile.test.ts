@@ -188,8 +188,12 @@ describe('damage', () => {
   const changed = (bytes: Buffer, at: number, by: Uint8Array) => Buffer.concat([bytes.subarray(0, at), by, bytes.subarray(at + by.length)]);
   const end = zip.length - 22;
 
-  test('a changed number in an archive is found out when it is read', async () => {
-    const { tensors } = await readMemory(changed(zip, zip.indexOf(floats(6)), Buffer.of(1)));
+  test.each([
+    ['in rows', [3, 1]],
+    ['in columns', [1, 2]],
+  ])('a changed number in an archive is found out when its tensor, %s, is read', async (_, strides) => {
+    const whole = torchZip(dictPickle(tensorOpcodes({ count: 6, shape: [2, 3], strides })), { '0': floats(6) });
+    const { tensors } = await readMemory(changed(whole, whole.indexOf(floats(6)), Buffer.of(1)));
     const { code, message } = await refusal(() => tensors.get('a')!.float32());
     expect({ code, message }).toEqual({
       code: 'CORRUPT_FILE',

@@ -212,20 +212,25 @@ export class StoredTensor {
 
   /** Reads all bytes of a row-major tensor: straight into `room` when they fit, else piece by piece through it. */
   async #readPieces(room: Uint8Array, use?: (view: DataView) => void): Promise<void> {
-    const { source, crc } = this.#storage.place;
-    const size = bytesOfType(this.dtype);
-    const bytes = this.elements * size;
+    const { source } = this.#storage.place;
+    const bytes = this.elements * bytesOfType(this.dtype);
     const begin = this.#begin();
-    const isWhole = bytes === this.#storage.place.bytes; // only then can its checksum be told
+    const crc = this.#crcOf(bytes);
     let sum = 0;
     for (let at = 0; at < bytes; ) {
       const into = room.length === bytes ? room.subarray(at, at + kPieceBytes) : room.subarray(0, Math.min(room.length, bytes - at));
       await source.read(begin + at, into);
-      if (isWhole && crc !== undefined) sum = crc32(into, sum);
+      if (crc !== undefined) sum = crc32(into, sum);
       use?.(new DataView(into.buffer, into.byteOffset, into.byteLength));
       at += into.length;
     }
-    if (isWhole && crc !== undefined && sum !== crc) throw wrongSum(source.name, begin, crc, sum);
+    if (crc !== undefined && sum !== crc) throw wrongSum(source.name, begin, crc, sum);
+  }
+
+  /** The checksum of so many bytes of the storage: only that of all of them is known. */
+  #crcOf(bytes: number): number | undefined {
+    const { place } = this.#storage;
+    return bytes === place.bytes ? place.crc : undefined;
   }
 
   /** Calls `put` for each number of a tensor with strides; reads no more of the storage than it spans. */
@@ -233,7 +238,11 @@ export class StoredTensor {
     const { shape, strides } = this.#layout;
     const size = bytesOfType(this.dtype);
     const span = shape.reduce((sum, length, i) => sum + (length - 1) * strides[i]!, 1);
-    const bytes = await readBytes(this.#storage.place.source, this.#begin(), span * size);
+    const { source } = this.#storage.place;
+    const bytes = await readBytes(source, this.#begin(), span * size);
+    const crc = this.#crcOf(bytes.length);
+    const sum = crc === undefined ? 0 : crc32(bytes);
+    if (crc !== undefined && sum !== crc) throw wrongSum(source.name, this.#begin(), crc, sum);
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     const place = new Array<number>(shape.length).fill(0);
     let at = 0;
