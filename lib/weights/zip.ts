@@ -115,13 +115,6 @@ function readRecord(source: ByteSource, view: DataView, at: number, base: number
   );
   const [size, packed, header] = sizes as [number, number, number];
   if (sizes.includes(Number.NaN)) throw corrupt(source.name, `the 64-bit sizes of ${show(name)}`, base + at, 'none');
-  if (header + kHeaderBytes + packed > source.size)
-    throw corrupt(
-      source.name,
-      `an entry within the ${source.size} bytes of the file`,
-      base + at,
-      `${show(name)} of ${size} bytes at ${header}`,
-    );
   const isEncrypted = (view.getUint16(at + 8, true) & 1) !== 0;
   const method = view.getUint16(at + 10, true);
   const packing = isEncrypted ? 'encrypted' : method !== 0 ? `compressed (method ${method})` : undefined;
