@@ -7,7 +7,7 @@ import { ComFaceError } from '../lib/errors.ts';
 import { encodeNpy } from '../lib/use/npy.ts';
 import { readWeights, readWeightsFile, type WeightsFile } from '../lib/weights/read.ts';
 import { type ByteSource, MemorySource } from '../lib/weights/source.ts';
-import { dictPickle, tensorOpcodes, torchStream, torchZip, type ZipOptions } from './figures/parsers/archives.mjs';
+import { dictPickle, little, tensorOpcodes, torchStream, torchZip, type ZipOptions } from './figures/parsers/archives.mjs';
 import { temporaryFolder } from './support.ts';
 
 interface Expected {
@@ -194,6 +194,16 @@ describe('reading', () => {
     ['without checksums', { sum: () => 0 }],
   ])('an archive %s is read', async (_, options) => {
     const { tensors } = await readMemory(torchZip(matrix(), { '0': floats(6) }, options));
+    expect([...(await tensors.get('a')!.float32())]).toEqual([0, 1, 2, 3, 4, 5]);
+  });
+
+  test('a stream with more in its pickles than is read at first', async () => {
+    const note = 'x'.repeat(600_000);
+    const text = `X\x04\0\0\0noteX${little(note.length, 4).toString('latin1')}${note}`;
+    const { tensors, others } = await readMemory(
+      torchStream(dictPickle(`${tensorOpcodes({ count: 6, shape: [2, 3], strides: [3, 1] })}${text}`), [['0', 6, floats(6)]]),
+    );
+    expect(others.get('note')).toBe(note);
     expect([...(await tensors.get('a')!.float32())]).toEqual([0, 1, 2, 3, 4, 5]);
   });
 

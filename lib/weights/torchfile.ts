@@ -336,12 +336,10 @@ class StreamStorages {
 
   get(id: PickleValue, site: PickleSite): StorageValue {
     const { dtype, key, count, part } = storageId(id, site);
-    const bytes = count * bytesOfType(dtype);
-    if (!(bytes <= this.#source.size)) throw site.fault(`a storage within the ${this.#source.size} bytes of the file`, `one of ${bytes}`);
     const known = this.byKey.get(key);
     if (known && (known.dtype !== dtype || known.count !== count))
       throw site.fault(`storage ${show(key)} as before`, `${count} numbers of ${dtype}`);
-    const storage = known ?? storageIn({ source: this.#source, at: undefined, bytes }, dtype);
+    const storage = known ?? storageIn({ source: this.#source, at: undefined, bytes: count * bytesOfType(dtype) }, dtype);
     this.byKey.set(key, storage);
     return new StorageValue(part === null ? storage : partOf(storage, part, site));
   }
