@@ -159,6 +159,10 @@ describe('sizes that are not there', () => {
     dictPickle(
       `cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\0\x85U\x01b\x87R(K\x01${shape}cnumpy\ndtype\nU${String.fromCharCode(type.length)}${type}K\0K\x01\x87R(K\x03U\x01<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\0tb\x89${data}tb`,
     );
+  const transposed = (axes: string) =>
+    dictPickle(
+      `cnumpy._core.numeric\n_frombuffer\n(C\x18${floats(6).toString('latin1')}cnumpy\ndtype\nU\x02f4\x85RK\x02K\x03\x86U\x01K${axes}tR`,
+    );
   test.each<[string, Buffer, string]>([
     [
       '10^15 elements',
@@ -170,6 +174,8 @@ describe('sizes that are not there', () => {
     ['a shape that is a number', array('K\x01', 'U\x04\0\0\0\0'), 'expected the shape and the dtype of an array'],
     ['a shape of texts', array('U\x011\x85', 'U\x04\0\0\0\0'), 'the shape ["1"]'],
     ['a shape of large numbers', array('\x8a\x09\0\0\0\0\0\0\0\0\x01\x85', 'U\x04\0\0\0\0'), 'the shape [18446744073709551616]'],
+    ['axes that stand there twice', transposed('K\0K\0\x86'), 'expected an order of 2 axes'],
+    ['an axis too many', transposed('K\0K\x01K\x02\x87'), 'expected an order of 2 axes'],
     ['no bytes', array('K\x01\x85', 'N'), 'expected the bytes of an array'],
   ])('%s in an array of a pickle', async (_, bytes, found) => {
     expect(await refusal(() => readMemory(bytes))).toMatchObject({ code: 'CORRUPT_FILE', message: expect.stringContaining(found) });
@@ -178,6 +184,9 @@ describe('sizes that are not there', () => {
   test('the same array without a flaw is read', async () => {
     const { tensors } = await readMemory(array('K\x01\x85', 'U\x04\0\0\x80?'));
     expect([...(await tensors.get('a')!.float32())]).toEqual([1]);
+    const turned = (await readMemory(transposed('K\x01K\0\x86'))).tensors.get('a')!;
+    expect(turned.shape).toEqual([3, 2]);
+    expect([...(await turned.float32())]).toEqual([0, 3, 1, 4, 2, 5]);
   });
 });
 
