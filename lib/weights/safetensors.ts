@@ -1,6 +1,8 @@
 // Reads and writes safetensors: 8 bytes of header length, a JSON header, then the tensors, all little-endian as is every machine we run on.
 // The header is read byte by byte and not with JSON.parse, which keeps the last of two equal keys in silence and knows no offsets.
 import { ComFaceError, invalid, show } from '../errors.js';
+import { type ByteSource, readBytes } from './source.js';
+import { bytesOfType, type DType, knownTypes, rowMajor, StoredTensor, storageIn } from './stored.js';
 
 /** One array and its shape, row-major; a shape of `[]` is one number. */
 export type Tensor =
@@ -27,8 +29,10 @@ const headerLimit = 100_000_000;
 const mostSizes = 64;
 const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 const itemBytes = { F32: 4, I64: 8 } as const;
-/** Legal in the format and not read here: a file that holds them is sound, so it gets another code than a corrupt one. */
-const unreadTypes = ['BOOL', 'U8', 'I8', 'F8_E5M2', 'F8_E4M3', 'I16', 'U16', 'F16', 'BF16', 'I32', 'U32', 'F64', 'U64'];
+/** Legal in the format and read nowhere here. */
+const unreadTypes = ['F8_E5M2', 'F8_E4M3'];
+/** What our own files hold; {@link readSafetensors} knows the other types too. */
+const ownTypes: readonly DType[] = ['F32', 'I64'];
 
 /**
  * Writes named tensors, in the order of the map, and a string map as one safetensors file.
@@ -93,9 +97,9 @@ function placeTensors(tensors: ReadonlyMap<string, Tensor>): Map<string, number>
   return offsets;
 }
 
-interface Entry {
+interface Entry<T extends DType = DType> {
   name: string;
-  dtype: Tensor['dtype'];
+  dtype: T;
   shape: number[];
   begin: number;
   end: number;
@@ -110,25 +114,53 @@ interface Entry {
  * @throws ComFaceError CORRUPT_FILE with the byte offset; INVALID_INPUT for a tensor of a legal type other than F32 and I64.
  */
 export function decodeSafetensors(bytes: Uint8Array, name: string): { tensors: Map<string, Tensor>; metadata: Record<string, string> } {
-  const reader = new HeaderReader(bytes, name);
+  const reader = new HeaderReader(bytes, name, bytes.length);
+  const { entries, metadata } = readHeader(reader, ownTypes);
+  const tensors = new Map(entries.map((entry) => [entry.name, copyTensor(bytes, reader.end, entry as Entry<Tensor['dtype']>)]));
+  return { tensors, metadata };
+}
+
+/**
+ * Reads the header of a safetensors file of any types of numbers; the tensors stay in the file until somebody asks for their numbers.
+ *
+ * @throws ComFaceError CORRUPT_FILE with the byte offset; INVALID_INPUT for the types of 8 bits that have no name here; IO.
+ */
+export async function readSafetensors(
+  source: ByteSource,
+): Promise<{ tensors: Map<string, StoredTensor>; metadata: Record<string, string> }> {
+  const start = await readBytes(source, 0, Math.min(8, source.size));
+  const length = start.length < 8 ? 0n : new DataView(start.buffer, start.byteOffset).getBigUint64(0, true);
+  const most = BigInt(Math.min(headerLimit, source.size - 8));
+  // A header that is too long is not read: the error needs no more than the length.
+  const header = length <= most ? await readBytes(source, 0, Math.min(source.size, 8 + Number(length))) : start;
+  const reader = new HeaderReader(header, source.name, source.size);
+  const { entries, metadata } = readHeader(reader, knownTypes);
+  const tensors = new Map<string, StoredTensor>();
+  for (const { name, dtype, shape, begin, end } of entries) {
+    const place = { source, at: reader.end + begin, bytes: end - begin };
+    tensors.set(name, new StoredTensor(storageIn(place, dtype), { shape, strides: rowMajor(shape), offset: 0 }));
+  }
+  return { tensors, metadata };
+}
+
+function readHeader(reader: HeaderReader, types: readonly DType[]): { entries: Entry[]; metadata: Record<string, string> } {
   const entries: Entry[] = [];
   const metadata = new Map<string, string>();
   reader.object((key, at) => {
     if (key === '__metadata__') reader.object((field) => metadata.set(field, reader.string()));
-    else entries.push(readEntry(reader, key, at));
+    else entries.push(readEntry(reader, key, at, types));
   });
   reader.finish();
   checkLayout(reader, entries);
-  const tensors = new Map(entries.map((entry) => [entry.name, copyTensor(bytes, reader.end, entry)]));
-  return { tensors, metadata: Object.fromEntries(metadata) };
+  return { entries, metadata: Object.fromEntries(metadata) };
 }
 
-function readEntry(reader: HeaderReader, name: string, at: number): Entry {
-  let dtype: Tensor['dtype'] | undefined;
+function readEntry(reader: HeaderReader, name: string, at: number, types: readonly DType[]): Entry {
+  let dtype: DType | undefined;
   let shape: number[] | undefined;
   let offsets: number[] | undefined;
   reader.object((field, fieldAt) => {
-    if (field === 'dtype') dtype = readType(reader, name);
+    if (field === 'dtype') dtype = readType(reader, name, types);
     else if (field === 'shape') shape = reader.integers();
     else if (field === 'data_offsets') offsets = reader.integers();
     else throw reader.error('"dtype", "shape" or "data_offsets"', fieldAt, show(field));
@@ -141,12 +173,15 @@ function readEntry(reader: HeaderReader, name: string, at: number): Entry {
   return { name, dtype, shape, begin, end, at };
 }
 
-function readType(reader: HeaderReader, name: string): Tensor['dtype'] {
+function readType(reader: HeaderReader, name: string, types: readonly DType[]): DType {
   const at = reader.skip();
   const dtype = reader.string();
-  if (dtype === 'F32' || dtype === 'I64') return dtype;
-  if (!unreadTypes.includes(dtype)) throw reader.error('a dtype of the format', at, show(dtype));
-  throw new ComFaceError('INVALID_INPUT', `${reader.name}: expected F32 or I64 for \`${name}\` at byte ${at} but found ${dtype}`, {
+  const known = types.find((type) => type === dtype);
+  if (known) return known;
+  if (!unreadTypes.includes(dtype) && !knownTypes.some((type) => type === dtype))
+    throw reader.error('a dtype of the format', at, show(dtype));
+  const expected = `${types.slice(0, -1).join(', ')} or ${types.at(-1)}`;
+  throw new ComFaceError('INVALID_INPUT', `${reader.name}: expected ${expected} for \`${name}\` at byte ${at} but found ${dtype}`, {
     hint: 'Convert the tensors to float32 before saving them (in PyTorch: tensor.float()).',
   });
 }
@@ -159,21 +194,17 @@ function checkLayout(reader: HeaderReader, entries: readonly Entry[]): void {
     if (entry.begin !== at) throw reader.error(`data_offsets that begin at ${at}`, entry.at, found);
     const count = entry.shape.reduce((product, size) => (Number.isSafeInteger(product * size) ? product * size : Number.NaN), 1);
     if (Number.isNaN(count)) throw reader.error('fewer than 2^53 elements', entry.at, `the shape ${show(entry.shape)}`);
-    const size = count * itemBytes[entry.dtype];
+    const size = count * bytesOfType(entry.dtype);
     if (entry.end - entry.begin !== size) throw reader.error(`data_offsets ${size} bytes apart`, entry.at, found);
     at = entry.end;
   }
   const fileEnd = reader.end + at;
-  if (fileEnd !== reader.bytes.length) {
-    throw reader.error(
-      `the end of the file at byte ${fileEnd}`,
-      Math.min(fileEnd, reader.bytes.length),
-      `${reader.bytes.length} bytes in all`,
-    );
+  if (fileEnd !== reader.size) {
+    throw reader.error(`the end of the file at byte ${fileEnd}`, Math.min(fileEnd, reader.size), `${reader.size} bytes in all`);
   }
 }
 
-function copyTensor(bytes: Uint8Array, dataStart: number, { dtype, shape, begin, end }: Entry): Tensor {
+function copyTensor(bytes: Uint8Array, dataStart: number, { dtype, shape, begin, end }: Entry<Tensor['dtype']>): Tensor {
   const fresh = new Uint8Array(end - begin);
   fresh.set(bytes.subarray(dataStart + begin, dataStart + end));
   return dtype === 'F32' ? { dtype, shape, data: new Float32Array(fresh.buffer) } : { dtype, shape, data: new BigInt64Array(fresh.buffer) };
@@ -181,19 +212,23 @@ function copyTensor(bytes: Uint8Array, dataStart: number, { dtype, shape, begin,
 
 /** Reads the JSON of a header: objects, strings and lists of whole numbers, which is all the format has. */
 class HeaderReader {
+  /** At least up to the end of the header. */
   readonly bytes: Uint8Array;
   readonly name: string;
+  /** Bytes of the whole file. */
+  readonly size: number;
   /** Where the header ends and the data begins. */
   readonly end: number;
   private at = 8;
 
-  constructor(bytes: Uint8Array, name: string) {
+  constructor(bytes: Uint8Array, name: string, size: number) {
     this.bytes = bytes;
     this.name = name;
+    this.size = size;
     this.end = bytes.length;
-    if (bytes.length < 8) throw this.error('8 bytes of header length', 0, `${bytes.length} bytes in all`);
+    if (size < 8) throw this.error('8 bytes of header length', 0, `${size} bytes in all`);
     const length = new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(0, true);
-    const limit = Math.min(headerLimit, bytes.length - 8);
+    const limit = Math.min(headerLimit, size - 8);
     if (length > limit) throw this.error(`a header of at most ${limit} bytes`, 0, `a length of ${length}`);
     this.end = 8 + Number(length);
     if (bytes[8] !== 0x7b || this.end === 8) throw this.error('`{`', 8);

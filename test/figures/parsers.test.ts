@@ -29,7 +29,7 @@ const thousands = (count: number): string => count.toLocaleString('en');
 
 // The options have a million between them. YAML takes half a millisecond each: as many as there is time for.
 const parsers: [name: string, what: string, ci: number, long: number][] = [
-  ['safetensors', 'safetensors (npy has no reader yet)', 1_000_000, 40_000_000],
+  ['safetensors', 'safetensors', 1_000_000, 40_000_000],
   ['checkpoint', 'manifest of a checkpoint', 1_000_000, 10_000_000],
   ['manifest', 'list of pictures', 1_000_000, 10_000_000],
   ['set', 'set.json of a data set', 300_000, 10_000_000],
@@ -44,6 +44,11 @@ const parsers: [name: string, what: string, ci: number, long: number][] = [
   ['log', 'log of a run', 1_000_000, 10_000_000],
   ['lock', 'lock of a run', 1_000_000, 10_000_000],
   ['transfer', 'result of a transfer', 20_000, 500_000],
+  ['pickle', 'pickle of weights', 100_000, 4_000_000],
+  ['torch', 'torch archive', 50_000, 4_000_000],
+  ['stream', 'torch stream', 50_000, 4_000_000],
+  ['npy', '.npy', 100_000, 4_000_000],
+  ['allTypes', 'safetensors of all types', 100_000, 4_000_000],
 ];
 
 for (const [parser, what, ci, long] of parsers) {

@@ -166,6 +166,20 @@ export const sabotages = [
   },
   {
     figure: 'F2',
+    what: 'a pickle may claim more bytes than it has',
+    file: 'lib/weights/pickle.ts',
+    from: 'if (!(length <= left)) {',
+    to: 'if (length < 0) {',
+  },
+  {
+    figure: 'F2',
+    what: 'a tensor may have more elements than are stored',
+    file: 'lib/weights/torchfile.ts',
+    from: 'if (elements > storage.count) {',
+    to: 'if (elements < 0) {',
+  },
+  {
+    figure: 'F2',
     what: 'options in YAML may nest without end',
     file: 'lib/config.ts',
     from: 'if (parser.stack.length > kConfigDepth)',

@@ -1,5 +1,5 @@
 // @ts-check
-// The parsers of untrusted text, and what figure F2 feeds them.
+// The parsers of untrusted files, and what figure F2 feeds them.
 import { checkpoint } from './checkpoint.mjs';
 import { csv, set, table } from './data.mjs';
 import { lock, log } from './log.mjs';
@@ -8,6 +8,7 @@ import { options, words, yaml } from './options.mjs';
 import { safetensors } from './safetensors.mjs';
 import { labels, mat, points } from './tasks.mjs';
 import { transfer } from './transfer.mjs';
+import { allTypes, npy, pickle, stream, torch } from './weights.mjs';
 
 /** @type {Record<string, import('./common.mjs').Parser>} */
 export const parsers = {
@@ -26,4 +27,9 @@ export const parsers = {
   log,
   lock,
   transfer,
+  pickle,
+  torch,
+  stream,
+  npy,
+  allTypes,
 };
