@@ -2,8 +2,8 @@
 // Tolerances are relative L2. A relu whose input lies within rounding of 0 may take the other side; the seeds are ones for which that stays rare.
 import { createHash } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
+import { type BackboneName, backbone, embeddingWidth } from '../lib/models/backbone.ts';
 import { comfaceGraph } from '../lib/models/heads.ts';
-import { type BackboneName, backbone, embeddingWidth } from '../lib/models/resnet.ts';
 import { type NativeEngine, native, type Slot } from '../lib/native.ts';
 import { adamAt, distance, type EngineOptions, engineFor, numbers } from './support.ts';
 

@@ -2,8 +2,8 @@
 // CPU plays in `npm test`, on a real one in `npm run gpu` (test/cuda.ts). The real one alone shows how cuDNN rounds, and runs compute-sanitizer.
 import { spawnSync } from 'node:child_process';
 import { beforeAll, expect } from 'vitest';
+import { backbone, embeddingWidth } from '../../lib/models/backbone.ts';
 import { comfaceGraph } from '../../lib/models/heads.ts';
-import { backbone, embeddingWidth } from '../../lib/models/resnet.ts';
 import { chooseDevice, type NativeEngine } from '../../lib/native.ts';
 import { cudaCases } from '../cases.ts';
 import { cudaBackend, cudaEngine, cudaName, isOnGpu, kernelPrograms, noCuda, plantedProgram } from '../cuda.ts';
