@@ -80,6 +80,16 @@ const tokenCases: OpCase[] = [
   attention(1, image(30, 6), 2),
   attention(3, image(3 * 24, 1), 3),
   attention(2, image(3 * 7, 5, 1), 7),
+  one(
+    'attention where other numbers lay, then a layer norm over channels that fill no vector',
+    2,
+    image(30, 3),
+    { op: 'linear', name: 'a', input: 'images', out: 30, bias: true },
+    { op: 'linear', name: 'b', input: 'images', out: 30, bias: true },
+    { op: 'add', name: 'sum', inputs: ['a', 'b'] },
+    { op: 'attention', name: 'attention', input: 'sum', heads: 2 },
+    { op: 'layerNorm', name: 'norm', input: 'attention' },
+  ),
   one('a token', 3, image(21, 4), { op: 'token', name: 'token', input: 'images', position: 5 }),
   one(
     'a transformer block',

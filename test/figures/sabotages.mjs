@@ -284,7 +284,7 @@ export const sabotages = [
     what: 'attention forgets in its gradient that the shares of a query add up to one',
     file: 'native/cpu/transformer.cc',
     from: 'ds[t] = p[t] * (ds[t] - along) * scale;',
-    to: 'ds[t] = p[t] * ds[t] * scale;',
+    to: 'ds[t] = p[t] * (ds[t] - 0 * along) * scale;',
   },
   {
     figure: 'N2',
