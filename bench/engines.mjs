@@ -1,8 +1,8 @@
 // @ts-check
 // Engines of whole ComFace networks, and how near the numbers of two have to be.
 import { strict as assert } from 'node:assert';
+import { backbone, embeddingWidth } from '../dist/models/backbone.js';
 import { comfaceGraph } from '../dist/models/heads.js';
-import { backbone, embeddingWidth } from '../dist/models/resnet.js';
 import { chooseDevice, native } from '../dist/native.js';
 
 /** @typedef {'auto' | 'fp32' | 'fp16' | 'bf16'} Wanted */

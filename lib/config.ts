@@ -78,14 +78,14 @@ const fields = z.strictObject({
   out: path().describe('Run folder, for the log and the checkpoints; made when missing'),
   seed: integer(0, Number.MAX_SAFE_INTEGER).default(1).describe('Decides every random draw of the run'),
   backbone: z
-    .enum(['resnet18', 'resnet34', 'resnet50', 'resnet101'])
+    .enum(['resnet18', 'resnet34', 'resnet50', 'resnet101', 'vit_b_16'])
     .default('resnet50')
-    .describe('Network f: resnet18, resnet34, resnet50 or resnet101 (paper: resnet50)'),
+    .describe('Network f: resnet18, resnet34, resnet50, resnet101 or vit_b_16 (paper: resnet50)'),
   width: integer(16, 128)
     .multipleOf(16)
     .default(64)
-    .describe('Channels of the first stage of the network, a multiple of 16 (torchvision: 64)'),
-  size: integer(16, 512).default(224).describe('Edge of a view in pixels (paper: 224)'),
+    .describe('Channels of the first stage of a ResNet, or of each of the 12 heads of vit_b_16, a multiple of 16 (torchvision, timm: 64)'),
+  size: integer(16, 512).default(224).describe('Edge of a view in pixels, with vit_b_16 a multiple of 16 (paper: 224)'),
   pairs: integer(2, 8192).default(32).describe('N, the pairs in a step, three views each (paper: 1024 over 32 GPUs)'),
   epochs: integer(1, 1_000_000).default(12).describe('Times through the data (paper: 12)'),
   pairsPerEpoch: integer(2, 2 ** 32 - 1)
@@ -150,9 +150,10 @@ const fields = z.strictObject({
 
 /** The options of a training run as a Zod schema: for forms, files and checks of your own. {@link checkTrainOptions} has the better messages. */
 export const trainSchema = fields
-  .superRefine(({ pairs, pairsPerEpoch, gradientCache, data, out }, context) => {
+  .superRefine(({ backbone, size, pairs, pairsPerEpoch, gradientCache, data, out }, context) => {
     if (resolve(data) === resolve(out)) fail(context, 'out', 'a folder other than data');
     if (pairsPerEpoch !== undefined && pairsPerEpoch < pairs) fail(context, 'pairsPerEpoch', `at least \`pairs\` (${pairs})`);
+    if (backbone === 'vit_b_16' && size % 16 !== 0) fail(context, 'size', 'a multiple of 16 with vit_b_16');
     if (pairs % gradientCache !== 0) fail(context, 'gradientCache', `a divisor of \`pairs\` (${pairs})`);
   })
   .describe('Options of a training run');

@@ -23,7 +23,7 @@ export { type TwinOptions, type TwinResult, twin } from './data/twin.js';
 export { type TwinKind, twinFirstSubject } from './data/twins/parts.js';
 export { ComFaceError, type ErrorCode } from './errors.js';
 export { type Comparison, loadModel, Model, type ModelDesign, type ModelOptions, type Task } from './model.js';
-export { type BackboneName, backboneNames, embeddingWidth } from './models/resnet.js';
+export { type BackboneName, backboneNames, embeddingWidth } from './models/backbone.js';
 export type { Device, PrecisionChoice } from './native.js';
 export { type Report, type ReportOptions, report } from './report/make.js';
 export { saliencyPng } from './report/overlay.js';

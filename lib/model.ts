@@ -5,8 +5,8 @@ import * as z from 'zod';
 import { checkInteger, checkObject, checkOneOf, checkSignal, checkText, textsOf } from './check.js';
 import { designOf, type TrainConfig } from './config.js';
 import { ComFaceError, invalid, show } from './errors.js';
+import { backbone, backboneNames, embeddingWidth, mapLayers } from './models/backbone.js';
 import type { LayerRecord } from './models/layers.js';
-import { backbone, backboneNames, embeddingWidth } from './models/resnet.js';
 import {
   chooseDevice,
   type Device,
@@ -369,12 +369,13 @@ export class Model {
   async #embedSamples(source: NativeSource, samples: readonly number[], signal?: AbortSignal): Promise<Float32Array> {
     const batch = samples.length <= kSmallBatch ? kSmallBatch : this.#options.batch;
     const engine = await this.#engineFor(batch);
+    const last = this.#layers().at(-1)!.name;
     const embeddings = new Float32Array(samples.length * this.width);
     // A batch at a time: so an abort has not long to wait, and no large copy holds up the event loop.
     for (let first = 0; first < samples.length; first += batch) {
       signal?.throwIfAborted();
       const some = Uint32Array.from(samples.slice(first, first + batch));
-      embeddings.set(await engine.embed(source, some, 'avgpool', this.design.augment as NativeAugment), first * this.width);
+      embeddings.set(await engine.embed(source, some, last, this.design.augment as NativeAugment), first * this.width);
     }
     signal?.throwIfAborted();
     return embeddings;
@@ -417,7 +418,7 @@ export class Model {
   }
 
   /**
-   * Where in a JPEG picture the network looks: Eigen-CAM (Muhammad and Yeasin, arXiv 2008.00299) of the backbone's last block.
+   * Where in a JPEG picture the network looks: Eigen-CAM (Muhammad and Yeasin, arXiv 2008.00299) of the backbone's last block, of vit_b_16 of its tokens but the class token.
    *
    * @param file JPEG file, as for {@link Model.embed}.
    * @param options.signal Aborting rejects with `signal.reason` when the picture under way is done.
@@ -443,11 +444,13 @@ export class Model {
   async #saliencyOf(source: NativeSource, sample: number): Promise<Saliency> {
     const { size, augment } = this.design;
     // A backend keeps the value of an image only where that is the last layer.
-    const layers = this.#layers().slice(0, -1);
+    const { layers, before } = mapLayers(this.#layers());
     const engine = await this.#engineFor(1, layers);
     const activations = await engine.embed(source, Uint32Array.of(sample), layers.at(-1)!.name, augment as NativeAugment);
-    const edge = Math.sqrt(activations.length / this.width);
-    return eigenCam(activations, { channels: this.width, height: edge, width: edge }, size);
+    const count = activations.length / this.width;
+    const map = before === 0 ? activations : activations.filter((_, i) => i % count >= before);
+    const edge = Math.sqrt(map.length / this.width);
+    return eigenCam(map, { channels: this.width, height: edge, width: edge }, size);
   }
 
   /**

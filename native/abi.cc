@@ -53,7 +53,9 @@ Graph fromRecords(const ComfaceGraph& records) {
     layer.op = static_cast<Op>(r.op), layer.name = r.name, layer.inputs = {r.inputs[0], r.inputs[1]};
     layer.shape = {r.shape[0], r.shape[1], r.shape[2], r.shape[3]};
     layer.out = r.out, layer.kernel = r.kernel, layer.stride = r.stride, layer.pad = r.pad;
-    layer.from = r.from, layer.to = r.to, layer.of = r.of, layer.bias = r.bias != 0;
+    layer.from = r.from, layer.to = r.to, layer.of = r.of, layer.heads = r.heads, layer.position = r.position;
+    layer.bias = r.bias != 0, layer.classToken = r.classToken != 0, layer.positions = r.positions != 0;
+    layer.quick = r.quick != 0;
     layer.eps = r.eps, layer.momentum = r.momentum, layer.temperature = r.temperature, layer.weight = r.weight;
     graph.layers.push_back(std::move(layer));
   }
@@ -75,7 +77,12 @@ std::vector<ComfaceLayer> toRecords(const Graph& graph) {
                        l.from,
                        l.to,
                        l.of,
+                       l.heads,
+                       l.position,
                        l.bias,
+                       l.classToken,
+                       l.positions,
+                       l.quick,
                        l.eps,
                        l.momentum,
                        l.temperature,

@@ -25,6 +25,36 @@ double secondsSince(std::chrono::steady_clock::time_point start) {
 /** Jobs of all workers, waiting or running: between two of a queue it must not read 0. */
 std::atomic<int> jobsUnderway = 0;
 
+/** Where a parameter begins: at `center`, or drawn around 0 with this deviation or, if uniform, bound. */
+struct Start {
+  float center = 0, deviation = 0;
+  bool isNormal = true;
+};
+
+/**
+ * As torchvision begins ResNets and timm vision transformers (weight_init ""). timm cuts its normal distributions at
+ * +-2, a hundred deviations away: at nothing.
+ */
+Start startOf(const Graph& graph, const Parameter& parameter) {
+  const Layer& layer = graph.layers[parameter.layer];
+  const Shape& in = graph.layers[layer.inputs[0]].shape;
+  const bool isWeight = parameter.dims.size() > 1;
+  if (isNorm(layer.op)) return {parameter.name.ends_with(".weight") ? 1.0f : 0.0f};
+  if (layer.op == Op::tokens) return {0, parameter.name.ends_with("cls_token") ? 1e-6f : 0.02f};
+  const bool isPatches = layer.op == Op::conv && std::ranges::any_of(graph.users[parameter.layer], [&](int user) {
+                           return graph.layers[user].op == Op::tokens;
+                         });
+  if (layer.op == Op::conv && !isPatches) {  // He et al., 2015, eq. (14), fan-out as in torchvision
+    if (!isWeight) return {};
+    const double fanOut = static_cast<double>(parameter.dims[0]) * parameter.dims[2] * parameter.dims[3];
+    return {0, static_cast<float>(std::sqrt(2.0 / fanOut))};
+  }
+  if (layer.op == Op::linear && (in.h > 1 || in.w > 1)) return {0, isWeight ? 0.02f : 0.0f};
+  // Uniform in +-1/sqrt(fan-in), as in torch.nn.Linear and, which timm leaves as it is for patches, torch.nn.Conv2d.
+  const double fanIn = static_cast<double>(in.c) * layer.kernel * layer.kernel;
+  return {0, static_cast<float>(1 / std::sqrt(fanIn)), false};
+}
+
 }  // namespace
 
 void leaveSafelyAtExit() {
@@ -90,19 +120,12 @@ void Engine::initialize(uint64_t seed) {
   std::vector<float> values;
   for (size_t p = 0; p < graph_.parameters.size(); ++p) {
     const Parameter& parameter = graph_.parameters[p];
-    const Op op = graph_.layers[parameter.layer].op;
-    const bool isWeight = parameter.dims.size() > 1;
-    const double fanIn = graph_.layers[graph_.layers[parameter.layer].inputs[0]].shape.c;
-    values.assign(parameter.count, op == Op::batchNorm && parameter.name.ends_with(".weight") ? 1.0f : 0.0f);
-    for (size_t i = 0; op != Op::batchNorm && i < parameter.count; ++i) {
+    const Start start = startOf(graph_, parameter);
+    values.assign(parameter.count, start.center);
+    for (size_t i = 0; start.deviation > 0 && i < parameter.count; ++i) {
       const rng::Draw d = rng::philox(seed, rng::kInit, static_cast<uint32_t>(i), static_cast<uint32_t>(p), 0);
-      if (op == Op::conv && isWeight) {  // He et al., 2015, eq. (14), fan-out as in torchvision
-        const double fanOut = static_cast<double>(parameter.dims[0]) * parameter.dims[2] * parameter.dims[3];
-        values[i] = static_cast<float>(std::sqrt(2.0 / fanOut)) * rng::normal(d[0], d[1]);
-      } else if (op == Op::linear) {  // uniform in +-1/sqrt(fan-in), as in torch.nn.Linear
-        const float bound = static_cast<float>(1 / std::sqrt(fanIn));
-        values[i] = rng::between(d[0], -bound, bound);
-      }
+      values[i] = start.isNormal ? start.deviation * rng::normal(d[0], d[1])
+                                 : rng::between(d[0], -start.deviation, start.deviation);
     }
     program_->write(Slot::parameter, parameter.name, values);
     if (!graph_.training) continue;

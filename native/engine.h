@@ -52,8 +52,9 @@ class Engine : public Counted<Engine> {
   Engine(const std::string& library, const Graph& graph);
   ~Engine();
 
-  /** He initialization (fan-out, as torchvision's ResNet) of convolutions, PyTorch's default for linear layers, ones
-   * and zeros for normalization; keyed by (seed, parameter's place), so it is the same on every device. */
+  /** He initialization (fan-out, as torchvision's ResNet) of convolutions, PyTorch's default for linear layers and for
+   * convolutions into patches, ones and zeros for normalization; of tokens as timm: linear layers and positions normal
+   * with deviation 0.02, class token 1e-6. Keyed by (seed, parameter's place), so it is the same on every device. */
   void initialize(uint64_t seed);
   /** Fill (or take the prefetched batch), forward, backward, Adam. Throws notFinite, weights unchanged, if a loss or a
    * running statistic is not finite. Where the backend need not be waited for, the losses and that error are left to

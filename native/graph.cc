@@ -54,7 +54,13 @@ Shape resultShape(const Layer& layer, const Shape& in, const Shape* second) {
     case Op::avgPool:
       return {in.n, in.c, 1, 1};
     case Op::linear:
-      return {in.n, layer.out, 1, 1};
+      return {in.n, layer.out, in.h, in.w};
+    case Op::tokens:
+      return {in.n, in.c, in.h * in.w + layer.classToken, 1};
+    case Op::attention:
+      return {in.n, in.c / 3, in.h, in.w};
+    case Op::token:
+      return {in.n, in.c, 1, 1};
     case Op::rows: {
       const auto [first, last] = rowRange(layer, in.n);
       if (last <= first) refuse(layer, "no row of " + std::to_string(in.n) + " is left");
@@ -78,7 +84,7 @@ void checkNumbers(const Layer& layer, const Shape& in) {
     refuse(layer, "expected kernel >= 1, stride >= 1 and 0 <= pad < kernel");
   }
   if (window && (layer.kernel > kMostSize || layer.stride > kMostSize)) refuse(layer, "expected sizes up to 2^24");
-  if ((layer.op == Op::conv || layer.op == Op::linear) && layer.out < 1) refuse(layer, "expected out >= 1");
+  if (hasWeights(layer.op) && layer.out < 1) refuse(layer, "expected out >= 1");
   if (layer.op == Op::rows && (layer.of < 1 || layer.from < 0 || layer.to <= layer.from || layer.to > layer.of)) {
     refuse(layer, "expected 0 <= from < to <= of");
   }
@@ -90,9 +96,49 @@ void checkNumbers(const Layer& layer, const Shape& in) {
     refuse(layer, "expected eps > 0 and momentum from 0 to 1");
   if (!(std::isfinite(layer.weight) && layer.weight >= 0)) refuse(layer, "expected a weight of at least 0");
   if (layer.op == Op::squaredError && in.c != 1) refuse(layer, "expected one value per row");
-  const bool needsVector = layer.op == Op::linear || layer.op == Op::rows || layer.op == Op::l2Normalize ||
-                           layer.op == Op::reluDifference || isLoss(layer.op);
+  if (layer.op == Op::attention && (layer.heads < 1 || in.c % (3 * int64_t{layer.heads}) != 0)) {
+    refuse(layer, "expected heads >= 1 and an input of 3 x heads x any number of channels, not " +
+                      std::to_string(in.c) + " for " + std::to_string(layer.heads) + " heads");
+  }
+  const int64_t area = int64_t{in.h} * in.w;
+  if (layer.op == Op::tokens && area >= kMostSize) refuse(layer, "expected fewer than 2^24 positions");
+  if (layer.op == Op::token && (layer.position < 0 || layer.position >= area)) {
+    refuse(layer, "expected a position from 0 to " + std::to_string(area - 1));
+  }
+  const bool needsVector =
+      layer.op == Op::rows || layer.op == Op::l2Normalize || layer.op == Op::reluDifference || isLoss(layer.op);
   if (needsVector && (in.h != 1 || in.w != 1)) refuse(layer, "expected a vector per sample as input");
+}
+
+/** The tensors of layer `i`, whose input's shape and own shape are known. */
+void addParameters(Graph& graph, int i) {
+  const Layer& layer = graph.layers[i];
+  const int channels = graph.layers[layer.inputs[0]].shape.c;
+  const auto add = [&](std::vector<Parameter>& list, const std::string& name, std::vector<int> dims) {
+    const size_t count = countOf(layer, dims);
+    list.push_back({name, i, std::move(dims), count});
+  };
+  if (layer.op == Op::conv)
+    add(graph.parameters, layer.name + ".weight", {layer.out, channels, layer.kernel, layer.kernel});
+  if (layer.op == Op::linear) add(graph.parameters, layer.name + ".weight", {layer.out, channels});
+  if (hasWeights(layer.op) && layer.bias) add(graph.parameters, layer.name + ".bias", {layer.out});
+  if (isNorm(layer.op)) {
+    add(graph.parameters, layer.name + ".weight", {channels});
+    add(graph.parameters, layer.name + ".bias", {channels});
+  }
+  if (layer.op == Op::batchNorm) {
+    add(graph.statistics, layer.name + ".running_mean", {channels});
+    add(graph.statistics, layer.name + ".running_var", {channels});
+  }
+  if (layer.op == Op::tokens) {
+    const std::string module = layer.name.substr(0, layer.name.rfind('.') + 1);
+    for (const Parameter& p : graph.parameters) {
+      if (p.name == module + "cls_token" || p.name == module + "pos_embed")
+        refuse(layer, "its module has a class token or positions already");
+    }
+    if (layer.classToken) add(graph.parameters, module + "cls_token", {1, 1, channels});
+    if (layer.positions) add(graph.parameters, module + "pos_embed", {1, layer.shape.h, channels});
+  }
 }
 
 }  // namespace
@@ -132,22 +178,12 @@ void Graph::finish() {
     }
     if (!two) layer.inputs[1] = -1;  // backends ask whether there is a second
     const Shape& in = layers[layer.inputs[0]].shape;
+    if (layer.op == Op::linear)
+      layer.kernel = layer.stride = 1, layer.pad = 0;  // a convolution, where it reads an image
     checkNumbers(layer, in);
     layer.shape = resultShape(layer, in, two ? &layers[layer.inputs[1]].shape : nullptr);
     checkShape(layer);
-    const auto parameter = [&](std::vector<Parameter>& list, const char* suffix, std::vector<int> dims) {
-      const size_t count = countOf(layer, dims);
-      list.push_back({layer.name + suffix, i, std::move(dims), count});
-    };
-    if (layer.op == Op::conv) parameter(parameters, ".weight", {layer.out, in.c, layer.kernel, layer.kernel});
-    if (layer.op == Op::linear) parameter(parameters, ".weight", {layer.out, in.c});
-    if ((layer.op == Op::conv || layer.op == Op::linear) && layer.bias) parameter(parameters, ".bias", {layer.out});
-    if (layer.op == Op::batchNorm) {
-      parameter(parameters, ".weight", {in.c});
-      parameter(parameters, ".bias", {in.c});
-      parameter(statistics, ".running_mean", {in.c});
-      parameter(statistics, ".running_var", {in.c});
-    }
+    addParameters(*this, i);
     if (isLoss(layer.op)) losses.push_back(i);
     if (layer.op == Op::squaredError) {
       if (targetCount > 0 && targetCount != in.n)

@@ -17,14 +17,21 @@ enum class Op : int32_t {
   add,             // two inputs of one shape
   maxPool,         // kernel, stride, pad
   avgPool,         // global: N x C x H x W -> N x C
-  linear,          // out, optional bias; N x C -> N x out
+  linear,          // out, optional bias; N x C -> N x out, of an image at each of its positions
   rows,            // samples [batch*from/of, batch*to/of) of a vector layer
   l2Normalize,     // each row divided by max(|row|, 1e-12)
   reluDifference,  // relu(first - second), ComFace section 3.2 with first = h_y, second = h_x
   infoNce,         // loss, ComFace eq. (1): rows i and i + N/2 are the positive pair; temperature
   squaredError,    // loss, mean over samples of (row - target)^2 against the targets of the step
+  // Vision transformers (Dosovitskiy et al., 2021). A sequence of T tokens is an image of height T and width 1; all but
+  // `tokens` take any image, whose positions are its tokens in row-major order.
+  tokens,     // N x C x H x W -> N x C x T x 1; flags: class token in front, learned positions added
+  layerNorm,  // over the channels at each position; eps
+  gelu,       // x times the normal distribution function of x, or flag quick: x sigmoid(1.702 x)
+  attention,  // heads; 3C channels (query, key, value, each with its heads in order) -> C
+  token,      // one position -> N x C
 };
-inline constexpr int kOpCount = 13;
+inline constexpr int kOpCount = 18;
 
 struct Layer {
   Op op = Op::input;
@@ -32,13 +39,20 @@ struct Layer {
   std::array<int, 2> inputs = {-1, -1};  // indices of earlier layers
   int out = 0, kernel = 0, stride = 1, pad = 0;
   int from = 0, to = 0, of = 1;  // rows
+  int heads = 1;                 // attention
+  int position = 0;              // token
   bool bias = false;
+  bool classToken = false, positions = false;  // tokens
+  bool quick = false;                          // gelu
   float eps = 1e-5f, momentum = 0.1f, temperature = 0.1f;
   float weight = 1;  // factor of a loss in the total
   Shape shape;       // of the result: given for input, else computed. A loss has {1, 1}.
 };
 
-/** A trained tensor, stored outside as fp32 in PyTorch's layout (O I kH kW; out x in). */
+/**
+ * A trained tensor, stored outside as fp32 in PyTorch's layout (O I kH kW; out x in). Its name is the layer's and its
+ * own (conv1.weight); those of `tokens` belong to the module that the layer is in, as in timm (cls_token, pos_embed).
+ */
 struct Parameter {
   std::string name;
   int layer;
@@ -83,6 +97,10 @@ inline int indexOf(const std::vector<Parameter>& list, int layer, int which) {
   return first + which;
 }
 
+/** A convolution or, with a kernel of 1, a linear layer. */
+inline bool hasWeights(Op op) { return op == Op::conv || op == Op::linear; }
+/** Begins with weights of 1 and biases of 0. */
+inline bool isNorm(Op op) { return op == Op::batchNorm || op == Op::layerNorm; }
 inline bool isLoss(Op op) { return op == Op::infoNce || op == Op::squaredError; }
 
 /** Rows [first, last) that a rows layer takes from its input. */

@@ -4,7 +4,22 @@
 namespace comface {
 namespace {
 
-bool isImageOp(Op op) { return op == Op::conv || op == Op::batchNorm || op == Op::maxPool || op == Op::avgPool; }
+bool isImageOp(Op op) {
+  switch (op) {
+    case Op::conv:
+    case Op::batchNorm:
+    case Op::maxPool:
+    case Op::avgPool:
+    case Op::tokens:
+    case Op::layerNorm:
+    case Op::gelu:
+    case Op::attention:
+    case Op::token:
+      return true;
+    default:
+      return false;
+  }
+}
 
 [[noreturn]] void refuse(const Layer& layer, const char* rule) {
   throw Error(Code::invalidConfig, "Layer `" + layer.name + "`: " + rule + " here.");
@@ -19,16 +34,17 @@ void assignForms(const Graph& graph, Lowered& lowered) {
       for (const int user : graph.users[i]) image = image || isImageOp(graph.layers[user].op);
     } else {
       const bool inputImage = lowered.image[layer.inputs[0]];
-      image = layer.op == Op::avgPool ? false : inputImage;
+      image = layer.op == Op::avgPool || layer.op == Op::token ? false : inputImage;
       const bool needsImage = isImageOp(layer.op);
-      const bool needsVector = !needsImage && layer.op != Op::relu && layer.op != Op::add;
+      const bool takesBoth = layer.op == Op::relu || layer.op == Op::add || layer.op == Op::linear;
+      const bool needsVector = !needsImage && !takesBoth;
       if (layer.op == Op::add && lowered.image[layer.inputs[1]] != inputImage) {
         refuse(layer, "expected two images or two vectors, not one of each,");
       }
       if (needsImage && !inputImage) refuse(layer, "expected an image");
-      if (needsVector && inputImage) refuse(layer, "expected a vector (after avgPool)");
+      if (needsVector && inputImage) refuse(layer, "expected a vector (after avgPool or token)");
     }
-    const bool ownParameters = layer.op == Op::conv || layer.op == Op::linear || layer.op == Op::batchNorm;
+    const bool ownParameters = hasWeights(layer.op) || isNorm(layer.op) || layer.op == Op::tokens;
     bool wanted = ownParameters || (i == 0 && graph.losses.empty());
     for (const int input : layer.inputs) wanted = wanted || (input >= 0 && lowered.wanted[input]);
     lowered.image.push_back(image);

@@ -50,6 +50,66 @@ function one(name: string, batch: number, input: LayerRecord, ...layers: LayerRe
   return { name, batch, layers: [input, ...layers] };
 }
 
+const attention = (batch: number, input: LayerRecord, heads: number): OpCase => {
+  const { channels, height, width } = input as LayerRecord & { op: 'input' };
+  const name = `attention, ${heads} heads of ${channels / 3 / heads}, ${height} x ${width} tokens`;
+  return one(name, batch, input, { op: 'attention', name: 'attention', input: 'images', heads });
+};
+
+const tokens = (classToken: boolean, positions: boolean): LayerRecord => ({
+  ...{ op: 'tokens', name: 'tokens', input: 'images' },
+  classToken,
+  positions,
+});
+
+/** What vision transformers add: heads that share vectors, more queries than a block of them, one token, a whole block. */
+const tokenCases: OpCase[] = [
+  one('linear at each pixel', 3, image(13, 4), { op: 'linear', name: 'linear', input: 'images', out: 9, bias: true }),
+  one('linear at each token', 2, image(16, 11, 1), { op: 'linear', name: 'linear', input: 'images', out: 48, bias: false }),
+  one('tokens with class token and positions', 3, image(19, 3), tokens(true, true)),
+  one('tokens with a class token', 2, image(16, 2, 3), tokens(true, false)),
+  one('tokens with positions', 2, image(16, 2), tokens(false, true)),
+  one('tokens alone', 2, image(5, 2), tokens(false, false)),
+  one('layer norm of pixels', 3, image(21, 4), { op: 'layerNorm', name: 'norm', input: 'images' }),
+  one('layer norm of tokens', 2, image(32, 7, 1), { op: 'layerNorm', name: 'norm', input: 'images', eps: 1e-6 }),
+  one('layer norm of one token', 4, image(3, 1), { op: 'layerNorm', name: 'norm', input: 'images' }),
+  one('gelu', 2, image(19, 5), { op: 'gelu', name: 'gelu', input: 'images' }),
+  one('quick gelu', 2, image(16, 5), { op: 'gelu', name: 'gelu', input: 'images', quick: true }),
+  attention(2, image(96, 3), 2),
+  attention(2, image(48, 7), 1),
+  attention(1, image(30, 6), 2),
+  attention(3, image(3 * 24, 1), 3),
+  attention(2, image(3 * 7, 5, 1), 7),
+  one(
+    'attention where other numbers lay, then a layer norm over channels that fill no vector',
+    2,
+    image(30, 3),
+    { op: 'linear', name: 'a', input: 'images', out: 30, bias: true },
+    { op: 'linear', name: 'b', input: 'images', out: 30, bias: true },
+    { op: 'add', name: 'sum', inputs: ['a', 'b'] },
+    { op: 'attention', name: 'attention', input: 'sum', heads: 2 },
+    { op: 'layerNorm', name: 'norm', input: 'attention' },
+  ),
+  one('a token', 3, image(21, 4), { op: 'token', name: 'token', input: 'images', position: 5 }),
+  one(
+    'a transformer block',
+    2,
+    image(16, 3),
+    tokens(true, true),
+    { op: 'layerNorm', name: 'norm1', input: 'tokens' },
+    { op: 'linear', name: 'qkv', input: 'norm1', out: 48, bias: true },
+    { op: 'attention', name: 'attention', input: 'qkv', heads: 2 },
+    { op: 'linear', name: 'proj', input: 'attention', out: 16, bias: true },
+    { op: 'add', name: 'middle', inputs: ['tokens', 'proj'] },
+    { op: 'layerNorm', name: 'norm2', input: 'middle' },
+    { op: 'linear', name: 'fc1', input: 'norm2', out: 40, bias: true },
+    { op: 'gelu', name: 'gelu', input: 'fc1' },
+    { op: 'linear', name: 'fc2', input: 'gelu', out: 16, bias: true },
+    { op: 'add', name: 'end', inputs: ['middle', 'fc2'] },
+    { op: 'token', name: 'class', input: 'end', position: 0 },
+  ),
+];
+
 /** Every op, with sizes that do not divide a vector, one pixel, one channel, and the shapes ResNets use. */
 export const opCases: OpCase[] = [
   conv(2, 3, 17, 16, 7, 2, 3),
@@ -114,6 +174,7 @@ export const opCases: OpCase[] = [
     { op: 'rows', name: 'y', input: 'images', from: 1, to: 2, of: 2 },
     { op: 'reluDifference', name: 'difference', inputs: ['y', 'x'] },
   ),
+  ...tokenCases,
   ...[4, 10, 64, 130, 200].map((rows) =>
     one(`InfoNCE of ${rows} rows`, rows, vector(rows === 10 ? 1 : 24), {
       op: 'infoNce',
@@ -132,3 +193,6 @@ export const opCases: OpCase[] = [
   ),
   one('squared error', 12, vector(1), { op: 'squaredError', name: 'intra', input: 'images', weight: 1.5 }),
 ];
+
+/** CUDA has none of the vision transformers' ops, and refuses a graph that has one. */
+export const cudaCases: OpCase[] = opCases.filter((c) => !tokenCases.includes(c));

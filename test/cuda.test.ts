@@ -6,10 +6,11 @@ import { beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { readManifest } from '../lib/data/manifest.ts';
 import { sparesOf } from '../lib/data/pairs.ts';
 import { ComFaceError } from '../lib/errors.ts';
+import { backbone, embeddingWidth } from '../lib/models/backbone.ts';
 import { comfaceGraph } from '../lib/models/heads.ts';
 import type { LayerRecord } from '../lib/models/layers.ts';
-import { backbone, embeddingWidth } from '../lib/models/resnet.ts';
 import { type NativeEngine, native, type Slot } from '../lib/native.ts';
+import { cudaCases, opCases } from './cases.ts';
 import { type CudaOptions, cudaBackend, cudaEngine, cudaName, deviceBytes, isOnGpu, noCuda } from './cuda.ts';
 import { planOf, runAugment, sharedFolder, smallFaces } from './faces.ts';
 import { adamAt, distance, engineFor, numbers } from './support.ts';
@@ -42,6 +43,13 @@ describe.skipIf(library === undefined)(library ? cudaName : `CUDA: ${noCuda}`, (
   beforeEach(() => {
     delete process.env.COMFACE_NO_FUSION;
     delete process.env.COMFACE_EMULATION_REFUSE;
+  });
+
+  test.each(opCases.filter((c) => !cudaCases.includes(c)))('refuses $name by the layer, for it has no kernel for it', async (c) => {
+    await expect(cudaEngine(c)).rejects.toMatchObject({
+      code: 'INVALID_CONFIG',
+      message: expect.stringMatching(/^Layer `\w+`: vision transformers do not run on CUDA yet; use device cpu/),
+    });
   });
 
   test('steps on pictures are forward, backward and update of the same views', async () => {

@@ -9,38 +9,51 @@ import { engineFor } from './support.ts';
 interface Extent {
   rows: number;
   channels: number;
-  size: number;
+  height: number;
+  width: number;
 }
 
-/** Shape of a case's last layer; pictures are square. */
+/** Shape of a case's last layer. */
 function extentOf({ layers, batch }: OpCase): Extent {
   const shapes = new Map<string, Extent>();
-  let last: Extent = { rows: batch, channels: 0, size: 1 };
+  let last: Extent = { rows: batch, channels: 0, height: 1, width: 1 };
   for (const layer of layers) {
     const from = 'input' in layer ? layer.input : 'inputs' in layer ? layer.inputs[0] : '';
     last = { ...(shapes.get(from) ?? last) };
-    if (layer.op === 'input') last = { rows: batch, channels: layer.channels, size: layer.height };
+    if (layer.op === 'input') last = { rows: batch, channels: layer.channels, height: layer.height, width: layer.width };
     if (layer.op === 'conv' || layer.op === 'linear') last.channels = layer.out;
-    if (layer.op === 'conv' || layer.op === 'maxPool')
-      last.size = Math.floor((last.size + 2 * layer.pad - layer.kernel) / layer.stride) + 1;
-    if (layer.op === 'avgPool') last.size = 1;
+    if (layer.op === 'attention') last.channels /= 3;
+    if (layer.op === 'conv' || layer.op === 'maxPool') {
+      const windowed = (edge: number) => Math.floor((edge + 2 * layer.pad - layer.kernel) / layer.stride) + 1;
+      last = { ...last, height: windowed(last.height), width: windowed(last.width) };
+    }
+    if (layer.op === 'tokens') last = { ...last, height: last.height * last.width + Number(layer.classToken), width: 1 };
+    if (layer.op === 'avgPool' || layer.op === 'token') last = { ...last, height: 1, width: 1 };
     if (layer.op === 'rows') last.rows = (last.rows * (layer.to - layer.from)) / layer.of;
     shapes.set(layer.name, last);
   }
   return last;
 }
 
-/** Ends a case in a loss that weighs every number of its result differently: a convolution over the whole picture, then the squared error. */
+/**
+ * Ends a case in a loss that weighs every number of its result differently: a convolution over the whole picture, then the squared error. A sequence
+ * is no square: there each number is shifted by one of its own and bent, so that what the average passes back differs.
+ */
 function withLoss(c: OpCase): { layers: LayerRecord[]; targets: number } {
   const last = c.layers.at(-1)!;
-  const { rows, size } = extentOf(c);
+  const { rows, height, width } = extentOf(c);
   if (last.op === 'infoNce') return { layers: c.layers, targets: 0 };
   if (last.op === 'squaredError') return { layers: c.layers, targets: c.batch };
-  const layers: LayerRecord[] = [
-    ...c.layers,
-    { op: 'conv', name: 'weighing', input: last.name, out: 1, kernel: size, stride: 1, pad: 0 },
-    { op: 'squaredError', name: 'loss', input: 'weighing', weight: 1 },
-  ];
+  const weighing: LayerRecord[] =
+    height === width
+      ? [{ op: 'conv', name: 'weighing', input: last.name, out: 1, kernel: height, stride: 1, pad: 0 }]
+      : [
+          { op: 'tokens', name: 'end.shifted', input: last.name, classToken: false, positions: true },
+          { op: 'gelu', name: 'bent', input: 'end.shifted' },
+          { op: 'avgPool', name: 'average', input: 'bent' },
+          { op: 'linear', name: 'weighing', input: 'average', out: 1, bias: false },
+        ];
+  const layers: LayerRecord[] = [...c.layers, ...weighing, { op: 'squaredError', name: 'loss', input: 'weighing', weight: 1 }];
   return { layers, targets: rows };
 }
 

@@ -2,8 +2,8 @@
 // Tolerances are relative L2. A relu whose input lies within rounding of 0 may take the other side; the seeds are ones for which that stays rare.
 import { createHash } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
+import { type BackboneName, backbone, embeddingWidth } from '../lib/models/backbone.ts';
 import { comfaceGraph } from '../lib/models/heads.ts';
-import { type BackboneName, backbone, embeddingWidth } from '../lib/models/resnet.ts';
 import { type NativeEngine, native, type Slot } from '../lib/native.ts';
 import { adamAt, distance, type EngineOptions, engineFor, numbers } from './support.ts';
 
@@ -58,7 +58,7 @@ function expectNear(actual: Map<string, Float32Array>, expected: Map<string, Flo
   for (const [name, value] of expected) expect(distance(actual.get(name)!, value), `${what} ${name}`).toBeLessThanOrEqual(tolerance);
 }
 
-describe.each(['resnet18', 'resnet50'] as const)('one and three steps of a small %s', (name) => {
+describe.each(['resnet18', 'resnet50', 'vit_b_16'] as const)('one and three steps of a small %s', (name) => {
   let exact: ReturnType<typeof steps> | undefined;
   const inDouble = () => {
     exact ??= engineFor({ ...network(name), device: 'reference', precision: 'fp64' }).then((engine) => steps(engine));
@@ -89,10 +89,10 @@ describe.each(['resnet18', 'resnet50'] as const)('one and three steps of a small
   }, 30_000);
 });
 
-test.each([1, 2, 3])(
-  'the same steps with %i threads give the same bits',
-  async (threads) => {
-    const [first, second] = [await engineFor({ ...network('resnet18'), threads }), await engineFor({ ...network('resnet18'), threads })];
+test.each((['resnet18', 'vit_b_16'] as const).flatMap((name) => [1, 2, 3].map((threads) => [name, threads] as const)))(
+  'the same steps of %s with %i threads give the same bits',
+  async (name, threads) => {
+    const [first, second] = [await engineFor({ ...network(name), threads }), await engineFor({ ...network(name), threads })];
     const expected = digest(await steps(first, 1));
     expect(digest(await steps(second, 1))).toBe(expected);
     // And again on buffers that the steps before have used.

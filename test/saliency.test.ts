@@ -4,7 +4,7 @@ import sharp from 'sharp';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { checkTrainOptions } from '../lib/config.ts';
 import { Model } from '../lib/model.ts';
-import { backbone } from '../lib/models/resnet.ts';
+import { backbone } from '../lib/models/backbone.ts';
 import { native } from '../lib/native.ts';
 import { saliencyPng } from '../lib/report/overlay.ts';
 import { eigenCam, jet, overlay } from '../lib/report/saliency.ts';
@@ -137,6 +137,25 @@ describe('a model', () => {
     const { size: edge, map } = await (await make()).saliency(file);
     expect([edge, map.length]).toEqual([64, 64 * 64]);
     expect(worst(map, mapBySvd(values, { channels: 128, height: 2, width: 2 }, 64))).toBeLessThan(1e-4);
+  });
+
+  test('that is a vision transformer maps the patches after the first norm of its last block, without the class token', async () => {
+    const file = await picture(temporaryFolder());
+    const tokens = { ...design, backbone: 'vit_b_16' } as const;
+    const layers = backbone('vit_b_16', design);
+    const until = layers.slice(0, layers.findIndex(({ name }) => name === 'blocks.11.norm1') + 1);
+    const engine = await engineFor({ layers: until, batch: 1, training: false, threads: 1 });
+    await engine.initialize(3n);
+    const source = native().module.openFiles([file], 64, 1, 0);
+    const values = await engine.embed(source, Uint32Array.of(0), 'blocks.11.norm1', runAugment);
+    source.dispose();
+    expect(values).toHaveLength(192 * 17);
+    const patches = Float32Array.from({ length: 192 * 16 }, (_, i) => values[Math.floor(i / 16) * 17 + 1 + (i % 16)]!);
+    const model = await Model.from(tokens, { seed: 3 }, options);
+    onTestFinished(() => model.dispose());
+    const { size: edge, map } = await model.saliency(file);
+    expect(edge).toBe(64);
+    expect(worst(map, mapBySvd(patches, { channels: 192, height: 4, width: 4 }, 64))).toBeLessThan(1e-4);
   });
 
   test('reads only a last block from an engine, whole; another image is refused, and a batch may be larger than what is asked for', async () => {

@@ -19,7 +19,21 @@ export type LayerRecord =
   | (OneInput & { op: 'relu' | 'avgPool' | 'l2Normalize' })
   | (TwoInputs & { op: 'add' | 'reluDifference' })
   | (OneInput & { op: 'maxPool'; kernel: number; stride: number; pad: number })
+  /** Of an image: at each of its positions. */
   | (OneInput & { op: 'linear'; out: number; bias: boolean })
+  /**
+   * C x H x W -> C x T x 1, a sequence of tokens: the positions row by row, the class token before them, learned positions added to all.
+   * Its parameters are named by the module it is in, as timm's: `cls_token` and `pos_embed` for a layer without a dot in its name.
+   */
+  | (OneInput & { op: 'tokens'; classToken: boolean; positions: boolean })
+  /** Over the channels at each position of an image. */
+  | (OneInput & { op: 'layerNorm'; eps?: number })
+  /** `quick`: x sigmoid(1.702 x), as CLIP has it. */
+  | (OneInput & { op: 'gelu'; quick?: boolean })
+  /** 3C channels (query, key, value, each head after head) -> C, among the positions of an image. */
+  | (OneInput & { op: 'attention'; heads: number })
+  /** One position of an image -> a vector per sample. */
+  | (OneInput & { op: 'token'; position: number })
   /** Samples [batch * from / of, batch * to / of). */
   | (OneInput & { op: 'rows'; from: number; to: number; of: number })
   | (OneInput & { op: 'infoNce'; temperature: number; weight: number })

@@ -1,18 +1,6 @@
 // ResNet-18, 34, 50 and 101 as layer records (He et al., 2016; stride on the 3x3 convolution as torchvision has it, "v1.5").
 // Names are torchvision's, so weights load there; the fully connected layer is left out. The last record is the embedding, `avgpool`.
-import { checkInteger, checkOneOf } from '../check.js';
 import type { LayerRecord } from './layers.js';
-
-/** What a backbone needs to know of its input. */
-export interface BackboneOptions {
-  /** Height and width of the pictures in pixels. */
-  size: number;
-  /**
-   * Channels of the first stage, a multiple of 16; every stage scales with it.
-   * @default 64
-   */
-  width?: number;
-}
 
 interface Design {
   blocks: readonly [number, number, number, number];
@@ -26,27 +14,20 @@ const designs = {
   resnet101: { blocks: [3, 4, 23, 3], bottleneck: true },
 } as const satisfies Record<string, Design>;
 
-/** Name of a backbone: a residual network (He et al., 2016) of 18, 34, 50 or 101 layers. */
-export type BackboneName = keyof typeof designs;
+/** Name of a ResNet: a residual network (He et al., 2016) of 18, 34, 50 or 101 layers. */
+export type ResNetName = keyof typeof designs;
 
-/** Every backbone name, smallest first. */
-export const backboneNames = Object.keys(designs) as BackboneName[];
+/** Every ResNet's name, smallest first. */
+export const resnetNames = Object.keys(designs) as ResNetName[];
+
+/** Width of the embedding: 512 or 2048 with the usual 64 channels in the first stage. */
+export const resnetWidth = (name: ResNetName, width: number): number => width * 8 * (designs[name].bottleneck ? 4 : 1);
 
 /**
- * Width D of the embedding: 512 for resnet18 and resnet34, 2048 for the others, at the default width.
- *
- * @param name Name of the backbone.
- * @param width Channels of its first stage. Default 64.
- * @throws ComFaceError INVALID_INPUT for another name or a width that is not a whole number.
+ * Layer records from `images` (N x 3 x size x size) to `avgpool` (N x embedding width).
+ * @param width Channels of the first stage; every stage scales with it.
  */
-export function embeddingWidth(name: BackboneName, width = 64): number {
-  checkOneOf('name', name, backboneNames);
-  checkInteger('width', width, 1, 2 ** 16);
-  return width * 8 * (designs[name].bottleneck ? 4 : 1);
-}
-
-/** Layer records from `images` (N x 3 x size x size) to `avgpool` (N x embedding width). */
-export function backbone(name: BackboneName, { size, width = 64 }: BackboneOptions): LayerRecord[] {
+export function resnet(name: ResNetName, size: number, width: number): LayerRecord[] {
   const design: Design = designs[name];
   const layers: LayerRecord[] = [
     { op: 'input', name: 'images', channels: 3, height: size, width: size },

@@ -1,7 +1,7 @@
 // The two evaluations of section 4.2: fine-tuning trains all layers, linear evaluation computes a linear layer on a frozen backbone.
 import type { DataSet } from '../data/dataset.js';
 import { Model, type ModelDesign } from '../model.js';
-import { backbone } from '../models/resnet.js';
+import { backbone } from '../models/backbone.js';
 import { chooseDevice, type NativeSource, native, threadCount } from '../native.js';
 import { readWeights } from '../train/state.js';
 import type { Tensor } from '../weights/safetensors.js';

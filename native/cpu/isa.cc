@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "cpu/kernels.h"
+#include "cpu/transformer.h"
 #include "cpu/winograd.h"
 
 namespace comface::cpu {
@@ -13,13 +14,16 @@ extern const Winograd winograd;
 }
 namespace avx512 {
 extern const Kernels table;
-}
+extern const Transformer transformer;
+}  // namespace avx512
 namespace avx2 {
 extern const Kernels table;
-}
+extern const Transformer transformer;
+}  // namespace avx2
 namespace baseline {
 extern const Kernels table;
-}
+extern const Transformer transformer;
+}  // namespace baseline
 
 namespace {
 bool covers(dnnl::cpu_isa wanted) {  // the values are sets of features
@@ -34,6 +38,12 @@ const Kernels& select() {
   if (covers(dnnl::cpu_isa::avx512_core)) return avx512::table;
   if (covers(dnnl::cpu_isa::avx2)) return avx2::table;
   return baseline::table;
+}
+
+const Transformer& selectTransformer() {
+  if (covers(dnnl::cpu_isa::avx512_core)) return avx512::transformer;
+  if (covers(dnnl::cpu_isa::avx2)) return avx2::transformer;
+  return baseline::transformer;
 }
 
 const char* isaName() {

@@ -7,35 +7,12 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
+
+#include "cpu/vectors.h"
 
 namespace comface::cpu::COMFACE_ISA {
 namespace {
 
-constexpr int B = COMFACE_BLOCK;
-typedef float Vec __attribute__((vector_size(B * 4)));
-typedef int32_t Int __attribute__((vector_size(B * 4)));
-typedef uint32_t Word __attribute__((vector_size(B * 4)));
-typedef uint16_t Half __attribute__((vector_size(B * 2)));
-typedef double Wide __attribute__((vector_size(B * 8)));
-
-inline Vec load(const float* p) {
-  Vec v;
-  std::memcpy(&v, p, sizeof v);
-  return v;
-}
-inline void store(float* p, Vec v) { std::memcpy(p, &v, sizeof v); }
-inline Vec load(const Bf16* p) {
-  Half h;
-  std::memcpy(&h, p, sizeof h);
-  return reinterpret_cast<Vec>(__builtin_convertvector(h, Word) << 16);
-}
-inline void store(Bf16* p, Vec v) {  // nearest even; the processor's own NaN keeps its quiet bit
-  const Word bits = reinterpret_cast<Word>(v);
-  const Half h = __builtin_convertvector((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16, Half);
-  std::memcpy(p, &h, sizeof h);
-}
-inline Vec splat(float x) { return Vec{} + x; }
 /** relu that lets NaN through, so that a lost run is noticed. */
 inline Vec relu(Vec v) { return v < 0 ? Vec{} : v; }
 
@@ -263,20 +240,6 @@ void adam(const AdamArgs& a) {
 // ---- InfoNCE, ComFace eq. (1): tiles of kTile columns, nothing of size rows x rows ----
 
 constexpr int kTile = 64;
-
-/** exp by 2^k * polynomial (Cephes' expf coefficients), relative error about 1e-7; below -87 it is 0. */
-inline float exponential(float x) {
-  const float t = std::max(x, -87.0f), k = std::floor(t * 1.44269504f + 0.5f);
-  const float r = (t - k * 0.693359375f) + k * 2.12194440e-4f;
-  float p = 1.9875691500e-4f;
-  p = p * r + 1.3981999507e-3f, p = p * r + 8.3334519073e-3f, p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f, p = p * r + 5.0000001201e-1f;
-  p = p * r * r + r + 1;
-  const int32_t bits = (static_cast<int32_t>(k) + 127) << 23;
-  float power;
-  std::memcpy(&power, &bits, 4);
-  return x < -87.0f ? 0.0f : p * power;
-}
 
 /** Columns [first, first + kTile) of z transposed, width x kTile, zeros beyond the end. */
 void transposeTile(const InfoNceArgs& a, int first, float* tile) {

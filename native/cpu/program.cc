@@ -119,7 +119,7 @@ class CpuProgram : public Program {
     plan();
     for (size_t p = 0; p < graph_.parameters.size(); ++p) {  // PyTorch's start for what nobody writes
       const Parameter& parameter = graph_.parameters[p];
-      const bool gamma = graph_.layers[parameter.layer].op == Op::batchNorm && parameter.name.ends_with(".weight");
+      const bool gamma = isNorm(graph_.layers[parameter.layer].op) && parameter.name.ends_with(".weight");
       if (gamma) std::fill_n(context_.values.data() + context_.parameters[p].offset, parameter.count, 1.0f);
     }
     for (size_t p = 1; p < graph_.statistics.size(); p += 2) {
@@ -207,21 +207,47 @@ class CpuProgram : public Program {
  private:
   void makeSteps(const Lowered& lowered) {
     for (const int i : lowered.steps) {
-      const Op op = graph_.layers[i].op;
-      const bool image = context_.tensors[i].image;
-      steps_.push_back(op == Op::input               ? inputStep(context_)
-                       : lowered.groups[i].norm >= 0 ? normStep(context_, lowered.groups[i])
-                       : op == Op::conv              ? convStep(context_, i)
-                       : op == Op::maxPool           ? maxPoolStep(context_, i)
-                       : op == Op::avgPool           ? averageStep(context_, i)
-                       : isLoss(op)                  ? lossStep(context_, i)
-                       : image && op == Op::relu     ? StepPtr(std::make_unique<ReluStepOf<Context>>(context_, i))
-                       : image                       ? StepPtr(std::make_unique<AddStepOf<Context>>(context_, i))
-                                                     : denseStep(context_, i));
+      steps_.push_back(lowered.groups[i].norm >= 0 ? normStep(context_, lowered.groups[i]) : stepOf(i));
     }
     if (graph_.training && graph_.losses.empty()) {
       seed_ = context_.buffers.keep(graph_.layers.back().shape.count() * sizeof(float));
       steps_.push_back(seedStep(context_, static_cast<int>(graph_.layers.size()) - 1, seed_));
+    }
+  }
+
+  /** Of a layer that is in no normalization group. */
+  StepPtr stepOf(int i) {
+    const bool isImage = context_.tensors[i].image;
+    switch (graph_.layers[i].op) {
+      case Op::input:
+        return inputStep(context_);
+      case Op::conv:
+        return convStep(context_, i);
+      case Op::linear:
+        return isImage ? convStep(context_, i) : denseStep(context_, i);
+      case Op::maxPool:
+        return maxPoolStep(context_, i);
+      case Op::avgPool:
+        return averageStep(context_, i);
+      case Op::infoNce:
+      case Op::squaredError:
+        return lossStep(context_, i);
+      case Op::relu:
+        return isImage ? std::make_unique<ReluStepOf<Context>>(context_, i) : denseStep(context_, i);
+      case Op::add:
+        return isImage ? std::make_unique<AddStepOf<Context>>(context_, i) : denseStep(context_, i);
+      case Op::tokens:
+        return tokensStep(context_, i);
+      case Op::layerNorm:
+        return layerNormStep(context_, i);
+      case Op::gelu:
+        return geluStep(context_, i);
+      case Op::attention:
+        return attentionStep(context_, i);
+      case Op::token:
+        return tokenStep(context_, i);
+      default:
+        return denseStep(context_, i);
     }
   }
 

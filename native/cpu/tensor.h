@@ -7,6 +7,7 @@
 
 #include "cpu/algorithms.h"
 #include "cpu/kernels.h"
+#include "cpu/transformer.h"
 #include "slots.h"
 
 namespace comface::cpu {
@@ -30,6 +31,7 @@ struct Context {
 
   const Graph& graph;
   const Kernels& kernels;
+  const Transformer& transformer = selectTransformer();
   Algorithms algorithms;
   dnnl::engine engine{dnnl::engine::kind::cpu, 0};
   dnnl::stream stream{engine};
@@ -93,8 +95,8 @@ using Step = StepOf<Context>;
 using StepPtr = std::unique_ptr<Step>;
 using PartSum = PartSumOf<Context>;
 
-// conv.cc, norm.cc, image.cc, dense.cc, losses.cc
-StepPtr convStep(Context& context, int layer);
+// conv.cc, norm.cc, image.cc, dense.cc, tokens.cc
+StepPtr convStep(Context& context, int layer);  // linear of images, too
 StepPtr normStep(Context& context, const NormGroup& group);
 StepPtr inputStep(Context& context);
 StepPtr seedStep(Context& context, int layer, int seedBuffer);  // writes the last layer's gradient before backward
@@ -102,5 +104,10 @@ StepPtr maxPoolStep(Context& context, int layer);
 StepPtr averageStep(Context& context, int layer);
 StepPtr denseStep(Context& context, int layer);  // linear, rows, l2Normalize, reluDifference, relu and add of vectors
 StepPtr lossStep(Context& context, int layer);
+StepPtr tokensStep(Context& context, int layer);
+StepPtr layerNormStep(Context& context, int layer);
+StepPtr geluStep(Context& context, int layer);
+StepPtr attentionStep(Context& context, int layer);
+StepPtr tokenStep(Context& context, int layer);
 
 }  // namespace comface::cpu

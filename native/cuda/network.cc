@@ -22,6 +22,20 @@ Number numberOf(Precision precision) {
   }
 }
 
+/** Throws for the layers of vision transformers, which have no kernels here. */
+Lowered lowerKnown(const Graph& graph) {
+  Lowered lowered = lower(graph);
+  for (size_t i = 0; i < graph.layers.size(); ++i) {
+    const Layer& layer = graph.layers[i];
+    const bool isOfTokens = layer.op == Op::tokens || layer.op == Op::layerNorm || layer.op == Op::gelu ||
+                            layer.op == Op::attention || layer.op == Op::token;
+    if (!isOfTokens && !(layer.op == Op::linear && lowered.image[i])) continue;
+    throw Error(Code::invalidConfig,
+                "Layer `" + layer.name + "`: vision transformers do not run on CUDA yet; use device cpu, or a ResNet.");
+  }
+  return lowered;
+}
+
 }  // namespace
 
 std::vector<RowRange> Context::chunkRows() const {
@@ -47,7 +61,7 @@ Exactness exactnessOf(Precision precision) {
 }
 
 Network::Network(const Graph& graph, Planner& planner, bool isFusing)
-    : graph_(graph), lowered_(lower(graph_)), context_(graph_, lowered_, planner) {
+    : graph_(graph), lowered_(lowerKnown(graph_)), context_(graph_, lowered_, planner) {
   context_.number = numberOf(graph_.precision);
   context_.isFusing = isFusing;
   context_.tensors.resize(graph_.layers.size());

@@ -54,6 +54,16 @@ Loops<T> loopsOf(Op op) {
       return {InfoNce<T>::forward, InfoNce<T>::backward};
     case Op::squaredError:
       return {SquaredError<T>::forward, SquaredError<T>::backward};
+    case Op::tokens:
+      return {Tokens<T>::forward, Tokens<T>::backward};
+    case Op::layerNorm:
+      return {LayerNorm<T>::forward, LayerNorm<T>::backward};
+    case Op::gelu:
+      return {Gelu<T>::forward, Gelu<T>::backward};
+    case Op::attention:
+      return {Attention<T>::forward, Attention<T>::backward};
+    case Op::token:
+      return {Token<T>::forward, Token<T>::backward};
   }
   throw Error(Code::invalidConfig, "Expected a known op but received " + std::to_string(static_cast<int>(op)) + ".");
 }
@@ -77,8 +87,11 @@ std::vector<bool> bf16Layers(const Graph& graph) {
     const Layer& layer = graph.layers[i];
     const auto bf16 = [&](int input) { return input < 0 || result[input]; };
     const Op op = layer.op;
-    const bool follows = op == Op::batchNorm || op == Op::relu || op == Op::add || op == Op::maxPool;
-    result[i] = op == Op::conv || (op == Op::input && layer.shape.h * layer.shape.w > 1) ||
+    const bool follows =
+        op == Op::batchNorm || op == Op::relu || op == Op::add || op == Op::maxPool || op == Op::linear;
+    const bool isImage =
+        op == Op::conv || op == Op::tokens || op == Op::layerNorm || op == Op::gelu || op == Op::attention;
+    result[i] = isImage || (op == Op::input && layer.shape.h * layer.shape.w > 1) ||
                 (follows && bf16(layer.inputs[0]) && bf16(layer.inputs[1]));
   }
   return result;
@@ -103,7 +116,8 @@ class PlainLoops final : public Program {
   std::string describe() const override;
 
  private:
-  /** A parameter with its gradient and Adam's moments. Conv weights of bf16 programs also have what the conv reads. */
+  /** A parameter with its gradient and Adam's moments. Where a result is bf16, weights also have what the layer reads.
+   */
   struct Trained {
     std::span<T> value, gradient, firstMoment, secondMoment, rounded;
   };
@@ -111,7 +125,7 @@ class PlainLoops final : public Program {
   std::span<T> allocate(size_t count, T initial = 0);
   std::span<T> allocate(Slot slot, const std::string& name, size_t count, T initial = 0);
   std::span<T> find(Slot slot, const std::string& name) const;
-  void allocateParameters();
+  void allocateParameters(const std::vector<bool>& bf16);
   void connect(int layer, bool bf16);
 
   Graph graph_;
@@ -127,8 +141,8 @@ template <typename T>
 PlainLoops<T>::PlainLoops(const Graph& graph) : graph_(graph), nodes_(graph.layers.size()) {
   targets_ = allocate(graph_.targetCount);
   if (graph_.training && graph_.losses.empty()) seed_ = allocate(graph_.layers.back().shape.count());
-  allocateParameters();
   const std::vector<bool> bf16 = bf16Layers(graph_);
+  allocateParameters(bf16);
   for (size_t i = 0; i < nodes_.size(); ++i) connect(static_cast<int>(i), bf16[i]);
 }
 
@@ -152,15 +166,15 @@ std::span<T> PlainLoops<T>::find(Slot slot, const std::string& name) const {
                                       kSlotNames[static_cast<int>(slot)] + "` but received `" + name + "`.");
 }
 
-/** Parameters 0 but the weights of batchNorm 1; statistics of a standard normal distribution, as in PyTorch. */
+/** Parameters 0 but the weights of norms 1; statistics of a standard normal distribution, as in PyTorch. */
 template <typename T>
-void PlainLoops<T>::allocateParameters() {
+void PlainLoops<T>::allocateParameters(const std::vector<bool>& bf16) {
   for (const Parameter& p : graph_.parameters) {
     const Layer& layer = graph_.layers[p.layer];
-    const bool one = p.name == layer.name + ".weight" && layer.op == Op::batchNorm;
+    const bool one = p.name == layer.name + ".weight" && isNorm(layer.op);
     Trained& trained = trained_.emplace_back();
     trained.value = allocate(Slot::parameter, p.name, p.count, one ? 1 : 0);
-    if (graph_.precision == Precision::bf16 && layer.op == Op::conv && p.dims.size() > 1) {
+    if (bf16[p.layer] && hasWeights(layer.op) && p.dims.size() > 1) {
       trained.rounded = allocate(p.count);
     }
     if (!graph_.training) continue;
@@ -194,8 +208,15 @@ void PlainLoops<T>::connect(int index, bool bf16) {
   for (size_t i = 0; i < trained_.size(); ++i) {
     if (graph_.parameters[i].layer != index) continue;
     const Trained& p = trained_[i];
-    const bool weight = graph_.parameters[i].name == layer.name + ".weight";
-    (weight ? node.weight : node.bias) = p.rounded.empty() ? p.value.data() : p.rounded.data();
+    const std::string& name = graph_.parameters[i].name;
+    const bool weight = name == layer.name + ".weight", classToken = name.ends_with("cls_token");
+    const T* value = p.rounded.empty() ? p.value.data() : p.rounded.data();
+    if (layer.op == Op::tokens) {
+      (classToken ? node.classToken : node.positions) = value;
+      (classToken ? node.dClassToken : node.dPositions) = p.gradient.data();
+      continue;
+    }
+    (weight ? node.weight : node.bias) = value;
     (weight ? node.dWeight : node.dBias) = p.gradient.data();
   }
   if (layer.op == Op::batchNorm) {

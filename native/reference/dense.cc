@@ -1,4 +1,5 @@
-// Ops on one vector per sample, the stuff of the heads. Buffers are N x C unless a line says otherwise.
+// Ops on one vector per sample, the stuff of the heads; linear layers also take images. Buffers are N x C unless a line
+// says otherwise.
 #include <algorithm>
 #include <cmath>
 
@@ -6,37 +7,40 @@
 
 namespace comface::reference {
 
-/** y[n,o] = bias[o] + sum over c of weight[o,c] x[n,c]. weight: O x C, y: N x O. */
+/** y[n,o,p] = bias[o] + sum over c of weight[o,c] x[n,c,p], at each position p of an image. weight: O x C. */
 template <typename T>
 void Linear<T>::forward(const Node<T>& node) {
-  const int in = node.in.c, out = node.layer->out;
+  const int in = node.in.c, out = node.layer->out, area = node.in.h * node.in.w;
   for (int n = 0; n < node.in.n; ++n) {
-    const T* x = node.x + plane(node.in, n, 0);
     for (int o = 0; o < out; ++o) {
-      const T* weight = node.weight + static_cast<size_t>(o) * in;
-      T sum = node.bias ? node.bias[o] : T(0);
-      for (int c = 0; c < in; ++c) sum += weight[c] * x[c];
-      node.y[plane(node.layer->shape, n, o)] = sum;
+      T* y = node.y + plane(node.layer->shape, n, o);
+      std::fill_n(y, area, node.bias ? node.bias[o] : T(0));
+      for (int c = 0; c < in; ++c) {
+        const T weight = node.weight[static_cast<size_t>(o) * in + c], *x = node.x + plane(node.in, n, c);
+        for (int p = 0; p < area; ++p) y[p] += weight * x[p];
+      }
     }
   }
 }
 
-/** dx = dy W, dW = dy^T x, dBias = column sums of dy. */
+/** dx = W^T dy, dW = sum over n of dy x^T, dBias = sums of dy. */
 template <typename T>
 void Linear<T>::backward(const Node<T>& node) {
-  const int in = node.in.c, out = node.layer->out;
+  const int in = node.in.c, out = node.layer->out, area = node.in.h * node.in.w;
   for (int n = 0; n < node.in.n; ++n) {
-    const T* x = node.x + plane(node.in, n, 0);
-    T* dx = node.dx + plane(node.in, n, 0);
     for (int o = 0; o < out; ++o) {
-      const T dy = node.dy[plane(node.layer->shape, n, o)];
-      const T* weight = node.weight + static_cast<size_t>(o) * in;
-      T* dWeight = node.dWeight + static_cast<size_t>(o) * in;
+      const T* dy = node.dy + plane(node.layer->shape, n, o);
       for (int c = 0; c < in; ++c) {
-        dx[c] += dy * weight[c];
-        dWeight[c] += dy * x[c];
+        const size_t at = static_cast<size_t>(o) * in + c;
+        const T weight = node.weight[at], *x = node.x + plane(node.in, n, c);
+        T *dx = node.dx + plane(node.in, n, c), sum = 0;
+        for (int p = 0; p < area; ++p) {
+          dx[p] += dy[p] * weight;
+          sum += dy[p] * x[p];
+        }
+        node.dWeight[at] += sum;
       }
-      if (node.dBias) node.dBias[o] += dy;
+      for (int p = 0; p < area && node.dBias; ++p) node.dBias[o] += dy[p];
     }
   }
 }

@@ -2,10 +2,10 @@
 // CPU plays in `npm test`, on a real one in `npm run gpu` (test/cuda.ts). The real one alone shows how cuDNN rounds, and runs compute-sanitizer.
 import { spawnSync } from 'node:child_process';
 import { beforeAll, expect } from 'vitest';
+import { backbone, embeddingWidth } from '../../lib/models/backbone.ts';
 import { comfaceGraph } from '../../lib/models/heads.ts';
-import { backbone, embeddingWidth } from '../../lib/models/resnet.ts';
 import { chooseDevice, type NativeEngine } from '../../lib/native.ts';
-import { opCases } from '../cases.ts';
+import { cudaCases } from '../cases.ts';
 import { cudaBackend, cudaEngine, cudaName, isOnGpu, kernelPrograms, noCuda, plantedProgram } from '../cuda.ts';
 import { sharedFolder } from '../faces.ts';
 import { adamAt, distance, engineFor, numbers } from '../support.ts';
@@ -31,7 +31,7 @@ const ways = [
 ];
 
 for (const precision of ['fp32', 'bf16', 'fp16'] as const) {
-  const count = opCases.length;
+  const count = cudaCases.length;
   figure(
     `N4 each op in ${precision} is that of a float64 twin on CUDA`,
     { ci: count, long: count, seconds: 240 },
@@ -42,7 +42,7 @@ for (const precision of ['fp32', 'bf16', 'fp16'] as const) {
       // fp32 has no fused steps.
       for (const way of precision === 'fp32' ? ways.slice(0, 1) : ways) {
         process.env.COMFACE_NO_FUSION = way.noFusion;
-        for (const c of opCases) {
+        for (const c of cudaCases) {
           const isSharp = await opError(c, precision, way.deterministic, (value, part) => {
             if (value > worst.value) Object.assign(worst, { value, where: `${c.name}, ${part}, ${way.name}` });
           });
@@ -58,7 +58,7 @@ for (const precision of ['fp32', 'bf16', 'fp16'] as const) {
 
 /** Shows `see` how far each part is from double. Returns whether inputs were found whose relus rounding cannot turn over. */
 async function opError(
-  c: (typeof opCases)[number],
+  c: (typeof cudaCases)[number],
   precision: Precision,
   deterministic: boolean,
   see: (value: number, part: string) => void,

@@ -4,9 +4,10 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
+import { backbone, embeddingWidth } from '../../lib/models/backbone.ts';
 import { comfaceGraph } from '../../lib/models/heads.ts';
 import type { LayerRecord } from '../../lib/models/layers.ts';
-import { backbone, embeddingWidth } from '../../lib/models/resnet.ts';
+import { visionTransformer } from '../../lib/models/vit.ts';
 import { type NativeAdam, type NativeEngine, native } from '../../lib/native.ts';
 import { saveCheckpoint } from '../../lib/train/checkpoint.ts';
 import { learningRateAt } from '../../lib/train/schedule.ts';
@@ -26,6 +27,7 @@ import {
   relative,
   short,
   squaresOf,
+  tokenOpOf,
   torchvisionNames,
 } from '../golden/golden.ts';
 import { keyed, sketch, weightOf, words } from '../golden/keyed.ts';
@@ -104,24 +106,37 @@ const blockCases = (): StepCase[] =>
 const netCases = (): StepCase[] =>
   cases.nets.map((c) => ({ key: `${c.net}.${c.width}`, graph: { layers: backbone(c.net, c), batch: c.batch, net: c } }));
 
+const tokenOpCases = (): StepCase[] => cases.tokenOps.map((c) => ({ key: c.key, graph: { layers: tokenOpOf(c), batch: c.batch } }));
+
+const transformerCases = (): StepCase[] =>
+  cases.transformers.map(({ key, size, batch, ...design }) => ({ key, graph: { layers: visionTransformer(size, design), batch } }));
+
 /** Rounding is the same at any width, and the plain loops take their time. */
 const narrowCases = (): StepCase[] => netCases().filter((_, i) => cases.nets[i]!.width < 64);
 
 const stepKinds = ['output', 'gradient', 'statistic'];
+/** Layer norms keep no statistics. */
+const tokenKinds = ['output', 'gradient'];
 
 /** Measures all cases in both fp32 ways; says the worst of each kind, then judges. */
-async function judgeSteps(list: StepCase[], golden: Golden, say: (line: string) => void, subject: string): Promise<void> {
+async function judgeSteps(
+  list: StepCase[],
+  golden: Golden,
+  say: (line: string) => void,
+  subject: string,
+  { ways: used = ways, kinds = stepKinds } = {},
+): Promise<void> {
   const said: string[] = [];
   const all: Errors[] = [];
-  for (const way of ways) {
+  for (const way of used) {
     const errors = new Errors();
     for (const { key, graph } of list) await measureStep(errors, golden, key, graph, way);
     all.push(errors);
     said.push(`${nameOf(way)} ${errors}`);
   }
-  say(`${subject}: ${said.join('; ')}; PyTorch's own fp32 ${torchWorst(golden, stepKinds)} (limit ${short(kLimit)})`);
+  say(`${subject}: ${said.join('; ')}; PyTorch's own fp32 ${torchWorst(golden, kinds)} (limit ${short(kLimit)})`);
   for (const errors of all)
-    for (const kind of stepKinds) expect(errors.worst.get(kind), `${kind}: ${errors.where.get(kind)}`).toBeLessThanOrEqual(kLimit);
+    for (const kind of kinds) expect(errors.worst.get(kind), `${kind}: ${errors.where.get(kind)}`).toBeLessThanOrEqual(kLimit);
 }
 
 /** The worst over all cases of what make.py measured of PyTorch in float32. */
@@ -154,23 +169,45 @@ figure(
   },
 );
 
+/** CUDA refuses them. */
+const tokenWays = ways.filter(({ device }) => device !== 'cuda');
+
+figure('N6 ops on tokens compute what PyTorch computes', { ci: cases.tokenOps.length, long: cases.tokenOps.length }, async ({ say }) => {
+  const subject = [...new Set(cases.tokenOps.map(({ op }) => op))].join(', ');
+  await judgeSteps(tokenOpCases(), new Golden('transformers'), say, subject, { ways: tokenWays, kinds: tokenKinds });
+});
+
+figure(
+  "N6 whole vision transformers compute what timm's compute",
+  { ci: cases.transformers.length, long: cases.transformers.length },
+  async ({ say }) => {
+    const subject = "vision transformers, timm's and its CLIP variant";
+    await judgeSteps(transformerCases(), new Golden('transformers'), say, subject, { ways: tokenWays, kinds: tokenKinds });
+  },
+);
+
 figure(
   'N6 bf16 is as near as rounding allows',
-  { ci: narrowCases().length, long: narrowCases().length, seconds: 300 },
+  { ci: narrowCases().length + transformerCases().length, long: narrowCases().length + transformerCases().length, seconds: 300 },
   async ({ say, skip }) => {
     if (!native().module.cpu.avx512) skip('bf16 needs a processor with AVX-512; run it on one');
-    const golden = new Golden('nets');
     const said: string[] = [];
     const ratios: [string, number][] = [];
-    for (const { key, graph } of narrowCases()) {
-      const [actual, plain] = [new Errors(), new Errors()];
-      await measureStep(actual, golden, key, graph, { device: 'cpu', precision: 'bf16' });
-      await measureStep(plain, golden, key, graph, { device: 'reference', precision: 'bf16' });
-      const of = (errors: Errors, kind: string) => relative(errors.squares.get(kind)!);
-      said.push(
-        `${key} ${stepKinds.map((kind) => `${kind}s ${of(actual, kind).toPrecision(2)} / ${of(plain, kind).toPrecision(2)}`).join(', ')}`,
-      );
-      for (const kind of stepKinds) ratios.push([`${key} ${kind}`, of(actual, kind) / of(plain, kind)]);
+    for (const [file, list, kinds] of [
+      ['nets', narrowCases(), stepKinds],
+      ['transformers', transformerCases(), tokenKinds],
+    ] as const) {
+      const golden = new Golden(file);
+      for (const { key, graph } of list) {
+        const [actual, plain] = [new Errors(), new Errors()];
+        await measureStep(actual, golden, key, graph, { device: 'cpu', precision: 'bf16' });
+        await measureStep(plain, golden, key, graph, { device: 'reference', precision: 'bf16' });
+        const of = (errors: Errors, kind: string) => relative(errors.squares.get(kind)!);
+        said.push(
+          `${key} ${kinds.map((kind) => `${kind}s ${of(actual, kind).toPrecision(2)} / ${of(plain, kind).toPrecision(2)}`).join(', ')}`,
+        );
+        for (const kind of kinds) ratios.push([`${key} ${kind}`, of(actual, kind) / of(plain, kind)]);
+      }
     }
     say(`bf16, all tensors together, cpu / plain loops rounded to bf16: ${said.join('; ')} (limit 1.5 x plain loops)`);
     for (const [what, ratio] of ratios) expect(ratio, what).toBeLessThanOrEqual(1.5);

@@ -294,6 +294,13 @@ export const sabotages = [
     to: 'db[i] += y[i] > 0 ? g[i] : 0;',
   },
   {
+    figure: 'N1',
+    what: 'attention forgets in its gradient that the shares of a query add up to one',
+    file: 'native/cpu/transformer.cc',
+    from: 'ds[t] = p[t] * (ds[t] - along) * scale;',
+    to: 'ds[t] = p[t] * (ds[t] - 0 * along) * scale;',
+  },
+  {
     figure: 'N2',
     what: 'a sign in the gradient of batch normalization',
     file: 'native/reference/norm.cc',
@@ -313,6 +320,13 @@ export const sabotages = [
     file: 'native/cuda/vectors.cu',
     from: 'return y > 0 ? sign * dy : 0;',
     to: 'return y > 0 ? dy : 0;',
+  },
+  {
+    figure: 'N6',
+    what: 'exact and quick GELU are exchanged',
+    file: 'lib/models/vit.ts',
+    from: 'quick: clip })',
+    to: 'quick: !clip })',
   },
   {
     figure: 'N6',

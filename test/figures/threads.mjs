@@ -110,7 +110,7 @@ const names = Object.keys(states);
 
 /** Seconds of oneDNN on two threads, compiling again and again or stepping: most likely to be hit in the middle of its code. */
 async function bigWork(/** @type {boolean} */ isCompiling) {
-  const { backbone } = await import('../../dist/models/resnet.js');
+  const { backbone } = await import('../../dist/models/backbone.js');
   const { comfaceGraph } = await import('../../dist/models/heads.js');
   const heads = { embedding: 512, projection: { hidden: 512, out: 128 }, temperature: 0.1, interPersonal: 1, intraPersonal: 1 };
   const graph = comfaceGraph(backbone('resnet18', { size: 64 }), heads);

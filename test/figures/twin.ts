@@ -128,7 +128,16 @@ class Twin {
         this.tape.sum(n * c, x, (visit) => each(n * c * h * w, (i) => visit(Math.floor(i / (h * w)), i)), 1 / (h * w)),
         [n, c, 1, 1],
       );
-    if (layer.op === 'linear') done(this.linear(layer, x, n, c), [n, layer.out, 1, 1]);
+    if (layer.op === 'linear') done(this.linear(layer, x, shape), [n, layer.out, h, w]);
+    if (layer.op === 'tokens') this.tokens(layer, x, shape);
+    if (layer.op === 'layerNorm') done(this.layerNorm(layer.name, x, shape, Math.fround(layer.eps ?? 1e-5)));
+    if (layer.op === 'gelu') done(layer.quick ? this.quickGelu(x) : this.gelu(x));
+    if (layer.op === 'attention') done(this.attention(layer.heads, x, shape), [n, c / 3, h, w]);
+    if (layer.op === 'token')
+      done(
+        this.tape.sum(n * c, x, (visit) => each(n * c, (i) => visit(i, i * h * w + layer.position))),
+        [n, c, 1, 1],
+      );
     if (layer.op === 'rows') {
       const [from, to] = [(n * layer.from) / layer.of, (n * layer.to) / layer.of];
       done(
@@ -230,10 +239,118 @@ class Twin {
     this.values.set(name, { x: y, shape });
   }
 
-  linear({ name, out, bias }: LayerRecord & { op: 'linear' }, x: Variable, n: number, c: number): Variable {
-    const terms: Terms = (visit) => each(n * out, (i) => each(c, (d) => visit(i, Math.floor(i / out) * c + d, (i % out) * c + d)));
-    const y = this.tape.product(n * out, x, this.parameter(`${name}.weight`), terms);
-    return bias ? this.tape.add(y, this.spread(this.parameter(`${name}.bias`), [n, out, 1, 1])) : y;
+  /** y[n,o,p] = sum of w[o,c] x[n,c,p] (+ b[o]). */
+  linear({ name, out, bias }: LayerRecord & { op: 'linear' }, x: Variable, [n, c, h, w]: Shape): Variable {
+    const area = h * w;
+    const terms: Terms = (visit) =>
+      each(n * out * area, (i) => {
+        const [p, o, image] = [i % area, Math.floor(i / area) % out, Math.floor(i / (area * out))];
+        each(c, (d) => visit(i, (image * c + d) * area + p, o * c + d));
+      });
+    const y = this.tape.product(n * out * area, x, this.parameter(`${name}.weight`), terms);
+    return bias ? this.tape.add(y, this.spread(this.parameter(`${name}.bias`), [n, out, h, w])) : y;
+  }
+
+  /** The class token before the positions of an image, and what is added to each of them. */
+  tokens({ name, classToken, positions }: LayerRecord & { op: 'tokens' }, x: Variable, [n, c, h, w]: Shape): void {
+    const [area, first] = [h * w, Number(classToken)];
+    const count = area + first;
+    let y = this.tape.sum(n * c * count, x, (visit) =>
+      each(n * c * area, (i) => visit(Math.floor(i / area) * count + first + (i % area), i)),
+    );
+    if (classToken) {
+      const token = this.tape.sum(n * c * count, this.parameter('cls_token'), (visit) => each(n * c, (i) => visit(i * count, i % c)));
+      y = this.tape.add(y, token);
+    }
+    if (positions) {
+      const shift = this.tape.sum(n * c * count, this.parameter('pos_embed'), (visit) =>
+        each(n * c * count, (i) => visit(i, (i % count) * c + (Math.floor(i / count) % c))),
+      );
+      y = this.tape.add(y, shift);
+    }
+    this.values.set(name, { x: y, shape: [n, c, count, 1] });
+  }
+
+  /** (x - mean) / sqrt(variance + eps) weight + bias, both of the channels at a position. */
+  layerNorm(name: string, x: Variable, shape: Shape, eps: number): Variable {
+    const [n, c, h, w] = shape;
+    const [total, area] = [n * c * h * w, h * w];
+    const position = (i: number) => Math.floor(i / (c * area)) * area + (i % area);
+    const perPosition = (visit: (o: number, i: number) => void) => each(total, (i) => visit(position(i), i));
+    const mean = this.tape.sum(n * area, x, perPosition, 1 / c);
+    const spread = this.tape.sum(total, mean, (visit) => each(total, (i) => visit(i, position(i))));
+    const centered = this.tape.add(x, spread, -1);
+    const squares: Terms = (visit) => each(total, (i) => visit(position(i), i, i));
+    const variance = this.tape.product(n * area, centered, centered, squares, 1 / c);
+    const scale = this.tape.map(
+      variance,
+      (v) => 1 / Math.sqrt(v + eps),
+      (_, y) => -(y ** 3) / 2,
+    );
+    const normalized = this.tape.product(total, centered, scale, (visit) => each(total, (i) => visit(i, i, position(i))));
+    const channel = (i: number) => Math.floor(i / area) % c;
+    const scaled = this.tape.product(total, normalized, this.parameter(`${name}.weight`), (visit) =>
+      each(total, (i) => visit(i, i, channel(i))),
+    );
+    return this.tape.add(scaled, this.spread(this.parameter(`${name}.bias`), shape));
+  }
+
+  /** x (1 + erf(x / sqrt 2)) / 2; erf by its series, for the inputs of cases are small. */
+  gelu(x: Variable): Variable {
+    const share = this.tape.map(
+      x,
+      (v) => {
+        let [term, sum] = [v, v];
+        for (let k = 1; Math.abs(term) > 1e-17; k++) {
+          term *= (v * v) / (2 * k + 1);
+          sum += term;
+        }
+        return 0.5 + (sum * Math.exp((-v * v) / 2)) / Math.sqrt(2 * Math.PI);
+      },
+      (v) => Math.exp((-v * v) / 2) / Math.sqrt(2 * Math.PI),
+    );
+    return this.tape.product(x.value.length, x, share, (visit) => each(x.value.length, (i) => visit(i, i, i)));
+  }
+
+  quickGelu(x: Variable): Variable {
+    const share = this.tape.map(
+      x,
+      (v) => 1 / (1 + Math.exp(-1.702 * v)),
+      (_, y) => 1.702 * y * (1 - y),
+    );
+    return this.tape.product(x.value.length, x, share, (visit) => each(x.value.length, (i) => visit(i, i, i)));
+  }
+
+  /** softmax(q k' / sqrt(size)) v for each head of each image; all scores at once. */
+  attention(heads: number, x: Variable, [n, c, h, w]: Shape): Variable {
+    const [tokens, channels] = [h * w, c / 3];
+    const size = channels / heads;
+    /** Where channel j of part `part` (query, key, value) of a head begins. */
+    const start = (head: number, part: number, j: number) =>
+      ((Math.floor(head / heads) * 3 + part) * channels + (head % heads) * size + j) * tokens;
+    const count = n * heads * tokens * tokens;
+    const headOf = (i: number) => Math.floor(i / (tokens * tokens));
+    const [query, key] = [(i: number) => Math.floor(i / tokens) % tokens, (i: number) => i % tokens];
+    const scoreTerms: Terms = (visit) =>
+      each(count, (i) => each(size, (j) => visit(i, start(headOf(i), 0, j) + query(i), start(headOf(i), 1, j) + key(i))));
+    const scores = this.tape.product(count, x, x, scoreTerms, 1 / Math.sqrt(size));
+    // Small enough for exp as they are.
+    const powers = this.tape.map(
+      scores,
+      (v) => Math.exp(v),
+      (_, y) => y,
+    );
+    const sums = this.tape.sum(count / tokens, powers, (visit) => each(count, (i) => visit(Math.floor(i / tokens), i)));
+    const inverse = this.tape.map(
+      sums,
+      (v) => 1 / v,
+      (_, y) => -(y ** 2),
+    );
+    const shares = this.tape.product(count, powers, inverse, (visit) => each(count, (i) => visit(i, i, Math.floor(i / tokens))));
+    const place = (head: number, j: number) => (Math.floor(head / heads) * channels + (head % heads) * size + j) * tokens;
+    const valueTerms: Terms = (visit) =>
+      each(count, (i) => each(size, (j) => visit(place(headOf(i), j) + query(i), i, start(headOf(i), 2, j) + key(i))));
+    return this.tape.product(n * channels * tokens, shares, x, valueTerms);
   }
 
   normalize(x: Variable, n: number, c: number): Variable {

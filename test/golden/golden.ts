@@ -1,7 +1,8 @@
-// Reads the goldens of make.py and measures how far a tensor is from one; what is stored as a sketch is measured by its projections.
+// Reads the goldens of make.py and vit.py and measures how far a tensor is from one; what is stored as a sketch is measured by its projections.
 import { readFileSync } from 'node:fs';
+import type { BackboneName } from '../../lib/models/backbone.ts';
 import type { LayerRecord } from '../../lib/models/layers.ts';
-import type { BackboneName } from '../../lib/models/resnet.ts';
+import type { TransformerDesign } from '../../lib/models/vit.ts';
 import { decodeSafetensors } from '../../lib/weights/safetensors.ts';
 import { kProjections, sketch } from './keyed.ts';
 
@@ -11,6 +12,15 @@ interface NetCase {
   /** Scale of the norms that end a residual branch. */
   residual: number;
 }
+
+/** Of one op on pictures. */
+export type TokenOpCase = { key: string; channels: number; height: number; width: number; batch: number } & (
+  | { op: 'tokens' }
+  | { op: 'linear'; out: number }
+  | { op: 'layerNorm'; eps: number }
+  | { op: 'gelu'; quick: boolean }
+  | { op: 'attention'; heads: number }
+);
 
 export interface HeadCase {
   pairs: number;
@@ -22,6 +32,8 @@ export interface HeadCase {
 export interface Cases {
   blocks: (Omit<NetCase, 'residual'> & { block: string; channels: number; batch: number })[];
   nets: (NetCase & { width: number; batch: number })[];
+  tokenOps: TokenOpCase[];
+  transformers: (Required<TransformerDesign> & { key: string; size: number; batch: number })[];
   infoNce: { pairs: number; channels: number; temperature: number }[];
   heads: (HeadCase & { embedding: number; hidden: number; out: number })[];
   adam: { weightDecay: number; learningRate: number; halveAtEpoch: number; steps: number }[];
@@ -48,6 +60,9 @@ export const cases = JSON.parse(read('cases.json').toString()) as Cases;
 export const torchvisionNames = (): Map<string, [string, number[]]> =>
   new Map(Object.entries(JSON.parse(read('resnet50.json').toString())));
 
+/** timm's ViT-B/16 without its classifier: shape by name. */
+export const timmNames = (): Record<string, number[]> => JSON.parse(read('vit.json').toString());
+
 export const picture = new URL('picture.jpg', import.meta.url).pathname;
 
 export type NetDesign = Pick<NetCase, 'net' | 'residual'>;
@@ -64,6 +79,14 @@ export function blockOf(layers: readonly LayerRecord[], block: string, channels:
   const [first] = own;
   if (first?.op !== 'conv') throw new Error(`${block} begins with no convolution`);
   return [{ op: 'input', name: first.input, channels, height: size, width: size }, ...own];
+}
+
+/** The records of an op case, with an input of its own. */
+export function tokenOpOf({ op, channels, height, width, ...settings }: TokenOpCase): LayerRecord[] {
+  const input: LayerRecord = { op: 'input', name: 'images', channels, height, width };
+  const base = { name: 'op', input: 'images' } as const;
+  const more = op === 'tokens' ? { classToken: true, positions: true } : op === 'linear' ? { bias: true } : {};
+  return [input, { op, ...base, ...more, ...settings } as LayerRecord];
 }
 
 /** Squares of a difference and of what it is relative to. */

@@ -202,7 +202,7 @@ class Golden:
 
     def add(self, name, value):
         key, array = stored(name, value.detach().numpy() if isinstance(value, torch.Tensor) else value)
-        self.tensors[key] = np.asarray(array, dtype=np.float32)
+        self.tensors[key] = np.require(array, dtype=np.float32, requirements="C")
 
     def save(self):
         path = here / f"{self.name}.safetensors"
