@@ -17,7 +17,7 @@ const { values } = parseArgs({
 
 /** 60 people, each drawn with five smiles and five weights: 600 pictures. */
 async function draw(): Promise<string> {
-  const set = { out: 'faces', subjects: 60, attributes: ['smile', 'weight'], alphas: 5, size: 32 };
+  const set = { out: 'faces-train', subjects: 60, attributes: ['smile', 'weight'], alphas: 5, size: 32 };
   const { folder, count } = await generate(set);
   console.error(`${count} pictures in ${folder}`);
   return folder;

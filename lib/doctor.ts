@@ -6,7 +6,8 @@ import { arch, cpus, freemem, platform, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { ComFaceError, messageOf } from './errors.js';
-import { buildCommand, type CudaStage, cudaStages, type NativeCuda, native, threadCount } from './native.js';
+import { againHint, buildCommand, type CudaStage, cudaStages, type NativeCuda, native, threadCount } from './native.js';
+import { damagesOf } from './published.js';
 import type { Answer, SelfTest } from './selftest.js';
 
 /** One thing that was looked at. */
@@ -162,7 +163,11 @@ function examineBinary() {
     const { module, folder } = native();
     const { avx2, avx512, bf16, cores } = module.cpu;
     const instructions = [avx512 ? 'AVX-512' : avx2 ? 'AVX2' : '', bf16 ? 'bf16' : ''].filter(Boolean);
-    const binary: Check = { name: 'binary', ok: true, text: folder };
+    const damages = damagesOf(folder);
+    const binary: Check =
+      damages.length === 0
+        ? { name: 'binary', ok: true, text: folder }
+        : { name: 'binary', ok: false, text: damages.join('; '), advice: againHint };
     return { binary, folder, model, cores, instructions, threads: threadCount(0) };
   } catch (error) {
     const cores = cpus().length;
@@ -216,7 +221,7 @@ async function tryDevice(device: 'cpu' | 'cuda', seconds: number, timeoutMs: num
 
 const partName = (part: number): string => (part === 0 ? 'computes' : 'trains');
 const adviceOf = (device: 'cpu' | 'cuda'): string =>
-  device === 'cpu' ? `Build for this machine: ${buildCommand}` : 'See what nvidia-smi says; device cpu does without the GPU.';
+  device === 'cpu' ? againHint : 'See what nvidia-smi says; device cpu does without the GPU.';
 
 /** @param part 0 for what comes first. */
 function checkOf(answer: Exclude<Answer, { part: 'libraries' }>, part: number): Check {

@@ -225,14 +225,17 @@ const require = createRequire(import.meta.url);
 /** The package's folder: one above lib/ (tests run the sources) and one above dist/ (installed). */
 const root = fileURLToPath(new URL('..', import.meta.url));
 
+const isClone = existsSync(join(root, 'scripts', 'bootstrap.mjs'));
 /** What builds the binary: a clone has scripts of its own. */
-export const buildCommand = existsSync(join(root, 'scripts', 'bootstrap.mjs'))
-  ? 'npm run build:native'
-  : 'npm install --save-dev cmake-js@8 node-addon-api@8 && npx comface build';
+export const buildCommand = isClone ? 'npm run build:native' : 'npm install --save-dev cmake-js@8 node-addon-api@8 && npx comface build';
+/** What to do where files of the package are missing or damaged. */
+export const againHint = isClone
+  ? `Build again: ${buildCommand}`
+  : `Install comface again; where its binaries do not fit the system, build: ${buildCommand}`;
 
 class NativeError extends ComFaceError {
   constructor(code: ErrorCode, message: string) {
-    const hint = code === 'DEVICE_UNAVAILABLE' ? `Build again: ${buildCommand}` : hints[code];
+    const hint = code === 'DEVICE_UNAVAILABLE' ? againHint : hints[code];
     super(code, message, hint === undefined ? {} : { hint });
   }
 }
@@ -242,7 +245,7 @@ function missingHint(chosen: string | undefined): string {
   if (chosen) return `COMFACE_NATIVE is ${chosen}: correct it, or unset it.`;
   if (process.platform !== 'linux' || process.arch !== 'x64')
     return 'ComFace runs on Linux x86-64 alone: use such a machine, a container or WSL 2.';
-  return `Prebuilt binaries need glibc 2.34 or newer (Debian 12, Ubuntu 22.04, RHEL 9). Build one for this system: ${buildCommand}`;
+  return `Install comface again if its files are not whole or not readable. Prebuilt binaries need glibc 2.34 or newer (Debian 12, Ubuntu 22.04, RHEL 9). Build one for this system: ${buildCommand}`;
 }
 
 let loaded: { module: NativeModule; folder: string } | undefined;
@@ -330,7 +333,7 @@ function chooseHost(device: 'cpu' | 'reference', precision: PrecisionChoice, why
   if (device === 'reference') return { library: '', device, precision: precision === 'bf16' ? 'bf16' : 'fp32' };
   const library = join(folder, 'libcomface_cpu.so');
   if (!existsSync(library)) {
-    throw new ComFaceError('DEVICE_UNAVAILABLE', `The CPU backend is missing: ${library}`, { hint: `Build again: ${buildCommand}` });
+    throw new ComFaceError('DEVICE_UNAVAILABLE', `The CPU backend is missing: ${library}`, { hint: againHint });
   }
   const best = module.cpu.bf16 && !isBf16Capped() ? 'bf16' : 'fp32';
   return { library, device, precision: precision === 'auto' ? best : precision };

@@ -7,9 +7,9 @@ import { join } from 'node:path';
 import { checkTrainOptions } from './config.js';
 import { generate } from './data/procedural.js';
 import { ComFaceError, messageOf } from './errors.js';
+import { backbone, embeddingWidth } from './models/backbone.js';
 import { comfaceGraph } from './models/heads.js';
 import type { LayerRecord } from './models/layers.js';
-import { backbone, embeddingWidth } from './models/backbone.js';
 import { chooseDevice, type NativeAugment, type NativePlan, type NativeSource, native, threadCount } from './native.js';
 
 /** Training steps on a few drawn faces, always the same, so that the loss has to fall. */

@@ -143,7 +143,7 @@ describe('the self-test', () => {
   test('outlives a backend that ends its process, and says how it ended', () => {
     const { status, out, errors } = doctor(brokenCpu('raise(SIGILL);'));
     expect([status, errors]).toEqual([1, '']);
-    expect(out).toMatch(/\n {2}NO {2}computes {2}The process that tried: it was ended by SIGILL\n +Build for this machine: /);
+    expect(out).toMatch(/\n {2}NO {2}computes {2}The process that tried: it was ended by SIGILL\n +Build again: /);
     expect(out).toContain('Nothing works here yet.');
   });
 

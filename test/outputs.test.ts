@@ -263,7 +263,7 @@ describe('comface build', () => {
     const { status, errors } = comface('sheet --out never.jpg', { script: packageWith('') });
     expect(status).toBe(1);
     expect(errors).toMatch(
-      /^comface: No comface binary works here .*\n {2}Prebuilt binaries need glibc 2\.34 .*npm install --save-dev cmake-js@8 node-addon-api@8 && npx comface build\n$/,
+      /^comface: No comface binary works here .*\n {2}Install comface again if .* Prebuilt binaries need glibc 2\.34 .*npm install --save-dev cmake-js@8 node-addon-api@8 && npx comface build\n$/,
     );
   });
 });

@@ -19,8 +19,8 @@ import { beginWork, list, number, path, printResult, progress, showCount, stopSi
 export function addDemo(program: Command): void {
   program
     .command('demo')
-    .summary('See it learn: draw faces, train, compare (about 5 minutes)')
-    .description('Draw faces, pre-train a small network on them, compare faces of people it has never seen (about 5 minutes).')
+    .summary('See it learn: draw faces, train, compare (about 6 minutes)')
+    .description('Draw faces, pre-train a small network on them, compare faces of people it has never seen (about 6 minutes).')
     .option('--out <folder>', 'Folder for faces, run and report: new, empty, or of an earlier demo', 'demo')
     .addOption(
       new Option('--scale <name>', 'full, or smoke: only show in seconds that all parts run')

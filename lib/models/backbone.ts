@@ -4,7 +4,7 @@ import type { LayerRecord } from './layers.js';
 import { type ResNetName, resnet, resnetNames, resnetWidth } from './resnet.js';
 import { visionTransformer } from './vit.js';
 
-/** Name of a backbone. */
+/** Name of a backbone: a residual network (He et al., 2016) of 18, 34, 50 or 101 layers, or a vision transformer (Dosovitskiy et al., 2021) of 12 blocks. */
 export type BackboneName = ResNetName | 'vit_b_16';
 
 /** Every backbone name, ResNets first, smallest first. */
@@ -25,7 +25,10 @@ export interface BackboneOptions {
 const kHeads = 12;
 
 /**
- * Width of the embedding: 512, 2048 or, of vit_b_16, 768 at the default width.
+ * Width D of the embedding: 512 for resnet18 and resnet34, 2048 for the other ResNets, 768 for vit_b_16, at the default width.
+ *
+ * @param name Name of the backbone.
+ * @param width Channels of a ResNet's first stage, or of one of the 12 heads of vit_b_16. Default 64.
  * @throws ComFaceError INVALID_INPUT for another name or a width that is not a whole number.
  */
 export function embeddingWidth(name: BackboneName, width = 64): number {

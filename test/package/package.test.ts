@@ -112,6 +112,15 @@ describe('where there is node and nothing else', () => {
     expect(others).toEqual([first, first]);
   });
 
+  test('a damaged library is named, and installing again advised', () => {
+    const library = '/home/ci/node_modules/comface/prebuilds/linux-x64/libgomp.so.1';
+    root.write(library, 'not a library');
+    const { status, out } = root.run('/home/ci', 'node_modules/.bin/comface', ['doctor', '--quick']);
+    expect(status).toBe(1);
+    expect(out).toContain(`${root.at(library)} is not as it was published`);
+    expect(out).toContain('Install comface again');
+  });
+
   test('without a binary for the machine it says what to do, and a build says what is missing', () => {
     const doctor = root.run('/home/npm', 'node_modules/.bin/comface', ['doctor', '--quick'], { LIBC: 'musl' });
     expect(doctor.status).toBe(1);
