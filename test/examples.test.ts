@@ -70,14 +70,14 @@ describe('train', () => {
   });
 
   test('says what is wrong, and what to do about it', () => {
-    const { status, out, errors } = example(shared, 'train', '--data', 'faces', '--epochs', '2');
+    const { status, out, errors } = example(shared, 'train', '--data', 'faces-train', '--epochs', '2');
     expect([status, out]).toEqual([1, '']);
     expect(errors).toMatch(/^INVALID_CONFIG: .*holds one at step \d+\nGo on with it by/);
   });
 });
 
 describe('resume', () => {
-  const tiny = ['--epochs', '3', '--data', join(shared, 'faces')];
+  const tiny = ['--epochs', '3', '--data', join(shared, 'faces-train')];
 
   test('ends with the weights of a run that was never stopped', async () => {
     const whole = example(temporaryFolder(), 'resume', ...tiny);

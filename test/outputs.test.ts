@@ -153,7 +153,7 @@ test('a package that is not whole is said without a stack', () => {
   expect(comface('doctor', { script })).toEqual({
     ...{ status: 1, out: '' },
     errors: expect.stringMatching(
-      /^comface: Could not load the "sharp" module\n {2}Install again, .*npm install --include=optional comface\n$/,
+      /^comface: Could not load the "sharp" module\n {2}Install comface again, .*npm install --include=optional comface\n$/,
     ),
   });
 });
@@ -287,7 +287,7 @@ describe('completion in bash', () => {
     ['comface --v', ['--version']],
     ['comface train --augment.crop-area', ['--augment.crop-area-min', '--augment.crop-area-max']],
     ['comface demo --scale s', ['smoke']],
-    ['comface train --backbone ', ['resnet18', 'resnet34', 'resnet50', 'resnet101']],
+    ['comface train --backbone ', ['resnet18', 'resnet34', 'resnet50', 'resnet101', 'vit_b_16']],
     ['comface twin f', ['fgnet']],
     ['comface reproduce --out tables table7', ['table7']],
     ['comface generate --out fa', []],
