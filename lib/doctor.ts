@@ -5,7 +5,7 @@ import { readFileSync } from 'node:fs';
 import { arch, cpus, freemem, platform, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { ComFaceError, messageOf } from './errors.js';
+import { ComFaceError, counted, messageOf } from './errors.js';
 import { againHint, buildCommand, type CudaStage, cudaStages, type NativeCuda, native, threadCount } from './native.js';
 import { damagesOf } from './published.js';
 import type { Answer, SelfTest } from './selftest.js';
@@ -155,7 +155,6 @@ function chapter(title: string, checks: readonly Check[]): string[] {
 
 const worked = (checks: readonly Check[]): boolean => checks.length > 1 && checks.every(({ ok }) => ok !== false);
 const gibibytes = (bytes: number): string => `${(bytes / 2 ** 30).toFixed(1)} GiB`;
-const counted = (count: number, noun: string): string => `${count} ${noun}${count === 1 ? '' : 's'}`;
 
 function examineBinary() {
   const model = cpus()[0]?.model.trim() ?? 'unknown processor';

@@ -116,3 +116,6 @@ export function sizeText(bytes: number): string {
   const thousands = Math.min(4, Math.floor(Math.log10(Math.max(1, bytes)) / 3));
   return `${Number((bytes / 1000 ** thousands).toPrecision(3))} ${['bytes', 'kB', 'MB', 'GB', 'TB'][thousands]}`;
 }
+
+/** As in `1 picture`, `2 pictures`. */
+export const counted = (count: number, noun: string): string => `${count} ${noun}${count === 1 ? '' : 's'}`;

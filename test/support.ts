@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { onTestFinished } from 'vitest';
 import { philox, unit } from '../lib/data/random.ts';
+import { ComFaceError } from '../lib/errors.ts';
 import type { LayerRecord } from '../lib/models/layers.ts';
 import { chooseDevice, type NativeAdam, type NativeEngine, native } from '../lib/native.ts';
 import { cudaBackend, noCuda } from './cuda.ts';
@@ -106,4 +107,14 @@ export async function flip(file: string, at: number): Promise<void> {
   byte[0]! ^= 1;
   await handle.write(byte, 0, 1, at);
   await handle.close();
+}
+
+/** The ComFaceError that a call rejects with; anything else that happens is thrown. */
+export async function refusal(call: () => Promise<unknown>): Promise<ComFaceError> {
+  const error = await call().then(
+    () => new Error('it was not refused'),
+    (thrown) => thrown,
+  );
+  if (error instanceof ComFaceError) return error;
+  throw error;
 }

@@ -3,12 +3,11 @@
 import { appendFileSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { ComFaceError } from '../lib/errors.ts';
 import { encodeNpy } from '../lib/use/npy.ts';
 import { readWeights, readWeightsFile, type WeightsFile } from '../lib/weights/read.ts';
 import { type ByteSource, MemorySource } from '../lib/weights/source.ts';
 import { dictPickle, little, tensorOpcodes, torchStream, torchZip, type ZipOptions } from './figures/parsers/archives.mjs';
-import { temporaryFolder } from './support.ts';
+import { refusal, temporaryFolder } from './support.ts';
 
 interface Expected {
   dtype: string;
@@ -97,15 +96,6 @@ describe('what PyTorch, NumPy and safetensors write', () => {
 });
 
 const readMemory = (bytes: Uint8Array): Promise<WeightsFile> => readWeights(new MemorySource(bytes, 'a.pth'));
-
-async function refusal(call: () => Promise<unknown>): Promise<ComFaceError> {
-  const error = await call().then(
-    () => new Error('it was read'),
-    (thrown) => thrown,
-  );
-  if (error instanceof ComFaceError) return error;
-  throw error;
-}
 
 /** Counts what is read of it. */
 class Counting implements ByteSource {

@@ -3,22 +3,12 @@ import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
-import { ComFaceError } from '../lib/errors.ts';
 import { readWeights, readWeightsFile, type WeightsFile } from '../lib/weights/read.ts';
 import { MemorySource } from '../lib/weights/source.ts';
 import { dictPickle, latin1, little, storedZip, streamMagic, tensorOpcodes, torchStream, torchZip } from './figures/parsers/archives.mjs';
-import { temporaryFolder } from './support.ts';
+import { refusal, temporaryFolder } from './support.ts';
 
 const readMemory = (bytes: Uint8Array): Promise<WeightsFile> => readWeights(new MemorySource(bytes, 'a.pth'));
-
-async function refusal(call: () => Promise<unknown>): Promise<ComFaceError> {
-  const error = await call().then(
-    () => new Error('it was read'),
-    (thrown) => thrown,
-  );
-  if (error instanceof ComFaceError) return error;
-  throw error;
-}
 
 const floats = (count: number) => Buffer.from(Float32Array.from({ length: count }, (_, i) => i).buffer);
 const short = (text: string) => `\x8c${String.fromCharCode(text.length)}${text}`;

@@ -8,11 +8,10 @@ import { generate } from '../data/procedural.js';
 import { contactSheet, type SheetOptions } from '../data/sheet.js';
 import { type TwinOptions, twin } from '../data/twin.js';
 import { twinKinds } from '../data/twins/parts.js';
-import { sizeText } from '../errors.js';
+import { counted, sizeText } from '../errors.js';
 import {
   beginWork,
   checkName,
-  counted,
   kShown,
   list,
   number,

@@ -121,5 +121,3 @@ export async function writeResult(file: string, bytes: Uint8Array): Promise<void
     throw new ComFaceError('IO', `Cannot write ${file}: ${cause.message}`, { hint: 'Check the folder and its permissions.', cause });
   });
 }
-
-export const counted = (count: number, noun: string): string => `${count} ${noun}${count === 1 ? '' : 's'}`;

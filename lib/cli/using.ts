@@ -1,24 +1,12 @@
 // Commands that use a model.
 import { type Command, Option } from 'commander';
-import { invalid } from '../errors.js';
+import { counted, invalid } from '../errors.js';
 import { type Comparison, loadModel, type Task } from '../model.js';
 import { report } from '../report/make.js';
 import { saliencyPng } from '../report/overlay.js';
 import { saveEmbeddings } from '../use/embeddings.js';
 import { comparePairs } from '../use/pairs.js';
-import {
-  beginWork,
-  checkName,
-  counted,
-  kShown,
-  path,
-  printResult,
-  progress,
-  showCount,
-  stopSignal,
-  wrapped,
-  writeResult,
-} from './terminal.js';
+import { beginWork, checkName, kShown, path, printResult, progress, showCount, stopSignal, wrapped, writeResult } from './terminal.js';
 
 const modelOption = () =>
   new Option('--model <folder>', 'Folder of a run (its newest checkpoint), of a checkpoint or of a transfer').default('run');
