@@ -8,6 +8,8 @@ import { fileURLToPath } from 'node:url';
 export const kPairs = 32; // of a batch
 export const kShown = 4; // pairs of the first batch whose views views.bin has
 const kWarmRounds = 2;
+/** Who has used so much time has been heard when it has answered so often: a round of plain JavaScript may take minutes. */
+const kHeard = { afterMs: 240_000, rounds: kWarmRounds + 1 };
 export const kPython = process.env.PYTHON ?? 'python3';
 
 /**
@@ -104,6 +106,11 @@ export class Contender {
     const peaks = this.rounds.flatMap(({ peakRssBytes }) => peakRssBytes ?? []);
     return peaks.length > 0 ? Math.max(...peaks) : undefined;
   }
+  /** Whether more rounds would only cost time. */
+  get isHeard() {
+    const usedMs = this.#rounds.reduce((sum, { wallMs }) => sum + wallMs, 0);
+    return this.#rounds.length >= kHeard.rounds && usedMs > kHeard.afterMs;
+  }
   end() {
     this.#child?.kill();
   }
@@ -170,7 +177,7 @@ export async function among(ours, rivals, check, clock = 'cpuMs') {
   const run = async () => {
     const own = await ours.round();
     for (const rival of rivals) {
-      if (missing.has(rival)) continue;
+      if (missing.has(rival) || rival.isHeard) continue;
       await rival.round().catch((error) => missing.set(rival, `ended: ${error.message}`));
     }
     return { overriddenDuration: own[clock] };

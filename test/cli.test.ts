@@ -329,7 +329,7 @@ describe('the commands', () => {
   );
 
   test('a second SIGHUP in the middle of a step ends train at once', async () => {
-    const slow = training(join(temporaryFolder(), 'run'), ...'--width 64 --size 112 --pairs 50'.split(' '));
+    const slow = training(join(temporaryFolder(), 'run'), ...'--width 64 --size 192 --pairs 50'.split(' '));
     const child = spawn(process.execPath, [cli, ...slow], { stdio: ['ignore', 'pipe', 'pipe'] });
     onTestFinished(() => void child.kill('SIGKILL'));
     let errors = '';
