@@ -48,8 +48,9 @@ const besideTorch = (toDefault, toBest) => ({
 const onCpu = { unit: 'views/s', only: /** @type {const} */ ('cpu') };
 const inBf16 = { needs: /** @type {const} */ ('avx512') };
 
-// 33 views, as near to 32 as whole pairs come; 96 views.
+// 33 views, as near to 32 as whole pairs come; 12 views; 96 views.
 const resnet50 = { backbone: /** @type {const} */ ('resnet50'), size: 224, pairs: 11, steps: 1 };
+const vit = { backbone: /** @type {const} */ ('vit_b_16'), size: 224, pairs: 4, steps: 1 };
 const resnet18 = { backbone: /** @type {const} */ ('resnet18'), size: 64, pairs: 32, steps: 5 };
 const narrow = { backbone: /** @type {const} */ ('resnet18'), size: 32, pairs: 8, width: 16, steps: 20 };
 
@@ -64,6 +65,8 @@ export const cases = {
   'train/resnet18-32-narrow': { unit: 'views/s', ...inTurns, prepare: narrowSteps },
   'train/resnet50-224-bf16': { ...besideTorch(1.35, 1.1), ...inBf16, prepare: steps({ ...resnet50, precision: 'bf16' }) },
   'train/resnet50-224-fp32': { ...besideTorch(1.75, 1.28), prepare: steps({ ...resnet50, precision: 'fp32' }) },
+  'train/vit_b_16-224-bf16': { ...besideTorch(1, 1), ...inBf16, prepare: steps({ ...vit, precision: 'bf16' }) },
+  'train/vit_b_16-224-fp32': { ...besideTorch(1, 1), prepare: steps({ ...vit, precision: 'fp32' }) },
   'train/resnet18-64-bf16': { ...besideTorch(1.3, 1.3), ...inBf16, prepare: steps({ ...resnet18, precision: 'bf16' }) },
   'train/resnet18-64-fp32': { ...besideTorch(1.3, 1.3), prepare: steps({ ...resnet18, precision: 'fp32' }) },
   'train/resnet50-224-fp32-avx2': { ...besideTorch(1.2), prepare: steps({ ...resnet50, precision: 'fp32', isAvx2: true }) },

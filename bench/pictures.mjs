@@ -14,7 +14,7 @@ export function drawSet(folder, size, subjects = 8) {
   return generate({ out, format: 'files', subjects, attributes: ['smile'], alphas: 11, size });
 }
 
-/** @typedef {{ backbone: 'resnet18' | 'resnet50', pairs: number, width?: number, loaderThreads?: number }} NetworkOptions */
+/** @typedef {{ backbone: 'resnet18' | 'resnet50' | 'vit_b_16', pairs: number, width?: number, loaderThreads?: number }} NetworkOptions */
 
 /** The options of a training run with the paper's defaults. @param {NetworkOptions & { size: number, data?: string }} options */
 export const configOf = (options) => checkTrainOptions({ data: 'data', out: '-', validation: 0, ...options });

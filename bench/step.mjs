@@ -12,7 +12,7 @@ import { configOf, numbers } from './pictures.mjs';
 
 /**
  * @typedef {object} Design
- * @property {'resnet18' | 'resnet50'} backbone @property {number} size @property {number} width @property {number} pairs
+ * @property {'resnet18' | 'resnet50' | 'vit_b_16'} backbone @property {number} size @property {number} width @property {number} pairs
  * @property {'fp32' | 'bf16'} precision @property {number} threads @property {number} steps Of a round.
  * @property {string} folder Where weights.safetensors, input.bin (pairs x 3, x~1 first, NCHW) and targets.bin lie.
  * @property {number} temperature @property {number} interPersonal @property {number} intraPersonal @property {number} learningRate

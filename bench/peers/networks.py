@@ -1,4 +1,5 @@
-"""ComFace's network in PyTorch: ResNet-18 or 50, projection head, change head and both losses, with torchvision's names. The rivals in this folder train it."""
+"""ComFace's network in PyTorch, which the rivals in this folder train: ResNet-18 or 50 with torchvision's names or ViT-B/16 with timm's, projection
+head, change head and both losses."""
 import json
 import struct
 
@@ -66,12 +67,59 @@ class ResNet(nn.Module):
         return self.layer4(self.layer3(self.layer2(self.layer1(x)))).mean((2, 3))
 
 
+class Attention(nn.Module):
+    def __init__(self, width, heads):
+        super().__init__()
+        self.heads = heads
+        self.qkv, self.proj = nn.Linear(width, 3 * width), nn.Linear(width, width)
+
+    def forward(self, x):
+        q, k, v = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+
+class Mlp(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.fc1, self.fc2 = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+
+    def forward(self, x):
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+class Block(nn.Module):
+    def __init__(self, width, heads):
+        super().__init__()
+        self.norm1, self.attn = nn.LayerNorm(width, 1e-6), Attention(width, heads)
+        self.norm2, self.mlp = nn.LayerNorm(width, 1e-6), Mlp(width)
+
+    def forward(self, x):
+        x = x + self.attn(self.norm1(x))
+        return x + self.mlp(self.norm2(x))
+
+
+class VisionTransformer(nn.Module):
+    def __init__(self, head_width=64, size=224, heads=12, depth=12):
+        super().__init__()
+        self.embedding = heads * head_width
+        self.patch_embed = nn.ModuleDict({"proj": nn.Conv2d(3, self.embedding, 16, 16)})
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, self.embedding))
+        self.pos_embed = nn.Parameter(torch.zeros(1, 1 + (size // 16) ** 2, self.embedding))
+        self.blocks = nn.Sequential(*(Block(self.embedding, heads) for _ in range(depth)))
+        self.norm = nn.LayerNorm(self.embedding, 1e-6)
+
+    def forward(self, x):
+        x = self.patch_embed["proj"](x).flatten(2).transpose(1, 2)
+        x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], 1) + self.pos_embed
+        return self.norm(self.blocks(x))[:, 0]
+
+
 class ComFace(nn.Module):
     """Backbone, projection head and change head: paper, section 3.2."""
 
-    def __init__(self, name="resnet50", width=64):
+    def __init__(self, name="resnet50", width=64, size=224):
         super().__init__()
-        self.backbone = ResNet(name, width)
+        self.backbone = VisionTransformer(width, size) if name == "vit_b_16" else ResNet(name, width)
         h = self.backbone.embedding
         self.projection = nn.Sequential(nn.Linear(h, h), nn.ReLU(inplace=True), nn.Linear(h, 128))
         self.change = nn.Linear(h, 1)

@@ -45,7 +45,7 @@ def main():
     way, design = sys.argv[1], json.loads(sys.argv[2])
     torch.set_num_threads(design["threads"])
     folder, size, pairs = design["folder"], design["size"], design["pairs"]
-    model = ComFace(design["backbone"], design["width"])
+    model = ComFace(design["backbone"], design["width"], size)
     load(model, read_weights(f"{folder}/weights.safetensors"))
     model = model.to(memory_format=torch.channels_last).train()
     count = 3 * pairs * 3 * size * size
