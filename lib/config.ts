@@ -78,14 +78,16 @@ const fields = z.strictObject({
   out: path().describe('Run folder, for the log and the checkpoints; made when missing'),
   seed: integer(0, Number.MAX_SAFE_INTEGER).default(1).describe('Decides every random draw of the run'),
   backbone: z
-    .enum(['resnet18', 'resnet34', 'resnet50', 'resnet101', 'vit_b_16'])
+    .enum(['resnet18', 'resnet34', 'resnet50', 'resnet101', 'resnet50_caffe', 'vit_b_16', 'vit_b_16_clip'])
     .default('resnet50')
-    .describe('Network f: resnet18, resnet34, resnet50, resnet101 or vit_b_16 (paper: resnet50)'),
+    .describe(
+      'Network f: resnet18, resnet34, resnet50, resnet101, vit_b_16, or a variant that weights of others need: resnet50_caffe, vit_b_16_clip (paper: resnet50)',
+    ),
   width: integer(16, 128)
     .multipleOf(16)
     .default(64)
-    .describe('Channels of the first stage of a ResNet, or of each of the 12 heads of vit_b_16, a multiple of 16 (torchvision, timm: 64)'),
-  size: integer(16, 512).default(224).describe('Edge of a view in pixels, with vit_b_16 a multiple of 16 (paper: 224)'),
+    .describe('Channels of the first stage of a ResNet, or of each of the 12 heads of a ViT, a multiple of 16 (torchvision, timm: 64)'),
+  size: integer(16, 512).default(224).describe('Edge of a view in pixels, with a ViT a multiple of 16 (paper: 224)'),
   pairs: integer(2, 8192).default(32).describe('N, the pairs in a step, three views each (paper: 1024 over 32 GPUs)'),
   epochs: integer(1, 1_000_000).default(12).describe('Times through the data (paper: 12)'),
   pairsPerEpoch: integer(2, 2 ** 32 - 1)
@@ -153,7 +155,7 @@ export const trainSchema = fields
   .superRefine(({ backbone, size, pairs, pairsPerEpoch, gradientCache, data, out }, context) => {
     if (resolve(data) === resolve(out)) fail(context, 'out', 'a folder other than data');
     if (pairsPerEpoch !== undefined && pairsPerEpoch < pairs) fail(context, 'pairsPerEpoch', `at least \`pairs\` (${pairs})`);
-    if (backbone === 'vit_b_16' && size % 16 !== 0) fail(context, 'size', 'a multiple of 16 with vit_b_16');
+    if (backbone.startsWith('vit_b_16') && size % 16 !== 0) fail(context, 'size', `a multiple of 16 with ${backbone}`);
     if (pairs % gradientCache !== 0) fail(context, 'gradientCache', `a divisor of \`pairs\` (${pairs})`);
   })
   .describe('Options of a training run');

@@ -97,6 +97,8 @@ export interface ModelState {
   weights: ReadonlyMap<string, Tensor>;
   /** Of the data set that it learned from, if that is known. */
   dataHash?: string;
+  /** Of weights that `importWeights` read: what the file was. */
+  imported?: string;
 }
 
 /**
@@ -108,8 +110,13 @@ export async function loadState(folder: string): Promise<ModelState> {
   checkText('folder', folder);
   const state = await stateIn(folder);
   if (!state) throw invalid('folder', 'a run, checkpoint or transfer folder', folder, 'Train first: comface train --data FOLDER --out RUN');
-  const { dataHash } = state.info;
-  return { design: designIn(state.info, folder), weights: state.weights, ...(typeof dataHash === 'string' && { dataHash }) };
+  const { dataHash, imported } = state.info;
+  const { as } = (typeof imported === 'object' && imported !== null ? imported : {}) as { as?: unknown };
+  return {
+    ...{ design: designIn(state.info, folder), weights: state.weights },
+    ...(typeof dataHash === 'string' && { dataHash }),
+    ...(typeof as === 'string' && { imported: as }),
+  };
 }
 
 async function stateIn(folder: string): Promise<CheckpointState | null> {
@@ -470,7 +477,7 @@ export class Model {
     const [weight, bias] = 'seed' in weights ? [] : [weights.get('change.weight'), weights.get('change.bias')];
     const fits = weight?.dtype === 'F32' && weight.data?.length === this.width && bias?.dtype === 'F32' && bias.data?.length === 1;
     if (!fits) {
-      throw invalid('model', 'a model with a change head', 'weights without one', 'Train with `intraPersonal` above 0.');
+      throw invalid('model', 'a model with a change head', 'weights without one', 'Train with `intraPersonal` above 0, or transfer it to a task.');
     }
     let change = bias.data[0]!;
     for (let i = 0; i < this.width; i++) change += weight.data[i]! * Math.max(0, hy[i]! - hx[i]!);

@@ -7,7 +7,7 @@
 
 namespace comface {
 
-inline constexpr int32_t kAbiVersion = 4;
+inline constexpr int32_t kAbiVersion = 5;
 
 extern "C" {
 struct ComfaceStatus {
@@ -18,7 +18,7 @@ struct ComfaceLayer {
   int32_t op;
   const char* name;
   int32_t inputs[2], shape[4];
-  int32_t out, kernel, stride, pad, from, to, of, heads, position, bias, classToken, positions, quick;
+  int32_t out, kernel, stride, pad, from, to, of, heads, position, bias, ceil, classToken, positions, quick;
   float eps, momentum, temperature, weight;
 };
 struct ComfaceGraph {

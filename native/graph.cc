@@ -17,7 +17,12 @@ constexpr int kMostSize = 1 << 24;
 
 int windowed(const Layer& layer, int extent) {
   // In 64 bits: whoever calls the C border may ask for any padding.
-  const int64_t room = extent + 2 * int64_t{layer.pad} - layer.kernel, out = room / layer.stride + 1;
+  const int64_t room = extent + 2 * int64_t{layer.pad} - layer.kernel;
+  int64_t out = room / layer.stride + 1;
+  if (layer.op == Op::maxPool && layer.ceil && room % layer.stride != 0) {
+    // As in PyTorch, a last window that would begin in the padding at the end is left out.
+    out += out * layer.stride < extent + int64_t{layer.pad};
+  }
   if (room < 0 || out > kMostSize) {
     refuse(layer,
            "a window of " + std::to_string(layer.kernel) + " does not fit an input of " + std::to_string(extent));

@@ -15,7 +15,7 @@ enum class Op : int32_t {
   batchNorm,       // eps, momentum (PyTorch's meaning: running = (1-m)*running + m*batch, variance unbiased)
   relu,            //
   add,             // two inputs of one shape
-  maxPool,         // kernel, stride, pad
+  maxPool,         // kernel, stride, pad, flag ceil: windows may end beyond the padding
   avgPool,         // global: N x C x H x W -> N x C
   linear,          // out, optional bias; N x C -> N x out, of an image at each of its positions
   rows,            // samples [batch*from/of, batch*to/of) of a vector layer
@@ -42,6 +42,7 @@ struct Layer {
   int heads = 1;                 // attention
   int position = 0;              // token
   bool bias = false;
+  bool ceil = false;                           // maxPool
   bool classToken = false, positions = false;  // tokens
   bool quick = false;                          // gelu
   float eps = 1e-5f, momentum = 0.1f, temperature = 0.1f;

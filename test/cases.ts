@@ -159,6 +159,7 @@ export const opCases: OpCase[] = [
     { op: 'add', name: 'c', inputs: ['a', 'b'] },
   ),
   one('max pool 3/2/1', 2, image(16, 9), { op: 'maxPool', name: 'pool', input: 'images', kernel: 3, stride: 2, pad: 1 }),
+  one('max pool 3/2/0 as Caffe has it', 2, image(16, 12), { op: 'maxPool', name: 'pool', input: 'images', kernel: 3, stride: 2, pad: 0, ceil: true }),
   one('max pool 2/2/0, odd size', 2, image(21, 7), { op: 'maxPool', name: 'pool', input: 'images', kernel: 2, stride: 2, pad: 0 }),
   one('average pool', 3, image(37, 5), { op: 'avgPool', name: 'pool', input: 'images' }),
   one('average pool of one pixel', 3, image(16, 1), { op: 'avgPool', name: 'pool', input: 'images' }),

@@ -1,6 +1,6 @@
 // The gradients of the plain loops against 4-point finite differences of their losses, in double, op by op. Figure N2 does it for a whole network.
 import { describe, expect, test } from 'vitest';
-import type { LayerRecord } from '../lib/models/layers.ts';
+import { type LayerRecord, windowsAlong } from '../lib/models/layers.ts';
 import type { NativeEngine } from '../lib/native.ts';
 import { type OpCase, opCases } from './cases.ts';
 import { direction, short, slope, slopeError, values, weightedSum } from './figures/differences.ts';
@@ -24,8 +24,7 @@ function extentOf({ layers, batch }: OpCase): Extent {
     if (layer.op === 'conv' || layer.op === 'linear') last.channels = layer.out;
     if (layer.op === 'attention') last.channels /= 3;
     if (layer.op === 'conv' || layer.op === 'maxPool') {
-      const windowed = (edge: number) => Math.floor((edge + 2 * layer.pad - layer.kernel) / layer.stride) + 1;
-      last = { ...last, height: windowed(last.height), width: windowed(last.width) };
+      last = { ...last, height: windowsAlong(last.height, layer), width: windowsAlong(last.width, layer) };
     }
     if (layer.op === 'tokens') last = { ...last, height: last.height * last.width + Number(layer.classToken), width: 1 };
     if (layer.op === 'avgPool' || layer.op === 'token') last = { ...last, height: 1, width: 1 };

@@ -7,13 +7,14 @@ import { duration, rate } from '../progress.js';
 import { type ReproduceOptions, reproduce } from '../reproduce/reproduce.js';
 import { scaleNames } from '../reproduce/scales.js';
 import { type TableName, tableNames } from '../reproduce/tables.js';
-import type { PieceEvent } from '../reproduce/workshop.js';
+import type { PieceEvent, Rivals } from '../reproduce/workshop.js';
 import { type StepEvent, train } from '../train/train.js';
 import type { TransferEvent } from '../transfer/events.js';
 import { type TransferOptions, transferAugment } from '../transfer/options.js';
 import type { TransferResult, TransferScore } from '../transfer/result.js';
 import { transfer } from '../transfer/transfer.js';
 import { beginWork, list, number, path, printResult, progress, showCount, stopSignal, wrapped } from './terminal.js';
+import { rivalOf } from './weights.js';
 
 /** comface demo */
 export function addDemo(program: Command): void {
@@ -251,6 +252,7 @@ export function addReproduce(program: Command): void {
     .option('--disfa <folder>', 'Your DISFA (left out: a stand-in is drawn)')
     .option('--fgnet <folder>', 'Your FG-NET (left out: a stand-in is drawn)')
     .option('--weight <file>', 'Your CSV file of dialysis pictures of two sites (left out: a stand-in is drawn)')
+    .option('--rival <name=folder>', 'Weights of others for their row, from comface import; once for each', rivalOf)
     .option('--sites <list>', 'Its two sites: learned from in A→B, then tested (left out: A,B)', list)
     .option('--device <name>', 'Where it runs: auto, cpu, cuda or reference, as of train', 'auto')
     .option('--precision <name>', 'Number type: auto, fp32, bf16 or fp16, as of train', 'auto')
@@ -260,8 +262,8 @@ export function addReproduce(program: Command): void {
       'after',
       '\nExamples:\n  $ comface reproduce table7 --out tables --scale smoke\n  $ comface reproduce table2 --out tables --disfa /data/DISFA --scale paper',
     )
-    .action(async (table: TableName, options: Omit<ReproduceOptions, 'table'>) => {
-      const made = await reproduce({ ...options, table, signal: stopSignal(), onEvent: showPiece });
+    .action(async (table: TableName, { rival, ...options }: Omit<ReproduceOptions, 'table' | 'rivals'> & { rival?: Rivals }) => {
+      const made = await reproduce({ ...options, table, rivals: rival, signal: stopSignal(), onEvent: showPiece });
       const { text, files } = made;
       printResult(made, ...text.split('\n'), ...[files.text, files.picture].flatMap((file) => (file === undefined ? [] : [path(file)])));
     });

@@ -11,6 +11,7 @@ import { addDemo, addReproduce, addTrain, addTransfer } from './learning.js';
 import { addBuild, addCompletion, addDoctor } from './machine.js';
 import { endBy, isJson, Stopped, showError, showStopped } from './terminal.js';
 import { addCompare, addEmbed, addReport, addSaliency } from './using.js';
+import { addExport, addImport } from './weights.js';
 
 // A reader that has seen enough (`| head`) closes the pipe: results stop there, progress goes unseen, work goes on.
 process.stdout.on('error', ({ code }: NodeJS.ErrnoException) => process.exit(code === 'EPIPE' ? 0 : 1));
@@ -31,6 +32,8 @@ addTransfer(program);
 addReproduce(program);
 program.commandsGroup('With a trained model:');
 for (const add of [addCompare, addEmbed, addSaliency, addReport]) add(program);
+program.commandsGroup('Weights:');
+for (const add of [addImport, addExport]) add(program);
 program.commandsGroup('Installation and help:');
 addBuild(program);
 addCompletion(program);
@@ -49,6 +52,8 @@ const aliases: Record<string, Record<string, string>> = {
   compare: { folder: 'model' },
   embed: { folder: 'model' },
   saliency: { folder: 'model' },
+  export: { model: 'folder', formats: 'format' },
+  reproduce: { rivals: 'rival' },
 };
 const given = new Map(program.commands.map((command) => [command, new GivenOptions(command, aliases[command.name()])]));
 let running: Command | undefined;

@@ -2,20 +2,32 @@
 import { checkInteger, checkOneOf } from '../check.js';
 import type { LayerRecord } from './layers.js';
 import { type ResNetName, resnet, resnetNames, resnetWidth } from './resnet.js';
-import { visionTransformer } from './vit.js';
+import { type TransformerDesign, visionTransformer } from './vit.js';
 
-/** Name of a backbone: a residual network (He et al., 2016) of 18, 34, 50 or 101 layers, or a vision transformer (Dosovitskiy et al., 2021) of 12 blocks. */
-export type BackboneName = ResNetName | 'vit_b_16';
+const transformers = {
+  vit_b_16: {},
+  vit_b_16_clip: { clip: true, eps: 1e-5 },
+} as const satisfies Record<string, TransformerDesign>;
+type TransformerName = keyof typeof transformers;
+
+/**
+ * Name of a backbone: a residual network (He et al., 2016) of 18, 34, 50 or 101 layers, or a vision transformer (Dosovitskiy et al., 2021) of 12 blocks.
+ * Two are as the weights of others need them: resnet50_caffe, whose stride is on the first convolution of a block (VGGFace2), and vit_b_16_clip (CLIP).
+ */
+export type BackboneName = ResNetName | TransformerName;
 
 /** Every backbone name, ResNets first, smallest first. */
-export const backboneNames: readonly BackboneName[] = [...resnetNames, 'vit_b_16'];
+export const backboneNames: readonly BackboneName[] = [...resnetNames, ...(Object.keys(transformers) as TransformerName[])];
+
+/** Whether a backbone is a vision transformer, whose pictures have an edge of a multiple of 16 pixels. */
+export const isTransformer = (name: BackboneName): name is TransformerName => Object.hasOwn(transformers, name);
 
 /** What a backbone needs to know of its input. */
 export interface BackboneOptions {
-  /** Height and width of the pictures in pixels; of vit_b_16 a multiple of 16. */
+  /** Height and width of the pictures in pixels; of a vision transformer a multiple of 16. */
   size: number;
   /**
-   * Channels of a ResNet's first stage, a multiple of 16, or of one of the 12 attention heads of vit_b_16; everything scales with it.
+   * Channels of a ResNet's first stage, a multiple of 16, or of one of the 12 attention heads of a vision transformer; everything scales with it.
    * @default 64
    */
   width?: number;
@@ -25,25 +37,25 @@ export interface BackboneOptions {
 const kHeads = 12;
 
 /**
- * Width D of the embedding: 512 for resnet18 and resnet34, 2048 for the other ResNets, 768 for vit_b_16, at the default width.
+ * Width D of the embedding: 512 for resnet18 and resnet34, 2048 for the other ResNets, 768 for a vision transformer, at the default width.
  *
  * @param name Name of the backbone.
- * @param width Channels of a ResNet's first stage, or of one of the 12 heads of vit_b_16. Default 64.
+ * @param width Channels of a ResNet's first stage, or of one of the 12 heads of a vision transformer. Default 64.
  * @throws ComFaceError INVALID_INPUT for another name or a width that is not a whole number.
  */
 export function embeddingWidth(name: BackboneName, width = 64): number {
   checkOneOf('name', name, backboneNames);
   checkInteger('width', width, 1, 2 ** 16);
-  return name === 'vit_b_16' ? kHeads * width : resnetWidth(name, width);
+  return isTransformer(name) ? kHeads * width : resnetWidth(name, width);
 }
 
 /**
  * Layer records from `images` (N x 3 x size x size) to the embedding (N x its width), the last one.
- * @throws ComFaceError INVALID_INPUT for a size that vit_b_16 cannot cut into patches.
+ * @throws ComFaceError INVALID_INPUT for a size that a vision transformer cannot cut into patches.
  */
 export function backbone(name: BackboneName, { size, width = 64 }: BackboneOptions): LayerRecord[] {
-  if (name !== 'vit_b_16') return resnet(name, size, width);
-  return visionTransformer(size, { width: kHeads * width, heads: kHeads });
+  if (!isTransformer(name)) return resnet(name, size, width);
+  return visionTransformer(size, { width: kHeads * width, heads: kHeads, ...transformers[name] });
 }
 
 /** The part of a backbone that ends in a map of the picture. */

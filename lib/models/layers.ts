@@ -18,7 +18,8 @@ export type LayerRecord =
   | (OneInput & { op: 'batchNorm'; eps?: number; momentum?: number })
   | (OneInput & { op: 'relu' | 'avgPool' | 'l2Normalize' })
   | (TwoInputs & { op: 'add' | 'reluDifference' })
-  | (OneInput & { op: 'maxPool'; kernel: number; stride: number; pad: number })
+  /** `ceil`: the last window may reach beyond the padding, as Caffe's do. */
+  | (OneInput & { op: 'maxPool'; kernel: number; stride: number; pad: number; ceil?: boolean })
   /** Of an image: at each of its positions. */
   | (OneInput & { op: 'linear'; out: number; bias: boolean })
   /**
@@ -38,3 +39,12 @@ export type LayerRecord =
   | (OneInput & { op: 'rows'; from: number; to: number; of: number })
   | (OneInput & { op: 'infoNce'; temperature: number; weight: number })
   | (OneInput & { op: 'squaredError'; weight: number });
+
+/** How many windows of a convolution or pool lie along an edge of so many pixels. */
+export function windowsAlong(edge: number, layer: { kernel: number; stride: number; pad: number; ceil?: boolean }): number {
+  const { kernel, stride, pad, ceil = false } = layer;
+  const room = edge + 2 * pad - kernel;
+  const whole = Math.floor(room / stride) + 1;
+  // A window that would begin in the padding at the end is left out, as in PyTorch.
+  return ceil && room % stride !== 0 && whole * stride < edge + pad ? whole + 1 : whole;
+}

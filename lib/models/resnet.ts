@@ -1,10 +1,12 @@
-// ResNet-18, 34, 50 and 101 as layer records (He et al., 2016; stride on the 3x3 convolution as torchvision has it, "v1.5").
+// ResNet-18, 34, 50 and 101 as layer records (He et al., 2016; stride on the 3x3 convolution as torchvision has it, "v1.5"; resnet50_caffe has it where
+// the paper and Caffe have it, on the first 1x1 convolution, and pools without padding: the network of VGGFace2's weights, Cao et al., 2018).
 // Names are torchvision's, so weights load there; the fully connected layer is left out. The last record is the embedding, `avgpool`.
 import type { LayerRecord } from './layers.js';
 
 interface Design {
   blocks: readonly [number, number, number, number];
   bottleneck: boolean;
+  caffe?: boolean;
 }
 
 const designs = {
@@ -12,12 +14,13 @@ const designs = {
   resnet34: { blocks: [3, 4, 6, 3], bottleneck: false },
   resnet50: { blocks: [3, 4, 6, 3], bottleneck: true },
   resnet101: { blocks: [3, 4, 23, 3], bottleneck: true },
+  resnet50_caffe: { blocks: [3, 4, 6, 3], bottleneck: true, caffe: true },
 } as const satisfies Record<string, Design>;
 
-/** Name of a ResNet: a residual network (He et al., 2016) of 18, 34, 50 or 101 layers. */
+/** Name of a ResNet: a residual network (He et al., 2016) of 18, 34, 50 or 101 layers, or Caffe's of 50. */
 export type ResNetName = keyof typeof designs;
 
-/** Every ResNet's name, smallest first. */
+/** Every ResNet's name, smallest first, the variant after them. */
 export const resnetNames = Object.keys(designs) as ResNetName[];
 
 /** Width of the embedding: 512 or 2048 with the usual 64 channels in the first stage. */
@@ -28,23 +31,23 @@ export const resnetWidth = (name: ResNetName, width: number): number => width * 
  * @param width Channels of the first stage; every stage scales with it.
  */
 export function resnet(name: ResNetName, size: number, width: number): LayerRecord[] {
-  const design: Design = designs[name];
+  const { blocks, bottleneck, caffe = false }: Design = designs[name];
   const layers: LayerRecord[] = [
     { op: 'input', name: 'images', channels: 3, height: size, width: size },
     { op: 'conv', name: 'conv1', input: 'images', out: width, kernel: 7, stride: 2, pad: 3 },
     { op: 'batchNorm', name: 'bn1', input: 'conv1' },
     { op: 'relu', name: 'relu', input: 'bn1' },
-    { op: 'maxPool', name: 'maxpool', input: 'relu', kernel: 3, stride: 2, pad: 1 },
+    { op: 'maxPool', name: 'maxpool', input: 'relu', kernel: 3, stride: 2, ...(caffe ? { pad: 0, ceil: true } : { pad: 1 }) },
   ];
   let input = 'maxpool';
   let channels = width;
-  for (const [stage, count] of design.blocks.entries()) {
+  for (const [stage, count] of blocks.entries()) {
     for (let index = 0; index < count; index++) {
       const inner = width * 2 ** stage;
-      const out = inner * (design.bottleneck ? 4 : 1);
+      const out = inner * (bottleneck ? 4 : 1);
       const stride = stage > 0 && index === 0 ? 2 : 1;
       const name = `layer${stage + 1}.${index}`;
-      layers.push(...block(name, { input, channels, inner, out, stride, bottleneck: design.bottleneck }));
+      layers.push(...block(name, { input, channels, inner, out, stride, bottleneck, caffe }));
       input = `${name}.out`;
       channels = out;
     }
@@ -60,14 +63,15 @@ interface BlockSizes {
   out: number;
   stride: number;
   bottleneck: boolean;
+  caffe: boolean;
 }
 
 /** One residual block: the branch of two or three convolutions, the skip path, their sum. */
-function block(name: string, { input, channels, inner, out, stride, bottleneck }: BlockSizes): LayerRecord[] {
+function block(name: string, { input, channels, inner, out, stride, bottleneck, caffe }: BlockSizes): LayerRecord[] {
   const branch = bottleneck
     ? [
-        { out: inner, kernel: 1, stride: 1 },
-        { out: inner, kernel: 3, stride },
+        { out: inner, kernel: 1, stride: caffe ? stride : 1 },
+        { out: inner, kernel: 3, stride: caffe ? 1 : stride },
         { out, kernel: 1, stride: 1 },
       ]
     : [

@@ -10,7 +10,8 @@ import { native, workerCount } from '../native.js';
 import { overlay, type Saliency } from '../report/saliency.js';
 import { mean } from '../transfer/metrics.js';
 import type { Scale } from './scales.js';
-import { type Cell, lookers } from './tables.js';
+import { type Cell, lookers, rivalLookers } from './tables.js';
+import { comparators } from '../weights/comparators.js';
 import type { Workshop, WorkshopOptions } from './workshop.js';
 
 const kFaces = 48;
@@ -47,8 +48,10 @@ export async function looks(
     const faces = await drawFaces(folder);
     const rows: { name: string; cells: Cell[] }[] = [];
     const columns: Uint8Array[][] = [faces.rgb.slice(0, kShown)];
-    for (const { name, variant } of lookers) {
-      const run = await workshop.pretrained(variant, seed);
+    const all = [...rivalLookers.map((rival) => ({ name: comparators[rival].title, rival })), ...lookers];
+    for (const { name, ...how } of all) {
+      const run = 'rival' in how ? workshop.rivalOf(how) : await workshop.pretrained(how.variant, seed);
+      if ('rival' in how && run === undefined) continue;
       const { backbone = 'resnet50', width = 64 } = scale.train;
       const state = run === undefined ? undefined : await loadState(run);
       const design = state?.design ?? { backbone, width, size: kEdge, augment: checkTrainOptions({ data: 'data', out: 'out' }).augment };

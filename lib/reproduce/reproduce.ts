@@ -10,10 +10,11 @@ import { lockRun } from '../train/checkpoint.js';
 import { mean } from '../transfer/metrics.js';
 import type { TransferResult } from '../transfer/result.js';
 import type { Place } from '../transfer/tune.js';
+import { comparatorNames } from '../weights/comparators.js';
 import { looks } from './looks.js';
 import { type Scale, type ScaleName, scaleNames, scales } from './scales.js';
 import { type Cell, type Column, type Row, type Score, type Table, type TableName, tableNames, tables } from './tables.js';
-import { type PieceEvent, type RealData, Workshop, type WorkshopOptions } from './workshop.js';
+import { type PieceEvent, type RealData, type Rivals, Workshop, type WorkshopOptions } from './workshop.js';
 
 /** What to reproduce. */
 export interface ReproduceOptions extends Partial<Place>, RealData {
@@ -25,6 +26,8 @@ export interface ReproduceOptions extends Partial<Place>, RealData {
   scale?: ScaleName;
   /** Seeds of pre-training, folds, pairs and transfer, 1 to 100 different ones; with several, means are given. @default [1] */
   seeds?: readonly number[];
+  /** Weights of others for their rows, by name: folders that {@link importWeights} made. @default none, these rows have the paper's figures alone */
+  rivals?: Rivals | undefined;
   /** Stops the call, which then rejects with `signal.reason`. */
   signal?: AbortSignal | undefined;
   /** Called with what happens. */
@@ -102,7 +105,7 @@ export async function reproduce(options: ReproduceOptions): Promise<Reproduction
 
 function checked(options: ReproduceOptions) {
   checkObject('options', options);
-  const { table, out, scale = 'small', seeds, disfa, fgnet, weight, sites, signal, onEvent = () => undefined } = options;
+  const { table, out, scale = 'small', seeds, rivals, disfa, fgnet, weight, sites, signal, onEvent = () => undefined } = options;
   const { device, precision, threads, loaderThreads } = options;
   checkOneOf('table', table, tableNames);
   checkText('out', out);
@@ -117,7 +120,7 @@ function checked(options: ReproduceOptions) {
   const whole = checkTrainOptions({ ...Object.fromEntries(given), data: 'data', out: 'out' });
   const place = { device: whole.device, precision: whole.precision, threads: whole.threads, loaderThreads: whole.loaderThreads };
   const real = { disfa, fgnet, weight, sites: names };
-  return { table, out: resolve(out), scale, seeds: numbers, real, place, signal, onEvent };
+  return { table, out: resolve(out), scale, seeds: numbers, real, rivals: rivalsOf(rivals), place, signal, onEvent };
 }
 
 async function filledIn(workshop: Workshop, { title, columns, rows }: Table, seeds: readonly number[]): Promise<Filled> {
@@ -148,6 +151,19 @@ function checkThere(name: string, path: unknown): void {
   throw invalid(name, `${what} that is there`, path, `Name ${what}, or leave it out for a stand-in.`);
 }
 
+function rivalsOf(rivals: unknown): Rivals {
+  if (rivals === undefined) return {};
+  checkObject('rivals', rivals);
+  const copy: Record<string, string> = {};
+  for (const [name, folder] of Object.entries(rivals)) {
+    checkOneOf('rivals', name, comparatorNames);
+    checkText(`rivals.${name}`, folder);
+    if (!existsSync(folder)) throw invalid(`rivals.${name}`, 'a folder that is there', folder, 'Make it: comface import FILE --out FOLDER');
+    copy[name] = folder;
+  }
+  return copy;
+}
+
 function seedsOf(list: unknown): number[] {
   if (!Array.isArray(list)) throw invalid('seeds', 'a list of integers', list, 'Pass an array.');
   const seeds = [...list] as unknown[];
@@ -162,8 +178,8 @@ async function cellsOf(workshop: Workshop, row: Row, columns: readonly Column[],
   for (const [i, column] of columns.entries()) {
     const paper = row.paper[i] ?? null;
     // A random backbone that stays as it is learns nothing: the paper leaves these out.
-    const isOurs =
-      (row.variant !== undefined || row.days !== undefined) && !(row.variant?.learning === 'scratch' && column.evaluation === 'linear');
+    const isRun = row.variant !== undefined || row.days !== undefined || workshop.rivalOf(row) !== undefined;
+    const isOurs = isRun && !(row.variant?.learning === 'scratch' && column.evaluation === 'linear');
     const results: TransferResult[] = [];
     for (const seed of isOurs ? seeds : []) results.push(await workshop.cell(row, column, seed));
     cells.push(cellOf(results, column.score, paper));

@@ -1,6 +1,7 @@
 // What each table and figure of the ComFace paper (arXiv 2405.16016v3, section 4) asks: which pre-training in which row, which task and score
 // in which column, and what the paper found. Rows of rivals whose weights are not at hand have the paper's figures alone.
 import type { EvaluationName } from '../transfer/options.js';
+import { type ComparatorName, comparatorNames, comparators } from '../weights/comparators.js';
 
 /** Data that networks are transferred to; `weightAB` is trained on Edema-A and tested on Edema-B. */
 export const taskNames = ['AU6', 'AU12', 'weightA', 'weightB', 'weightAB', 'age'] as const;
@@ -11,7 +12,7 @@ export interface Variant {
   learning: 'scratch' | 'inter' | 'intra' | 'both';
   target: 'absolute' | 'signed';
   hasCurriculum: boolean;
-  backbone: 'resnet18' | 'resnet50' | 'resnet101' | 'default';
+  backbone: 'resnet18' | 'resnet50' | 'resnet101' | 'vit_b_16' | 'default';
   /** Share of the people to learn from. */
   share: number;
 }
@@ -34,8 +35,10 @@ export interface Column {
 /** A row; the paper's figures are in the order of the columns, accuracy in percent. */
 export interface Row {
   name: string;
-  /** undefined: the paper's alone. */
+  /** undefined: the paper's alone, but for a rival whose weights are given. */
   variant?: Variant;
+  /** Whose weights the row is of. */
+  rival?: ComparatorName;
   /** Days of a patient's own data: the single-picture model of table 5. */
   days?: 1 | 2 | 3;
   /** Whether it is compared on the pairs of table 5. */
@@ -104,7 +107,10 @@ const scales: readonly [string, number, number | null][] = [
   ['35M', 1, null],
 ];
 
-const rival = (name: string, ...paper: (number | null)[]): Row => ({ name, paper });
+function rival(name: string, ...paper: (number | null)[]): Row {
+  const known = comparatorNames.find((each) => comparators[each].title === name);
+  return { name, paper, ...(known !== undefined && { rival: known }) };
+}
 
 // biome-ignore format: tables
 const all = {
@@ -182,7 +188,7 @@ const all = {
       { name: 'ResNet-18', variant: { ...kFull, backbone: 'resnet18' }, paper: [0.658, 0.826, 87.2, 93.2, 0.87] },
       { name: 'ResNet-50', variant: { ...kFull, backbone: 'resnet50' }, paper: [0.663, 0.831, 88.6, 96.3, 0.87] },
       { name: 'ResNet-101', variant: { ...kFull, backbone: 'resnet101' }, paper: [0.66, 0.82, 86.4, 93.6, 0.853] },
-      rival('ViT-B/16', 0.609, 0.825, 81.8, 93.9, 0.843),
+      { name: 'ViT-B/16', variant: { ...kFull, backbone: 'vit_b_16' }, paper: [0.609, 0.825, 81.8, 93.9, 0.843] },
     ],
   },
   figure3: {
@@ -200,7 +206,10 @@ export const tables: Readonly<Record<keyof typeof all, Table>> = all;
 /** Every table and figure that can be made anew. */
 export const tableNames: readonly TableName[] = [...(Object.keys(all) as (keyof typeof all)[]), 'figure4'];
 
-/** Backbones that figure 4 looks through; the paper's rivals there are ImageNet, SimCLR and VGGFace2. */
+/** Rivals that the paper's figure 4 looks through. */
+export const rivalLookers = ['imagenet', 'simclr', 'vggface2'] as const satisfies readonly ComparatorName[];
+
+/** Backbones that figure 4 looks through, beside {@link rivalLookers} whose weights are given. */
 export const lookers: readonly { name: string; variant: Variant }[] = [
   { name: 'Scratch', variant: kScratch },
   { name: 'Inter only', variant: { ...kFull, learning: 'inter' } },

@@ -14,6 +14,7 @@ import { patientTransfer } from '../transfer/patient.js';
 import { kResultName, readTransferResult, type TransferResult } from '../transfer/result.js';
 import { transfer } from '../transfer/transfer.js';
 import type { Place } from '../transfer/tune.js';
+import type { ComparatorName } from '../weights/comparators.js';
 import type { Scale } from './scales.js';
 import { type Column, kScratch, type Row, type TaskName, type Variant } from './tables.js';
 
@@ -29,11 +30,15 @@ export interface RealData {
   sites?: readonly string[] | undefined;
 }
 
+/** Folders of the weights of others by their names, as {@link importWeights} makes them. */
+export type Rivals = Readonly<Partial<Record<ComparatorName, string>>>;
+
 /** How to make the pieces. */
 export interface WorkshopOptions {
   out: string;
   scale: Scale;
   real: RealData;
+  rivals?: Rivals;
   /** Given to every training: device, precision, threads. */
   place: Place;
   signal?: AbortSignal | undefined;
@@ -96,16 +101,17 @@ export class Workshop {
     const { scale, place, signal, out: root } = this.#options;
     const { set, attribute } = sources[task];
     const { variant = kScratch, days } = row;
+    const rival = this.rivalOf(row);
     const isPatient = days !== undefined || row.isGeneric === true;
     const testSet = task === 'weightAB' ? ('weightB' as const) : undefined;
     const run = variant.learning === 'scratch' ? undefined : this.#runOf(variant, seed);
-    const key = { data: [this.#setOf(set).name, testSet && this.#setOf(testSet).name], run: run?.name, transfer: scale.transfer };
+    const key = { data: [this.#setOf(set).name, testSet && this.#setOf(testSet).name], run: rival === undefined ? run?.name : resolve(rival), transfer: scale.transfer };
     const same = variant.backbone === scale.train.backbone ? { ...variant, backbone: 'default' } : variant;
     const name = `${task}-${isPatient ? 'patient' : evaluation}-${digits({ ...key, evaluation, days, isPatient, variant: same, seed })}`;
     const out = join(root, 'transfers', name);
     if (existsSync(join(out, kResultName))) return readTransferResult(out);
     const [data, testData] = [await this.#set(set), testSet && (await this.#set(testSet))];
-    const model = run && (await this.#run(run, variant, seed));
+    const model = rival ?? (run && (await this.#run(run, variant, seed)));
     this.#tell({ type: 'piece', text: `${row.name}: ${task}, seed ${seed}` });
     const { width, size } = scale.train;
     const network = model === undefined ? { backbone: backboneOf(variant, scale), width, size } : {};
@@ -113,6 +119,11 @@ export class Workshop {
     const onEvent = (event: TransferEvent) => this.#tellFold(event);
     if (isPatient) return patientTransfer({ ...options, out, days, onEvent });
     return transfer({ ...options, out, testData, evaluation, final: false, onEvent });
+  }
+
+  /** The folder of the weights that a row is of, where they are given. */
+  rivalOf({ rival }: Pick<Row, 'rival'>): string | undefined {
+    return rival && this.#options.rivals?.[rival];
   }
 
   /** The folder of a pre-training; undefined for random weights. */

@@ -11,7 +11,7 @@ import { filesOf } from '../../lib/data/dataset.ts';
 import { readManifest } from '../../lib/data/manifest.ts';
 import { PairSampler } from '../../lib/data/pairs.ts';
 import { type BackboneName, backbone } from '../../lib/models/backbone.ts';
-import type { LayerRecord } from '../../lib/models/layers.ts';
+import { type LayerRecord, windowsAlong } from '../../lib/models/layers.ts';
 import { type NativeEngine, type NativeSource, native } from '../../lib/native.ts';
 import { stageAt } from '../../lib/train/curriculum.ts';
 import { type TrainEvent, train } from '../../lib/train/train.ts';
@@ -183,8 +183,7 @@ function layersOf(name: BackboneName, edge: number): { name: string; layers: Lay
     const from = 'input' in layer ? sizes.get(layer.input) : 'inputs' in layer ? sizes.get(layer.inputs[0]) : undefined;
     if (layer.op === 'input') sizes.set(layer.name, { channels: layer.channels, edge: layer.height });
     if (!from) continue;
-    const window = layer.op === 'conv' || layer.op === 'maxPool';
-    const smaller = window ? Math.floor((from.edge + 2 * layer.pad - layer.kernel) / layer.stride) + 1 : from.edge;
+    const smaller = layer.op === 'conv' || layer.op === 'maxPool' ? windowsAlong(from.edge, layer) : from.edge;
     sizes.set(layer.name, { channels: layer.op === 'conv' ? layer.out : from.channels, edge: smaller });
     if (layer.op !== 'conv') continue;
     const shape = `${from.channels} x ${from.edge} -> ${layer.out}, kernel ${layer.kernel}, stride ${layer.stride}`;

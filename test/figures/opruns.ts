@@ -164,7 +164,7 @@ function poolCase(roll: Roll): OpCase {
   const pool: LayerRecord =
     roll(0, 2) === 0
       ? { op: 'avgPool', name: 'pool', input: 'images' }
-      : { op: 'maxPool', name: 'pool', input: 'images', kernel, stride: roll(1, 3), pad };
+      : { op: 'maxPool', name: 'pool', input: 'images', kernel, stride: roll(1, 3), pad, ceil: roll(0, 1) === 1 };
   return { name: '', batch: roll(1, 4), layers: [shape, pool] };
 }
 

@@ -1,6 +1,6 @@
 // A float64 twin of every op, written apart from native/: forward as its formula says, gradients by reverse differentiation of that formula.
 // An op is a few products and maps; a product's gradient walks the same terms as its value, so no gradient is written by hand here.
-import type { LayerRecord } from '../../lib/models/layers.ts';
+import { type LayerRecord, windowsAlong } from '../../lib/models/layers.ts';
 import type { OpCase } from '../cases.ts';
 
 /** Some roundings to bf16 of numbers of size 1 to 5. */
@@ -222,9 +222,9 @@ class Twin {
     return this.tape.add(scaled, this.spread(this.parameter(`${name}.bias`), shape));
   }
 
-  maxPool({ name, kernel, stride, pad }: LayerRecord & { op: 'maxPool' }, x: Variable, [n, c, h, w]: Shape): void {
-    const size = (edge: number) => Math.floor((edge + 2 * pad - kernel) / stride) + 1;
-    const shape: Shape = [n, c, size(h), size(w)];
+  maxPool(layer: LayerRecord & { op: 'maxPool' }, x: Variable, [n, c, h, w]: Shape): void {
+    const { name, kernel, stride, pad } = layer;
+    const shape: Shape = [n, c, windowsAlong(h, layer), windowsAlong(w, layer)];
     const taken = new Int32Array(countOf(shape));
     for (let y = 0; y < taken.length; y++) {
       const [j, i, image] = [y % shape[3], Math.floor(y / shape[3]) % shape[2], Math.floor(y / (shape[2] * shape[3]))];

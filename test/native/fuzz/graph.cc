@@ -83,7 +83,7 @@ void crossBorder(Bytes& bytes) {
     if (!(flags & 4)) l.inputs[1] = -1;
     for (int32_t& size : l.shape) size = isFirst ? bytes.integer() : 1;
     for (int32_t* field : {&l.out, &l.kernel, &l.stride, &l.pad, &l.from, &l.to, &l.of, &l.heads, &l.position, &l.bias,
-                           &l.classToken, &l.positions, &l.quick})
+                           &l.ceil, &l.classToken, &l.positions, &l.quick})
       *field = bytes.integer();
     const bool isHostile = flags & 8;
     l.eps = isHostile ? static_cast<float>(bytes.number()) : 1e-5f,

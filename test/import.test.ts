@@ -1,0 +1,149 @@
+// Weights of the paper's rivals, as each of them saves its own: test/golden/rivals.py made the files with PyTorch, and says what it makes of two pictures.
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { gunzipSync } from 'node:zlib';
+import { beforeAll, describe, expect, test } from 'vitest';
+import { loadState, Model } from '../lib/model.ts';
+import { backbone } from '../lib/models/backbone.ts';
+import { writeState } from '../lib/train/state.ts';
+import { importNames, importWeights } from '../lib/use/import.ts';
+import { type ComparatorName, comparatorNames } from '../lib/weights/comparators.ts';
+import { decodeSafetensors, encodeSafetensors, type Tensor } from '../lib/weights/safetensors.ts';
+import { sharedFolder } from './faces.ts';
+import { keyed } from './golden/keyed.ts';
+import { distance, engineFor, refusal, temporaryFolder } from './support.ts';
+
+const golden = fileURLToPath(new URL('golden/rivals', import.meta.url));
+const files = sharedFolder();
+const rivals = JSON.parse(await readFile(join(golden, 'rivals.json'), 'utf8')) as { as: ComparatorName; file: string; width: number }[];
+const embeddings = decodeSafetensors(await readFile(join(golden, 'embeddings.safetensors')), 'embeddings').tensors;
+const kBatch = 2;
+const kSize = 224;
+
+beforeAll(async () => {
+  for (const name of await readdir(golden)) {
+    const bytes = await readFile(join(golden, name));
+    if (name.endsWith('.gz')) await writeFile(join(files, name.slice(0, -'.gz'.length)), gunzipSync(bytes));
+    else await writeFile(join(files, name), bytes);
+  }
+});
+
+let made = 0;
+const anew = (): string => join(temporaryFolder(), `model-${made++}`);
+
+/** The embeddings of the keyed pictures, row after row. */
+async function embed(folder: string): Promise<Float32Array> {
+  const { design, weights } = await loadState(folder);
+  const layers = backbone(design.backbone, design);
+  const engine = await engineFor({ layers, batch: kBatch, training: false });
+  await writeState(engine, weights);
+  const { mean, deviation } = design.augment;
+  const area = kSize * kSize;
+  const images = keyed('rivals/pictures', kBatch * 3 * area, 0.5, 0.5).map((value, i) => {
+    const color = Math.floor(i / area) % 3;
+    return (value - mean[color]!) / deviation[color]!;
+  });
+  await engine.forward(images, new Float32Array());
+  return engine.read('value', layers.at(-1)!.name);
+}
+
+describe.each(rivals)('$file of $as', ({ as, file, width }) => {
+  test.each([as, 'auto'] as const)('imports as %s and gives the embeddings of PyTorch', async (asked) => {
+    const imported = await importWeights({ file: join(files, file), as: asked, out: anew() });
+    expect([imported.as, imported.embedding, imported.size]).toEqual([as, width, kSize]);
+    const expected = embeddings.get(file)!.data as Float32Array;
+    const h = await embed(imported.folder);
+    for (let i = 0; i < kBatch; i++)
+      expect(distance(h.subarray(i * width, (i + 1) * width), expected.subarray(i * width, (i + 1) * width))).toBeLessThan(1e-4);
+    expect(imported.left.length > 0).toBe(as !== 'barlowtwins');
+  });
+});
+
+test('what is used and what is left is named as the file has it', async () => {
+  const { used, left, backbone: name, width, mean, container } = await importWeights({
+    file: join(files, 'moco_v2_800ep_pretrain.pth.tar'),
+    out: anew(),
+  });
+  expect(used).toContain('state_dict.module.encoder_q.layer4.2.bn3.num_batches_tracked');
+  expect(used.length).toBe(318);
+  expect(left).toContain('state_dict.module.encoder_q.fc.0.weight');
+  expect(left.filter((each) => each.includes('encoder_k')).length).toBe(13);
+  expect([name, width, mean, container]).toEqual(['resnet50', 64, [0.485, 0.456, 0.406], 'torch-legacy']);
+});
+
+test('every comparator has its file here, and is a name of importNames', () => {
+  expect(new Set(rivals.map(({ as }) => as))).toEqual(new Set(comparatorNames));
+  expect(importNames).toEqual([...comparatorNames, 'comface', 'auto']);
+});
+
+test('a model of imported weights embeds pictures, and says that it has no change head', async () => {
+  const { folder } = await importWeights({ file: join(files, 'resnet18-5c106cde.pth'), out: anew(), size: 64 });
+  const { design, weights } = await loadState(folder);
+  expect([design.backbone, design.size]).toEqual(['resnet18', 64]);
+  await using model = await Model.from(design, weights, { device: 'cpu', threads: 1, batch: 1 });
+  const picture = fileURLToPath(new URL('golden/picture.jpg', import.meta.url));
+  const h = await model.embed([picture]);
+  expect(h.length).toBe(512);
+  expect(() => model.changeOf(h, h)).toThrow(expect.objectContaining({ hint: expect.stringContaining('transfer') }));
+});
+
+describe('is refused', () => {
+  const vit = () => join(files, 'stablerep_base.pth');
+  const resnet = () => join(files, 'resnet50.pth');
+
+  async function own(tensors: [string, number[]][]): Promise<string> {
+    const folder = anew();
+    await mkdir(folder);
+    const map = new Map(
+      tensors.map(([name, shape]): [string, Tensor] => [
+        name,
+        { dtype: 'F32', shape, data: new Float32Array(shape.reduce((a, b) => a * b, 1)) },
+      ]),
+    );
+    await writeFile(join(folder, 'own.safetensors'), encodeSafetensors(map));
+    return join(folder, 'own.safetensors');
+  }
+
+  test('a file of another network, with what it has', async () => {
+    const error = await refusal(() => importWeights({ file: vit(), as: 'imagenet', out: anew() }));
+    expect([error.code, error.message]).toEqual(['INVALID_INPUT', expect.stringMatching(/expected a backbone of ImageNet .* but found .* tensors/)]);
+    expect(error.hint).toContain('--as');
+  });
+
+  test('what has no names that are known', async () => {
+    const error = await refusal(async () => importWeights({ file: await own([['layer.weight', [2, 2]]]), out: anew() }));
+    expect(error.message).toContain('expected the names of a network of imagenet, vggface2');
+    expect(error.message).toContain('1 tensor: layer.weight');
+  });
+
+  test('a network that lacks tensors, or has them in another shape, by name', async () => {
+    const blocks = [0, 1].map((i): [string, number[]] => [`layer3.${i}.conv1.weight`, [64, 64, 3, 3]]);
+    const some: [string, number[]][] = [['conv1.weight', [16, 3, 7, 7]], ['fc.weight', [2, 2]], ['layer1.0.conv1.weight', [16, 16, 3, 3]], ...blocks];
+    const lacking = await refusal(async () => importWeights({ file: await own(some), out: anew() }));
+    expect(lacking.message).toMatch(/expected the 100 tensors of resnet18 of width 16 \(ImageNet\) but found 4 of them, without bn1\.weight, bn1\.bias/);
+  });
+
+  test('a size that the positions of a transformer are not of', async () => {
+    const error = await refusal(() => importWeights({ file: vit(), as: 'stablerep', out: anew(), size: 64 }));
+    expect([error.code, error.message]).toEqual(['INVALID_INPUT', 'Expected 224 for `size`, the pictures of its positions, but received 64']);
+  });
+
+  test('a folder with another model', async () => {
+    const out = anew();
+    await importWeights({ file: resnet(), out });
+    await importWeights({ file: resnet(), out }); // the same again
+    const error = await refusal(() => importWeights({ file: join(files, 'resnet18-5c106cde.pth'), out }));
+    expect(error.code).toBe('INVALID_INPUT');
+  });
+
+  test.each([
+    [{ as: 'resnet' }, '`as`'],
+    [{ size: 8 }, '`size`'],
+    [{ file: '' }, '`file`'],
+    [{ out: 7 }, '`out`'],
+  ])('a wrong option %o', async (options, name) => {
+    const error = await refusal(() => importWeights({ file: resnet(), out: anew(), ...options } as never));
+    expect([error.code, error.message.includes(name)]).toEqual(['INVALID_INPUT', true]);
+  });
+});
