@@ -43,6 +43,14 @@ const chapters = [
     ],
   },
   {
+    title: 'Weights',
+    text: 'Weights of others become a model, and a model files for other programs. [weights.md](weights.md) has the formats and the names in them.',
+    names: [
+      ...['importWeights', 'ImportOptions', 'ImportName', 'importNames', 'ComparatorName', 'ImportedWeights'],
+      ...['exportModel', 'ExportOptions', 'ExportFormat', 'exportFormats', 'ExportedModel'],
+    ],
+  },
+  {
     title: 'Reports',
     text: 'A page of a run or a transfer, to read and to pass on.',
     names: ['report', 'ReportOptions', 'Report'],
@@ -55,6 +63,7 @@ const chapters = [
         'reproduce',
         'ReproduceOptions',
         'RealData',
+        'Rivals',
         'TableName',
         'tableNames',
         'ScaleName',

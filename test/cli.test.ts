@@ -58,7 +58,7 @@ beforeAll(() => {
 describe('help', () => {
   const commands = [
     ...['demo', 'generate', 'twin', 'pack', 'inspect', 'sheet', 'train', 'transfer'],
-    ...['compare', 'embed', 'saliency', 'report', 'reproduce', 'doctor', 'build', 'completion'],
+    ...['compare', 'embed', 'saliency', 'report', 'import', 'export', 'reproduce', 'doctor', 'build', 'completion'],
   ];
 
   test('lists the commands and goes to standard output', () => {
@@ -74,6 +74,7 @@ describe('help', () => {
       'Data sets:',
       'Training:',
       'With a trained model:',
+      'Weights:',
       'Installation and help:',
       'First steps:',
       'Exit codes:',
@@ -118,6 +119,8 @@ describe('help', () => {
       ['saliency', ['--out <file>']],
       ['train', ['--data <path>', '--out <path>']],
       ['transfer', ['--data <folder>', '--out <folder>']],
+      ['import', ['--out <folder>']],
+      ['export', ['--out <folder>']],
       ['reproduce', ['--out <folder>']],
     ] as const) {
       const options = comface(command, '--help').out.split(/\n {2}(?=-)/);

@@ -142,7 +142,7 @@ export function prefixIn(comparator: Comparator, names: ReadonlySet<string>): st
   const usual = usualPrefixIn(comparator, names);
   if (usual !== undefined) return usual;
   const landmark = landmarks[comparator.network];
-  const [found, ...others] = [...names].filter((name) => name.endsWith(`.${landmark}`));
+  const [found, ...others] = [...names].filter((name) => name === landmark || name.endsWith(`.${landmark}`));
   return found === undefined || others.length > 0 ? undefined : found.slice(0, -landmark.length);
 }
 

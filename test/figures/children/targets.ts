@@ -263,9 +263,12 @@ function ofPackage({ data, run }: Fixtures, folder: string): Target[] {
     made('transfer', 0.12, () => [{ ...transferOptions(data, out()), evaluation: 'linear', folds: 2, final: false, testData: data }]),
     made('patientTransfer', 0.1, () => [{ ...transferOptions(data, out()), days: 1 }]),
     made('readTransferResult', 0.5, () => [run]),
+    made('importWeights', 0.1, () => [{ file: join(checkpoint!.path, 'weights.safetensors'), out: out(), as: 'barlowtwins', size: 32 }]),
+    made('exportModel', 0.1, () => [{ model: run, out: out(), formats: ['safetensors', 'onnx'] }]),
     made('reproduce', 0.1, () => [
       {
         ...{ table: 'table6', out: out(), scale: 'smoke', seeds: [1], sites: ['A', 'B'], disfa: data, fgnet: data, weight: data },
+        rivals: { imagenet: run },
         ...{ device, precision: 'fp32', threads: 1, loaderThreads: 1, signal: soon(), onEvent: () => undefined },
       },
     ]),
