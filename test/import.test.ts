@@ -66,7 +66,14 @@ describe.each(rivals)('$file of $as', ({ as, file, width }) => {
 });
 
 test('what is used and what is left is named as the file has it', async () => {
-  const { used, left, backbone: name, width, mean, container } = await importWeights({
+  const {
+    used,
+    left,
+    backbone: name,
+    width,
+    mean,
+    container,
+  } = await importWeights({
     file: join(files, 'moco_v2_800ep_pretrain.pth.tar'),
     out: anew(),
   });
@@ -112,7 +119,10 @@ describe('is refused', () => {
 
   test('a file of another network, with what it has', async () => {
     const error = await refusal(() => importWeights({ file: vit(), as: 'imagenet', out: anew() }));
-    expect([error.code, error.message]).toEqual(['INVALID_INPUT', expect.stringMatching(/expected a backbone of ImageNet .* but found .* tensors/)]);
+    expect([error.code, error.message]).toEqual([
+      'INVALID_INPUT',
+      expect.stringMatching(/expected a backbone of ImageNet .* but found .* tensors/),
+    ]);
     expect(error.hint).toContain('--as');
   });
 
@@ -124,14 +134,24 @@ describe('is refused', () => {
 
   test('a network that lacks tensors, or has them in another shape, by name', async () => {
     const blocks = [0, 1].map((i): [string, number[]] => [`layer3.${i}.conv1.weight`, [64, 64, 3, 3]]);
-    const some: [string, number[]][] = [['conv1.weight', [16, 3, 7, 7]], ['fc.weight', [2, 2]], ['layer1.0.conv1.weight', [16, 16, 3, 3]], ...blocks];
+    const some: [string, number[]][] = [
+      ['conv1.weight', [16, 3, 7, 7]],
+      ['fc.weight', [2, 2]],
+      ['layer1.0.conv1.weight', [16, 16, 3, 3]],
+      ...blocks,
+    ];
     const lacking = await refusal(async () => importWeights({ file: await own(some), out: anew() }));
-    expect(lacking.message).toMatch(/expected the 100 tensors of resnet18 of width 16 \(ImageNet\) but found 4 of them, without bn1\.weight, bn1\.bias/);
+    expect(lacking.message).toMatch(
+      /expected the 100 tensors of resnet18 of width 16 \(ImageNet\) but found 4 of them, without bn1\.weight, bn1\.bias/,
+    );
   });
 
   test('a size that the positions of a transformer are not of', async () => {
     const error = await refusal(() => importWeights({ file: vit(), as: 'stablerep', out: anew(), size: 64 }));
-    expect([error.code, error.message]).toEqual(['INVALID_INPUT', 'Expected 224 for `size`, the pictures of its positions, but received 64']);
+    expect([error.code, error.message]).toEqual([
+      'INVALID_INPUT',
+      'Expected 224 for `size`, the pictures of its positions, but received 64',
+    ]);
   });
 
   test('a folder with another model', async () => {

@@ -152,7 +152,12 @@ function toldBy(file: WeightsFile, names: ReadonlySet<string>): ComparatorName {
   const [found, ...others] = comparatorsOf(names, file.container);
   if (found !== undefined && others.length === 0) return found;
   if (found !== undefined)
-    throw refusal(file, 'names of one of these alone', [found, ...others].join(', '), 'Say which with `as`: comface import FILE --as NAME.');
+    throw refusal(
+      file,
+      'names of one of these alone',
+      [found, ...others].join(', '),
+      'Say which with `as`: comface import FILE --as NAME.',
+    );
   throw refusal(
     file,
     `the names of a network of ${comparatorNames.join(', ')} or comface`,
@@ -223,7 +228,14 @@ function ownContent(file: WeightsFile, size: number | undefined): Content {
     });
   const tensors = new Map([...file.tensors].map(([name, stored]) => [name, { name, stored }]));
   const { task, dataHash } = known!;
-  return { as: 'comface', title: 'ComFace', design, tensors, isBgr: false, info: { ...(task !== undefined && { task }), ...(dataHash !== undefined && { dataHash }) } };
+  return {
+    as: 'comface',
+    title: 'ComFace',
+    design,
+    tensors,
+    isBgr: false,
+    info: { ...(task !== undefined && { task }), ...(dataHash !== undefined && { dataHash }) },
+  };
 }
 
 function parsed(text: string): Record<string, unknown> | undefined {
@@ -236,7 +248,10 @@ function parsed(text: string): Record<string, unknown> | undefined {
 }
 
 /** What the network wants, from the file. @throws ComFaceError INVALID_INPUT naming what is missing or has another shape. */
-async function weightsOf(file: WeightsFile, { design, title, tensors, isBgr }: Content): Promise<{ weights: Map<string, Tensor>; used: Set<string> }> {
+async function weightsOf(
+  file: WeightsFile,
+  { design, title, tensors, isBgr }: Content,
+): Promise<{ weights: Map<string, Tensor>; used: Set<string> }> {
   const wanted = await tensorsOf(design);
   const missing = wanted.filter(({ name }) => !tensors.has(name)).map(({ name }) => name);
   const mismatched = wanted.filter(({ name, dims }) => {
@@ -282,7 +297,13 @@ async function tensorsOf({ backbone: name, width, size }: ModelDesign): Promise<
 
 /** CLIP's class token has one dimension, timm's three. */
 function fits(shape: readonly number[], dims: readonly number[]): boolean {
-  const bare = (sizes: readonly number[]) => sizes.slice(Math.max(0, sizes.findIndex((size) => size !== 1)));
+  const bare = (sizes: readonly number[]) =>
+    sizes.slice(
+      Math.max(
+        0,
+        sizes.findIndex((size) => size !== 1),
+      ),
+    );
   const [a, b] = [bare(shape), bare(dims)];
   return a.length === b.length && a.every((size, i) => size === b[i]);
 }
