@@ -2,8 +2,8 @@
 //   kernels CASE SIZE [fp32|bf16|fp16] [--seconds S]
 // CASE and SIZE: infonce ROWS (forward and backward, 128 wide), augment PICTURES (256 x 256 to three views of 224),
 // adam NUMBERS, norm ROWS (batch normalization with relu, 256 channels, forward and backward), layerNorm TOKENS (768
-// channels, forward and backward), attention PICTURES (197 tokens, 12 heads of 64, forward and backward), copy BYTES (the
-// memory's own rate: the roof of the others). Prints one line of JSON. bench/gpu.mjs runs it.
+// channels, forward and backward), attention PICTURES (197 tokens, 12 heads of 64, forward and backward), copy BYTES
+// (the memory's own rate: the roof of the others). Prints one line of JSON. bench/gpu.mjs runs it.
 #include "cuda/kernels.h"
 
 #include <algorithm>
@@ -262,7 +262,9 @@ int benchmark(int argc, char** argv) {
   const size_t size = words.size() > 1 ? std::strtoull(words[1].c_str(), nullptr, 10) : 0;
   const Number number = type == "fp32" ? Number::fp32 : type == "fp16" ? Number::fp16 : Number::bf16;
   try {
-    if (size == 0) throw Error(Code::invalidInput, "kernels infonce|augment|adam|norm|layerNorm|attention|copy SIZE [fp32|bf16|fp16]");
+    if (size == 0)
+      throw Error(Code::invalidInput,
+                  "kernels infonce|augment|adam|norm|layerNorm|attention|copy SIZE [fp32|bf16|fp16]");
     const char* const shown = name == "infonce" ? "fp32" : type.c_str();  // it takes and gives nothing else
     const Work work = name == "infonce"     ? infoNceWork(static_cast<int>(size))
                       : name == "augment"   ? augmentWork(static_cast<int>(size), number)

@@ -178,9 +178,7 @@ class ImageStepOf : public StepOf<Context> {
     if (this->tensor(in_).wanted) this->tensor(in_).parts.push_back(gradient_);
   }
   bool hasGradients() const { return gradient_ >= 0; }
-  float* value(int parameter) const {
-    return this->context.values.data() + this->context.parameters[parameter].offset;
-  }
+  float* value(int parameter) const { return this->context.values.data() + this->context.parameters[parameter].offset; }
   float* gradientOf(int parameter) const {
     return hasGradients() ? this->context.gradients.data() + this->context.parameters[parameter].offset : nullptr;
   }

@@ -85,25 +85,28 @@ describe.skipIf(library === undefined)(library ? cudaName : `CUDA: ${noCuda}`, (
     source.dispose();
   });
 
-  test.each(['resnet18', 'transformer'] as const)('the same steps of a %s give the same bits, whatever was chosen or captured before', async (name) => {
-    const options = { ...network(name, 4, 32), precision: 'bf16' as const };
-    const source = native().module.openFiles((await readManifest(data)).files.slice(0, 40), 32, 2, 32);
-    const run = async (choices: string) => {
-      const of = await cudaEngine({ ...options, choices });
-      await of.initialize(3n);
-      for (let step = 1; step <= 4; step++)
-        await of.step(source, planOf([step, 8, 13, 21], [3, 9, 17, 22], { step }), null, runAugment, adamAt(step));
-      const { losses } = await of.collect();
-      expect(of.description).not.toContain('not captured');
-      return { losses, weights: flat(await all(of, 'parameter')), choices: of.choices };
-    };
-    const first = await run('');
-    rmSync(cache, { recursive: true, force: true });
-    expect(first.choices).toMatch(/^\d+( \d+=\d+)*\t(native|any) /m);
-    expect(await run(first.choices)).toEqual(first);
-    expect(await run('not a choice\n\n57 1=\tneither')).toEqual(first);
-    source.dispose();
-  });
+  test.each(['resnet18', 'transformer'] as const)(
+    'the same steps of a %s give the same bits, whatever was chosen or captured before',
+    async (name) => {
+      const options = { ...network(name, 4, 32), precision: 'bf16' as const };
+      const source = native().module.openFiles((await readManifest(data)).files.slice(0, 40), 32, 2, 32);
+      const run = async (choices: string) => {
+        const of = await cudaEngine({ ...options, choices });
+        await of.initialize(3n);
+        for (let step = 1; step <= 4; step++)
+          await of.step(source, planOf([step, 8, 13, 21], [3, 9, 17, 22], { step }), null, runAugment, adamAt(step));
+        const { losses } = await of.collect();
+        expect(of.description).not.toContain('not captured');
+        return { losses, weights: flat(await all(of, 'parameter')), choices: of.choices };
+      };
+      const first = await run('');
+      rmSync(cache, { recursive: true, force: true });
+      expect(first.choices).toMatch(/^\d+( \d+=\d+)*\t(native|any) /m);
+      expect(await run(first.choices)).toEqual(first);
+      expect(await run('not a choice\n\n57 1=\tneither')).toEqual(first);
+      source.dispose();
+    },
+  );
 
   test('sums in any order are asked for by name, are fused, and come near to those in order', async () => {
     const images = numbers(12 * 3 * 1024, 51);

@@ -49,7 +49,7 @@ __device__ __forceinline__ float quadMost(float x) {
  */
 template <bool kAcross, class E, int kDepth, int kWidth, int kCount>
 __device__ __forceinline__ void addProduct(const Tile<E, kDepth>& a, const Tile<E, kWidth>& b, float (&c)[kCount][4]) {
-  static_assert(kCount * 8 == (kAcross ? kWidth : kTile<E>) && kDepth == (kAcross ? kTile<E> : kWidth));
+  static_assert(kCount * 8 == (kAcross ? kWidth : kTile<E>)&&kDepth == (kAcross ? kTile<E> : kWidth));
   if constexpr (sizeof(E) == 4) {
 #pragma unroll 4
     for (int k = 0; k < kDepth; ++k) {
@@ -173,7 +173,8 @@ __device__ void fetch(const Attention& a, const Slice<const E>& from, int first,
     for (int i = threadIdx.x; i < kTile<E> * kPieces; i += kThreads<E>) {
       const int row = i / kPieces, d = i % kPieces * kChannelStep;
       Raw<E> piece{};
-      if (first + row < a.tokens && d < a.width) piece = load(from.data + static_cast<size_t>(first + row) * from.pitch + d);
+      if (first + row < a.tokens && d < a.width)
+        piece = load(from.data + static_cast<size_t>(first + row) * from.pitch + d);
       store(tile.row(row) + d, piece);
     }
     return;

@@ -135,7 +135,7 @@ void averagePoolBackward(Number number, const float* dy, int n, int c, int hw, v
  */
 struct Tokens {
   int n, c, first;
-  size_t area;  // positions of x; tokens of y: first + area
+  size_t area;                                              // positions of x; tokens of y: first + area
   const float *classToken = nullptr, *positions = nullptr;  // C, (first + area) x C
   float *dClassToken = nullptr, *dPositions = nullptr;      // null in inference
 };

@@ -40,8 +40,8 @@ __device__ __forceinline__ void multiplyAddOf(const uint32_t (&a)[4], uint32_t b
 }
 
 /**
- * Four matrices of 8 x 8 16-bit numbers from shared memory: lane l passes the address of row l % 8 (16 bytes) of matrix l / 8;
- * out[m] gets row g columns 2q and 2q + 1 of matrix m.
+ * Four matrices of 8 x 8 16-bit numbers from shared memory: lane l passes the address of row l % 8 (16 bytes) of matrix
+ * l / 8; out[m] gets row g columns 2q and 2q + 1 of matrix m.
  */
 __device__ __forceinline__ void loadMatrices(const void* row, uint32_t (&out)[4]) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"

@@ -129,7 +129,8 @@ class AttentionStep : public ImageStep {
   void bind() override {
     const Layer& l = layerAt(layer_);
     const Shape& out = tensor(layer_).shape;
-    args_ = {out.n,     out.h * out.w, l.heads, out.c / l.heads, data(in_), data(layer_), static_cast<float*>(at(logSums_))};
+    args_ = {
+        out.n, out.h * out.w, l.heads, out.c / l.heads, data(in_), data(layer_), static_cast<float*>(at(logSums_))};
   }
   void forward() override { attention(context.number, args_, context.stream); }
   void backward() override {

@@ -16,8 +16,10 @@ class Head {
   Head(const Case& shape, Number number, const Numbers& x, const Numbers& y, const Numbers& dy, int sample, int head)
       : t_(shape.tokens), d_(shape.width), number_(number), scale_(1 / std::sqrt(static_cast<double>(shape.width))) {
     const int channels = shape.heads * d_;
-    for (int which = 0; which < 3; ++which) take(x, paddedChannels(3 * channels), sample, which * channels + head * d_, parts_[which]);
-    take(y, paddedChannels(channels), sample, head * d_, y_), take(dy, paddedChannels(channels), sample, head * d_, dy_);
+    for (int which = 0; which < 3; ++which)
+      take(x, paddedChannels(3 * channels), sample, which * channels + head * d_, parts_[which]);
+    take(y, paddedChannels(channels), sample, head * d_, y_),
+        take(dy, paddedChannels(channels), sample, head * d_, dy_);
   }
 
   /** Row by row: y, and what it and the logarithm may be off by. */
@@ -61,7 +63,8 @@ class Head {
       for (size_t t = 0; t < t_; ++t) {
         const double p = shares_[i * t_ + t], unsure = unsure_[i * t_ + t], dp = dot(dy_, i, parts_[2], t).first;
         const double ds = p * (dp - along);
-        const double room = unsure * (std::abs(dp - along) + alongRoom) + p * alongRoom + std::abs(ds) * unitOf(number_) + leastOf(number_);
+        const double room = unsure * (std::abs(dp - along) + alongRoom) + p * alongRoom +
+                            std::abs(ds) * unitOf(number_) + leastOf(number_);
         for (size_t j = 0; j < d_; ++j) {
           add(gradients[0], rooms[0], i, j, ds, room, scale_ * parts_[1][t * d_ + j]);
           add(gradients[1], rooms[1], t, j, ds, room, scale_ * parts_[0][i * d_ + j]);
@@ -79,7 +82,8 @@ class Head {
   /** a_i . b_t, and the sum of its terms' sizes. */
   std::pair<double, double> dot(const Numbers& a, size_t i, const Numbers& b, size_t t) const {
     double sum = 0, size = 0;
-    for (size_t j = 0; j < d_; ++j) sum += a[i * d_ + j] * b[t * d_ + j], size += std::abs(a[i * d_ + j] * b[t * d_ + j]);
+    for (size_t j = 0; j < d_; ++j)
+      sum += a[i * d_ + j] * b[t * d_ + j], size += std::abs(a[i * d_ + j] * b[t * d_ + j]);
     return {sum, size};
   }
   void add(Numbers& to, Numbers& room, size_t row, size_t j, double value, double unsure, double factor) const {
@@ -114,10 +118,12 @@ Images expected(const Case& shape, Number number, const Numbers& x, const Number
       all.forward(y, room, logSums);
       all.backward(gradients, rooms);
       want.logSums.insert(want.logSums.end(), logSums.begin(), logSums.end());
-      place(shape, y, out, sample, head * shape.width, want.y), place(shape, room, out, sample, head * shape.width, want.yRoom);
+      place(shape, y, out, sample, head * shape.width, want.y),
+          place(shape, room, out, sample, head * shape.width, want.yRoom);
       for (int which = 0; which < 3; ++which) {
         const int channel = which * channels + head * shape.width;
-        place(shape, gradients[which], in, sample, channel, want.dx), place(shape, rooms[which], in, sample, channel, want.dxRoom);
+        place(shape, gradients[which], in, sample, channel, want.dx),
+            place(shape, rooms[which], in, sample, channel, want.dxRoom);
       }
     }
   }
@@ -131,10 +137,11 @@ void testCase(const Case& shape, Number number) {
   const Numbers dy = image(number, rows, out, channels);
   for (size_t i = 0; i < x.size(); ++i)
     if (static_cast<int>(i % in) < channels) x[i] = round(number, shape.size * x[i]);
-  const std::string what = std::string("attention ") + nameOf(number) + " of " + std::to_string(shape.tokens) + " tokens, " +
-                           std::to_string(shape.heads) + " x " + std::to_string(shape.width);
+  const std::string what = std::string("attention ") + nameOf(number) + " of " + std::to_string(shape.tokens) +
+                           " tokens, " + std::to_string(shape.heads) + " x " + std::to_string(shape.width);
   inAllOrders(what, [&](bool checks) {
-    const Tensor from(number, x), to(number, rows * out), again(number, rows * out), gradient(number, dy), back(number, rows * in);
+    const Tensor from(number, x), to(number, rows * out), again(number, rows * out), gradient(number, dy),
+        back(number, rows * in);
     const Floats logSums(queries), slopes(queries);
     Attention args{shape.n, shape.tokens, shape.heads, shape.width, from, to, logSums};
     attention(number, args, nullptr);

@@ -1,6 +1,6 @@
-// The kernels of layout.cu, elementwise.cu, bias.cu, norm.cu and pool.cu against plain loops in double, over shapes, number
-// types and orders of threads and blocks, all of which must give the same bits. Fresh memory is not a number and ends
-// at a guard page, so what is read before it is written, or beside a tensor, shows. Writes a line for each part:
+// The kernels of layout.cu, elementwise.cu, bias.cu, norm.cu and pool.cu against plain loops in double, over shapes,
+// number types and orders of threads and blocks, all of which must give the same bits. Fresh memory is not a number and
+// ends at a guard page, so what is read before it is written, or beside a tensor, shows. Writes a line for each part:
 //   images [<part>]   0 if all numbers are within their tolerance.
 #include "images.h"
 
@@ -126,7 +126,8 @@ void testBias(Number number) {
       shifted[i] += bias[i % c];
     }
     for (double& r : room) r *= 1e-6;
-    const std::string what = std::string("bias ") + nameOf(number) + " " + std::to_string(m) + " x " + std::to_string(c);
+    const std::string what =
+        std::string("bias ") + nameOf(number) + " " + std::to_string(m) + " x " + std::to_string(c);
     inAllOrders(what, [&](bool checks) {
       const Tensor values(number, x);
       const Floats shift(bias), gradient(c), scratch(biasScratch(m, c));

@@ -39,7 +39,8 @@ void testTokens(Number number) {
                                   {5, 768, 49, true, true}}) {
     const int c = paddedChannels(shape.c), count = shape.area + shape.hasClass;
     const auto tensor = [&](Number of, size_t rows) { return image(of, rows, c, shape.c); };
-    const Numbers x = tensor(number, static_cast<size_t>(shape.n) * shape.area), dy = tensor(number, static_cast<size_t>(shape.n) * count);
+    const Numbers x = tensor(number, static_cast<size_t>(shape.n) * shape.area),
+                  dy = tensor(number, static_cast<size_t>(shape.n) * count);
     const Numbers classToken = tensor(Number::fp32, 1), positions = tensor(Number::fp32, count);
     const ExpectedTokens want(shape, c, x, classToken, positions, dy);
     const std::string what = std::string("tokens ") + nameOf(number) + " c " + std::to_string(shape.c);
@@ -146,15 +147,19 @@ void testLayerNorm(Number number) {
                                 {3001, 16, 0},
                                 {40, 300, number == Number::bf16 ? 2.0 : 50.0}}) {
     const int c = paddedChannels(shape.channels);
-    const Numbers x = image(number, shape.m, c, shape.channels, shape.mean), dy = image(number, shape.m, c, shape.channels);
-    const Numbers gamma = image(Number::fp32, 1, c, shape.channels, 1, 0.3), beta = image(Number::fp32, 1, c, shape.channels);
+    const Numbers x = image(number, shape.m, c, shape.channels, shape.mean),
+                  dy = image(number, shape.m, c, shape.channels);
+    const Numbers gamma = image(Number::fp32, 1, c, shape.channels, 1, 0.3),
+                  beta = image(Number::fp32, 1, c, shape.channels);
     const ExpectedNorm want(shape, c, kEps, x, gamma, beta, dy);
-    const std::string what = std::string("layer norm ") + nameOf(number) + " " + std::to_string(shape.m) + " x " + std::to_string(shape.channels);
+    const std::string what = std::string("layer norm ") + nameOf(number) + " " + std::to_string(shape.m) + " x " +
+                             std::to_string(shape.channels);
     inAllOrders(what, [&](bool checks) {
       const Tensor from(number, x), to(number, x.size()), again(number, x.size()), gradient(number, dy);
       const Floats scale(gamma), shift(beta), dGamma(c), dBeta(c), means(shape.m), inverses(shape.m);
       const Floats scratch(layerNormScratch(shape.m, shape.channels));
-      LayerNorm args{shape.m, shape.channels, from, to, scale, shift, dGamma, dBeta, means, inverses, static_cast<float>(kEps)};
+      LayerNorm args{shape.m,  shape.channels,          from, to, scale, shift, dGamma, dBeta, means,
+                     inverses, static_cast<float>(kEps)};
       layerNorm(number, args, nullptr);
       layerNormBackward(number, args, gradient, scratch, nullptr);
       args.y = again, args.dGamma = args.dBeta = args.means = args.inverses = nullptr;  // inference
@@ -174,10 +179,8 @@ void testLayerNorm(Number number) {
 }
 
 int run(const std::string& only) {
-  return runParts(only, {{"tokens", testTokens},
-                         {"token", testToken},
-                         {"layerNorm", testLayerNorm},
-                         {"attention", testAttention}});
+  return runParts(
+      only, {{"tokens", testTokens}, {"token", testToken}, {"layerNorm", testLayerNorm}, {"attention", testAttention}});
 }
 
 }  // namespace
