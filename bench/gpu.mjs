@@ -198,6 +198,7 @@ const benchCases = isQuick
       'train/resnet50-224-85-fp16',
       'train/resnet50-224-341-fp16',
       'train/resnet50-224-1024',
+      'train/vit_b_16-224-85',
     ];
 
 /** What is most likely PyTorch's best first, for time may end; then what shows that it is. */
