@@ -132,7 +132,8 @@ void addLayer(Graph& graph, const Record& record, int batch) {
   whole("from", l.from), whole("to", l.to), whole("of", l.of), whole("heads", l.heads), whole("position", l.position);
   real("eps", l.eps), real("momentum", l.momentum), real("temperature", l.temperature), real("weight", l.weight);
   const auto flag = [&](const char* name) { return record.has(name) && record.truth(name); };
-  l.bias = flag("bias"), l.classToken = flag("classToken"), l.positions = flag("positions"), l.quick = flag("quick"), l.ceil = flag("ceil");
+  l.bias = flag("bias"), l.classToken = flag("classToken"), l.positions = flag("positions"), l.quick = flag("quick"),
+  l.ceil = flag("ceil");
   graph.layers.push_back(std::move(l));
 }
 
