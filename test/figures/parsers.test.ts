@@ -44,10 +44,10 @@ const parsers: [name: string, what: string, ci: number, long: number][] = [
   ['log', 'log of a run', 1_000_000, 10_000_000],
   ['lock', 'lock of a run', 1_000_000, 10_000_000],
   ['transfer', 'result of a transfer', 20_000, 500_000],
-  ['pickle', 'pickle of weights', 100_000, 4_000_000],
-  ['torch', 'torch archive', 50_000, 4_000_000],
-  ['stream', 'torch stream', 50_000, 4_000_000],
-  ['npy', '.npy', 100_000, 4_000_000],
+  ['pickle', 'pickle of weights', 100_000, 1_000_000],
+  ['torch', 'torch archive', 50_000, 1_000_000],
+  ['stream', 'torch stream', 50_000, 1_000_000],
+  ['npy', '.npy', 100_000, 1_000_000],
   ['allTypes', 'safetensors of all types', 100_000, 4_000_000],
 ];
 
