@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "cuda/matmul.h"
+#include "cuda/missing.h"
 
 namespace comface::cuda {
 namespace {
@@ -25,6 +26,7 @@ Number numberOf(Precision precision) {
 /** Throws for the layers of vision transformers, which have no kernels here. */
 Lowered lowerKnown(const Graph& graph) {
   Lowered lowered = lower(graph);
+  refuseMissing(graph);
   for (size_t i = 0; i < graph.layers.size(); ++i) {
     const Layer& layer = graph.layers[i];
     const bool isOfTokens = layer.op == Op::tokens || layer.op == Op::layerNorm || layer.op == Op::gelu ||

@@ -117,7 +117,7 @@ figure('N4 whole networks on CUDA compute what the CPU does', { ci: 2, long: 2, 
   const said: string[] = [];
   const judged: (() => void)[] = [];
   for (const name of ['resnet18', 'resnet50'] as const) {
-    const embedding = embeddingWidth(name, kWidth);
+    const embedding = embeddingWidth(name, { size: kSize, width: kWidth });
     const heads = { embedding, projection: { hidden: 32, out: 16 }, temperature: 0.2, interPersonal: 1, intraPersonal: 0.3 };
     const graph = { layers: comfaceGraph(backbone(name, { size: kSize, width: kWidth }), heads), batch: 3 * kPairs };
     const images = numbers(graph.batch * 3 * kSize * kSize, 51);

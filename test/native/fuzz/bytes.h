@@ -105,10 +105,10 @@ class ByteRecord final : public Record {
     static const char* const kOps[] = {"conv",    "batchNorm",    "relu",  "add",     "maxPool",     "avgPool",
                                        "linear",  "rows",         "token", "tokens",  "l2Normalize", "reluDifference",
                                        "infoNce", "squaredError", "gelu",  "softmax", "attention",   "layerNorm",
-                                       "",        "input"};
+                                       "",        "input",        "flatten", "efficientAttention"};
     static const char* const kPrecisions[] = {"fp32", "bf16", "fp64", "fp16"};
     const uint8_t b = bytes_.byte();
-    if (name[0] == 'o') return count_ == 0 ? "input" : kOps[b % 20];
+    if (name[0] == 'o') return count_ == 0 ? "input" : kOps[b % 22];
     if (name[0] == 'p') return kPrecisions[b % 4];
     if (name[0] == 'n') return b < 240 ? layerName(count_) : layerName(b % 16);
     return layerName(b % 16 < count_ ? b % 16 : count_ - 1);
