@@ -86,7 +86,9 @@ const fields = z.strictObject({
   width: integer(16, 128)
     .multipleOf(16)
     .default(64)
-    .describe('Channels of the first stage of a ResNet or of pcl, or of each of the 12 heads of a ViT, a multiple of 16 (torchvision, timm, PCL: 64)'),
+    .describe(
+      'Channels of the first stage of a ResNet or of pcl, or of each of the 12 heads of a ViT, a multiple of 16 (torchvision, timm, PCL: 64)',
+    ),
   size: integer(16, 512).default(224).describe('Edge of a view in pixels, with a ViT a multiple of 16 (paper: 224)'),
   pairs: integer(2, 8192).default(32).describe('N, the pairs in a step, three views each (paper: 1024 over 32 GPUs)'),
   epochs: integer(1, 1_000_000).default(12).describe('Times through the data (paper: 12)'),

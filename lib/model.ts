@@ -477,7 +477,12 @@ export class Model {
     const [weight, bias] = 'seed' in weights ? [] : [weights.get('change.weight'), weights.get('change.bias')];
     const fits = weight?.dtype === 'F32' && weight.data?.length === this.width && bias?.dtype === 'F32' && bias.data?.length === 1;
     if (!fits) {
-      throw invalid('model', 'a model with a change head', 'weights without one', 'Train with `intraPersonal` above 0, or transfer it to a task.');
+      throw invalid(
+        'model',
+        'a model with a change head',
+        'weights without one',
+        'Train with `intraPersonal` above 0, or transfer it to a task.',
+      );
     }
     let change = bias.data[0]!;
     for (let i = 0; i < this.width; i++) change += weight.data[i]! * Math.max(0, hy[i]! - hx[i]!);

@@ -7,9 +7,9 @@
 namespace comface {
 namespace {
 
-const char* const kOpNames[kOpCount] = {"input",          "conv",      "batchNorm",    "relu",   "add",
-                                        "maxPool",        "avgPool",   "linear",       "rows",   "l2Normalize",
-                                        "reluDifference", "infoNce",   "squaredError", "tokens", "layerNorm",
+const char* const kOpNames[kOpCount] = {"input",          "conv",      "batchNorm",    "relu",    "add",
+                                        "maxPool",        "avgPool",   "linear",       "rows",    "l2Normalize",
+                                        "reluDifference", "infoNce",   "squaredError", "tokens",  "layerNorm",
                                         "gelu",           "attention", "token",        "flatten", "efficientAttention"};
 const char* const kSlotNames[kSlotCount] = {"parameter", "gradient", "firstMoment",   "secondMoment",
                                             "statistic", "value",    "valueGradient", "lossScale"};
@@ -133,7 +133,8 @@ void addLayer(Graph& graph, const Record& record, int batch) {
   real("slope", l.slope), real("eps", l.eps), real("momentum", l.momentum);
   real("temperature", l.temperature), real("weight", l.weight);
   const auto flag = [&](const char* name) { return record.has(name) && record.truth(name); };
-  l.bias = flag("bias"), l.classToken = flag("classToken"), l.positions = flag("positions"), l.quick = flag("quick"), l.ceil = flag("ceil");
+  l.bias = flag("bias"), l.classToken = flag("classToken"), l.positions = flag("positions"), l.quick = flag("quick"),
+  l.ceil = flag("ceil");
   graph.layers.push_back(std::move(l));
 }
 

@@ -51,7 +51,10 @@ describe('options', () => {
     [{ pairs: '32' }, 'Expected an integer from 2 to 8192 for `pairs` but received "32"'],
     [{ seed: 2 ** 53 }, 'Expected an integer from 0 to 9007199254740991 for `seed` but received 9007199254740992'],
     [{ width: 40 }, 'Expected a multiple of 16 from 16 to 128 for `width` but received 40'],
-    [{ backbone: 'vgg' }, 'Expected one of resnet18, resnet34, resnet50, resnet101, resnet50_caffe, vit_b_16, vit_b_16_clip, pcl for `backbone` but received "vgg"'],
+    [
+      { backbone: 'vgg' },
+      'Expected one of resnet18, resnet34, resnet50, resnet101, resnet50_caffe, vit_b_16, vit_b_16_clip, pcl for `backbone` but received "vgg"',
+    ],
     [{ backbone: 'vit_b_16', size: 100 }, 'Expected a multiple of 16 with vit_b_16 for `size` but received 100'],
     [{ resume: 'yes' }, 'Expected true or false for `resume` but received "yes"'],
     [{ data: '' }, 'Expected a path for `data` but received ""'],

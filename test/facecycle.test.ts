@@ -5,12 +5,20 @@ import type { LayerRecord } from '../lib/models/layers.ts';
 import { chooseDevice, native } from '../lib/native.ts';
 import { engineFor } from './support.ts';
 
-const images = (channels: number, height: number, width = height): LayerRecord => ({ op: 'input', name: 'images', channels, height, width });
+const images = (channels: number, height: number, width = height): LayerRecord => ({
+  op: 'input',
+  name: 'images',
+  channels,
+  height,
+  width,
+});
 
 test('pcl has sixteen convolutions and two attentions, by the names of its weights, on any size of pictures', async () => {
   const layers = backbone('pcl', { size: 100 });
   const { parameters } = await engineFor({ layers, batch: 1, training: false });
-  const weights = parameters.filter(({ name }) => name.endsWith('.weight')).map(({ name, dims }) => [name.replace(/\.weight$/, ''), dims.join(' ')]);
+  const weights = parameters
+    .filter(({ name }) => name.endsWith('.weight'))
+    .map(({ name, dims }) => [name.replace(/\.weight$/, ''), dims.join(' ')]);
   const attentions = weights.filter(([name]) => name!.endsWith('.qkv'));
   expect(attentions).toEqual([
     ['layer1.2.qkv', '192 64 1 1'],
@@ -49,8 +57,12 @@ test.each(backboneNames)('the embedding of %s is as wide as embeddingWidth() say
 test('the embedding of pcl is that of the paper at 64 and 100 pixels; a width alone is refused', () => {
   expect(embeddingWidth('pcl', { size: 64 })).toBe(2048);
   expect(embeddingWidth('pcl', { size: 100 })).toBe(6272);
-  expect(() => embeddingWidth('pcl', 64 as never)).toThrow(expect.objectContaining({ code: 'INVALID_INPUT', message: expect.stringContaining('`options`') }));
-  expect(() => embeddingWidth('pcl', {} as never)).toThrow(expect.objectContaining({ code: 'INVALID_INPUT', message: expect.stringContaining('`size`') }));
+  expect(() => embeddingWidth('pcl', 64 as never)).toThrow(
+    expect.objectContaining({ code: 'INVALID_INPUT', message: expect.stringContaining('`options`') }),
+  );
+  expect(() => embeddingWidth('pcl', {} as never)).toThrow(
+    expect.objectContaining({ code: 'INVALID_INPUT', message: expect.stringContaining('`size`') }),
+  );
 });
 
 test('parameters begin as PCL begins them: by the fan-out of each of its convolutions, biases at 0', async () => {
@@ -79,13 +91,25 @@ describe('layers are refused by name, with what they expect', () => {
       [images(8, 2), { op: 'efficientAttention', name: 'e', input: 'images', heads: 1 }],
       /`e`: expected heads >= 1 and an input of 3 x heads x any number of channels, not 8 for 1 heads/,
     ],
-    ['flattening beyond every size', [images(2 ** 12, 2 ** 6, 2 ** 7), { op: 'flatten', name: 'f', input: 'images' }], /`f`: expected sizes from 1 to 2\^24/],
+    [
+      'flattening beyond every size',
+      [images(2 ** 12, 2 ** 6, 2 ** 7), { op: 'flatten', name: 'f', input: 'images' }],
+      /`f`: expected sizes from 1 to 2\^24/,
+    ],
     [
       'flattening a vector',
       [images(12, 2), { op: 'avgPool', name: 'v', input: 'images' }, { op: 'flatten', name: 'f', input: 'v' }],
       /`f`: expected an image here/,
     ],
-    ['rows of an image', [images(4, 1), { op: 'conv', name: 'c', input: 'images', out: 4, kernel: 1, stride: 1, pad: 0 }, { op: 'l2Normalize', name: 'z', input: 'c' }], /`z`: expected a vector \(after avgPool, token or flatten\)/],
+    [
+      'rows of an image',
+      [
+        images(4, 1),
+        { op: 'conv', name: 'c', input: 'images', out: 4, kernel: 1, stride: 1, pad: 0 },
+        { op: 'l2Normalize', name: 'z', input: 'c' },
+      ],
+      /`z`: expected a vector \(after avgPool, token or flatten\)/,
+    ],
   ];
   test.each(refused)('%s', async (_, layers, message) => {
     const { library } = chooseDevice('cpu', 'fp32');

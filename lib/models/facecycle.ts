@@ -23,7 +23,12 @@ export function faceCycle(size: number, width: number): LayerRecord[] {
     layers.push({ op: 'conv', name, input: last(), out, kernel, stride, pad: kernel >> 1, bias: true });
   const leaky = (name: string) => layers.push({ op: 'relu', name, input: last(), slope: kSlope });
   /** Two convolutions as nn.Sequential numbers them, `between` after the first. */
-  const pair = (name: string, [first, second]: readonly [number, number], how: { kernel?: number; stride?: number } = {}, hasAttention = false) => {
+  const pair = (
+    name: string,
+    [first, second]: readonly [number, number],
+    how: { kernel?: number; stride?: number } = {},
+    hasAttention = false,
+  ) => {
     conv(`${name}.0`, first, how);
     leaky(`${name}.1`);
     if (hasAttention) attend(`${name}.2`, first);

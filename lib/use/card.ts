@@ -48,7 +48,13 @@ export function timmConfig(design: ModelDesign, embedding: number): object {
     global_pool: isTransformer(backbone) ? 'token' : 'avg',
     ...(isTransformer(backbone) && { model_args: { img_size: size } }),
     pretrained_cfg: {
-      ...{ input_size: [3, size, size], fixed_input_size: isTransformer(backbone), interpolation: 'bilinear', crop_pct: 1, crop_mode: 'squash' },
+      ...{
+        input_size: [3, size, size],
+        fixed_input_size: isTransformer(backbone),
+        interpolation: 'bilinear',
+        crop_pct: 1,
+        crop_mode: 'squash',
+      },
       ...{ mean: augment.mean, std: augment.deviation, num_classes: 0 },
       ...{ first_conv: isTransformer(backbone) ? 'patch_embed.proj' : 'conv1', classifier: isTransformer(backbone) ? 'head' : 'fc' },
     },
@@ -73,7 +79,10 @@ export function modelCard(facts: CardFacts): string {
     '## What goes in, what comes out',
     inputText(facts),
     '## Files',
-    table(['file', 'what'], files.map((file) => [`\`${file}\``, fileTexts[file] ?? ''])),
+    table(
+      ['file', 'what'],
+      files.map((file) => [`\`${file}\``, fileTexts[file] ?? '']),
+    ),
     '## Use',
     ...useTexts(facts),
     '## Training',
@@ -120,7 +129,9 @@ function inputText({ design, embedding, hasChange }: CardFacts): string {
   if (hasChange) {
     const unit = design.task ? `${design.task.attribute}, in ${design.task.unit}` : 'the face, in steps of alpha';
     const sign = design.task || design.target === 'signed' ? 'with its direction' : 'its size without a direction';
-    lines.push(`- The change of ${unit} (${sign}) from picture x to picture y: \`w . relu(h_y - h_x) + b\` of their embeddings, by the change head.`);
+    lines.push(
+      `- The change of ${unit} (${sign}) from picture x to picture y: \`w . relu(h_y - h_x) + b\` of their embeddings, by the change head.`,
+    );
   }
   return lines.join('\n');
 }
@@ -128,7 +139,8 @@ function inputText({ design, embedding, hasChange }: CardFacts): string {
 const fileTexts: Record<string, string> = {
   'model.safetensors': 'the backbone, by the names that its PyTorch weights have',
   'heads.safetensors': 'the change head (`change.weight`, `change.bias`) and, where it was pre-trained, the projection head',
-  'model.onnx': 'ONNX, opset 17: input `images`; outputs `embedding` and, with a change head, `change` from the first picture of the batch to each',
+  'model.onnx':
+    'ONNX, opset 17: input `images`; outputs `embedding` and, with a change head, `change` from the first picture of the batch to each',
   'config.json': 'which network of timm it is',
   'preprocessor_config.json': 'how a picture is prepared, for image processors of transformers',
 };
@@ -139,7 +151,12 @@ function useTexts({ design, files, hasChange }: CardFacts): string[] {
   if (files.includes('model.safetensors')) {
     texts.push('```sh\nnpx comface import model.safetensors --out model && npx comface embed a.jpg b.jpg --model model --out h.npy\n```');
     if (timmName(design) !== undefined)
-      python('import timm', '', "model = timm.create_model('local-dir:.', pretrained=True).eval()  # in this folder", 'h = model(pictures)');
+      python(
+        'import timm',
+        '',
+        "model = timm.create_model('local-dir:.', pretrained=True).eval()  # in this folder",
+        'h = model(pictures)',
+      );
   }
   if (files.includes('model.onnx')) {
     const outputs = hasChange ? ['embedding', 'change'] : ['embedding'];
@@ -179,7 +196,11 @@ function scores({ run, transfer }: CardFacts): string[] {
   const number = (value: number | null) => (value === null || Number.isNaN(value) ? '' : Number(value.toPrecision(3)).toString());
   const texts: string[] = [];
   if (transfer) {
-    const rows = Object.entries(transfer.scores).map(([name, { value, low, high }]) => [name, number(value), `${number(low)} to ${number(high)}`]);
+    const rows = Object.entries(transfer.scores).map(([name, { value, low, high }]) => [
+      name,
+      number(value),
+      `${number(low)} to ${number(high)}`,
+    ]);
     texts.push(
       `Of changes between pictures of subjects that were not learned from, in folds by subject (${transfer.attribute}, ${transfer.unit}):`,
       table(['score', 'value', '95 % interval over subjects'], rows),

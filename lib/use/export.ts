@@ -92,7 +92,10 @@ function makeFolder(out: string): void {
 
 function addSafetensors(files: Map<string, Uint8Array>, { design, weights, dataHash }: ModelState): void {
   const { task, ...config } = design;
-  const about = { format: 'pt', comface: JSON.stringify({ version: 1, config, ...(task && { task }), ...(dataHash !== undefined && { dataHash }) }) };
+  const about = {
+    format: 'pt',
+    comface: JSON.stringify({ version: 1, config, ...(task && { task }), ...(dataHash !== undefined && { dataHash }) }),
+  };
   const part = (isHead: boolean) => new Map([...weights].filter(([name]) => kHeads.test(name) === isHead));
   files.set('model.safetensors', encodeSafetensors(part(false), about));
   const heads = part(true);

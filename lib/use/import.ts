@@ -155,7 +155,12 @@ function toldBy(file: WeightsFile, names: ReadonlySet<string>): ComparatorName {
   const [found, ...others] = comparatorsOf(names, file.container);
   if (found !== undefined && others.length === 0) return found;
   if (found !== undefined)
-    throw refusal(file, 'names of one of these alone', [found, ...others].join(', '), 'Say which with `as`: comface import FILE --as NAME.');
+    throw refusal(
+      file,
+      'names of one of these alone',
+      [found, ...others].join(', '),
+      'Say which with `as`: comface import FILE --as NAME.',
+    );
   throw refusal(
     file,
     `the names of a network of ${comparatorNames.join(', ')} or comface`,
@@ -244,7 +249,9 @@ function parsed(text: string): Record<string, unknown> | undefined {
 async function weightsOf(file: WeightsFile, content: Content): Promise<{ weights: Map<string, Tensor>; used: Set<string> }> {
   const { design, title, tensors, isBgr } = content;
   const wholes = (await tensorsOf(design)).map((whole) => ({ ...whole, parts: content.partsOf(whole.name) }));
-  const wanted = wholes.flatMap(({ dims: [first = 1, ...rest], parts }) => parts.map((name) => ({ name, dims: [first / parts.length, ...rest] })));
+  const wanted = wholes.flatMap(({ dims: [first = 1, ...rest], parts }) =>
+    parts.map((name) => ({ name, dims: [first / parts.length, ...rest] })),
+  );
   const missing = wanted.filter(({ name }) => !tensors.has(name)).map(({ name }) => name);
   const mismatched = wanted.filter(({ name, dims }) => {
     const found = tensors.get(name);
@@ -264,7 +271,12 @@ async function weightsOf(file: WeightsFile, content: Content): Promise<{ weights
     for (const { name: theirs } of parts) used.add(theirs);
     weights.set(name, { dtype: 'F32', shape: [...shape], data: await joined(parts) });
   };
-  for (const { name, dims, parts } of wholes) await take(name, dims, parts.map((part) => tensors.get(part)!));
+  for (const { name, dims, parts } of wholes)
+    await take(
+      name,
+      dims,
+      parts.map((part) => tensors.get(part)!),
+    );
   for (const [name, found] of tensors) {
     if (kHeads.test(name) && file.others.has('comface')) await take(name, found.stored.shape, [found]);
     if (!kCounter.test(name) || !weights.has(name.replace(kCounter, '.running_mean'))) continue;
@@ -303,7 +315,13 @@ async function tensorsOf({ backbone: name, width, size }: ModelDesign): Promise<
 
 /** CLIP's class token has one dimension, timm's three. */
 function fits(shape: readonly number[], dims: readonly number[]): boolean {
-  const bare = (sizes: readonly number[]) => sizes.slice(Math.max(0, sizes.findIndex((size) => size !== 1)));
+  const bare = (sizes: readonly number[]) =>
+    sizes.slice(
+      Math.max(
+        0,
+        sizes.findIndex((size) => size !== 1),
+      ),
+    );
   const [a, b] = [bare(shape), bare(dims)];
   return a.length === b.length && a.every((size, i) => size === b[i]);
 }

@@ -87,7 +87,11 @@ class GraphWriter {
 
   /** change_i = w relu(h_i - h_0) + b (paper, section 3.2). */
   changeHead(embedding: string, width: number): void {
-    const first = this.#node('Slice', [embedding, this.#list('first', [0]), this.#list('second', [1]), this.#list('rows', [0])], 'change.first');
+    const first = this.#node(
+      'Slice',
+      [embedding, this.#list('first', [0]), this.#list('second', [1]), this.#list('rows', [0])],
+      'change.first',
+    );
     const difference = this.#node('Relu', [this.#node('Sub', [embedding, first], 'change.difference')], 'change.increase');
     this.#linear('change', difference, 'change.all', true);
     this.#node('Reshape', ['change.all', this.#list('flat', [-1])], 'change');
@@ -128,7 +132,8 @@ class GraphWriter {
   #list(name: string, numbers: readonly number[]): string {
     const key = `list.${name}`;
     const data = BigInt64Array.from(numbers, BigInt);
-    if (!this.#initializers.has(key)) this.#initializers.set(key, encodeTensor(key, types.int64, [data.length], new Uint8Array(data.buffer)));
+    if (!this.#initializers.has(key))
+      this.#initializers.set(key, encodeTensor(key, types.int64, [data.length], new Uint8Array(data.buffer)));
     return key;
   }
 
@@ -164,7 +169,13 @@ class GraphWriter {
         this.#node('GlobalAveragePool', [x.name], `${name}.mean`);
         return { ...x, name: this.#node('Flatten', [`${name}.mean`], name), kind: 'vector' };
       case 'flatten':
-        return { name: this.#node('Flatten', [x.name], name), kind: 'vector', channels: x.channels * x.height * x.width, height: 1, width: 1 };
+        return {
+          name: this.#node('Flatten', [x.name], name),
+          kind: 'vector',
+          channels: x.channels * x.height * x.width,
+          height: 1,
+          width: 1,
+        };
       case 'linear':
         return { ...x, name: this.#linear(name, x.name, name, layer.bias), channels: layer.out };
       case 'tokens':
@@ -224,7 +235,11 @@ class GraphWriter {
     const flat = this.#node('Reshape', [x.name, this.#list(`${name}.flat`, [0, x.channels, -1])], `${name}.flat`);
     let value = this.#node('Transpose', [flat], `${name}.patches`, { perm: [0, 2, 1] });
     if (classToken) {
-      const count = this.#node('Slice', [this.#node('Shape', [x.name], `${name}.shape`), this.#list('first', [0]), this.#list('second', [1])], `${name}.count`);
+      const count = this.#node(
+        'Slice',
+        [this.#node('Shape', [x.name], `${name}.shape`), this.#list('first', [0]), this.#list('second', [1])],
+        `${name}.count`,
+      );
       const shape = this.#node('Concat', [count, this.#list(`${name}.one`, [1, x.channels])], `${name}.classShape`, { axis: 0 });
       const token = this.#node('Expand', [this.#weight(`${module}cls_token`), shape], `${name}.class`);
       value = this.#node('Concat', [token, value], `${name}.sequence`, { axis: 1 });
@@ -258,7 +273,9 @@ class GraphWriter {
     const scores = this.#node('MatMul', [query, key], `${name}.products`);
     const scaled = this.#node('Mul', [scores, this.#scalar(`1/sqrt(${width})`, 1 / Math.sqrt(width))], `${name}.scores`);
     const shares = this.#node('Softmax', [scaled], `${name}.shares`, { axis: -1 });
-    const mixed = this.#node('Transpose', [this.#node('MatMul', [shares, value], `${name}.mixed`)], `${name}.turned`, { perm: [0, 2, 1, 3] });
+    const mixed = this.#node('Transpose', [this.#node('MatMul', [shares, value], `${name}.mixed`)], `${name}.turned`, {
+      perm: [0, 2, 1, 3],
+    });
     return this.#node('Reshape', [mixed, this.#list(`${name}.join`, [0, -1, heads * width])], name);
   }
 
@@ -299,7 +316,17 @@ function encodeTensor(name: string, type: number, shape: readonly number[], byte
   return tensor.integer(2, type).text(8, name).bytes(9, bytes);
 }
 
-function encodeNode({ op, inputs, outputs, attributes }: { op: string; inputs: string[]; outputs: string[]; attributes: Attributes }): Message {
+function encodeNode({
+  op,
+  inputs,
+  outputs,
+  attributes,
+}: {
+  op: string;
+  inputs: string[];
+  outputs: string[];
+  attributes: Attributes;
+}): Message {
   const node = new Message();
   for (const input of inputs) node.text(1, input);
   for (const output of outputs) node.text(2, output);

@@ -35,7 +35,8 @@ void forHeads(const EfficientArgs& a, const Body& body) {
   const int size = a.channels / a.heads;
 #pragma omp parallel for schedule(dynamic, 1)
   for (int64_t i = 0; i < static_cast<int64_t>(a.in.n) * a.heads; ++i) {
-    const HeadMemory memory(size, a.saved + i * savedCount(size), a.scratch + omp_get_thread_num() * scratchCount(size));
+    const HeadMemory memory(size, a.saved + i * savedCount(size),
+                            a.scratch + omp_get_thread_num() * scratchCount(size));
     body(static_cast<int>(i / a.heads), static_cast<int>(i % a.heads), memory);
   }
 }

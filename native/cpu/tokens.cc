@@ -1,6 +1,6 @@
 // Steps from one blocked image: what vision transformers and PCL's network have beside convolutions, which their linear
-// layers are, too (conv.cc). GELU, leaky ReLU and flattening are oneDNN's, the rest transformer.cc's and efficient.cc's.
-// Gradients of layerNorm, gelu and relu take the place of those they come from.
+// layers are, too (conv.cc). GELU, leaky ReLU and flattening are oneDNN's, the rest transformer.cc's and
+// efficient.cc's. Gradients of layerNorm, gelu and relu take the place of those they come from.
 #include "cpu/tensor.h"
 
 namespace comface::cpu {
@@ -143,8 +143,7 @@ class ElementwiseStep : public ImageStep {
   void bind() override {
     const Memory::desc image = context.imageDesc(tensor(in_));
     const Memory x = context.memory(image, data(in_)), y = context.memory(image, data(layer_));
-    forwardArgs_ = {
-        {DNNL_ARG_SRC, x}, {DNNL_ARG_DST, y}, {DNNL_ARG_SCRATCHPAD, context.scratchMemory(forwardPd_)}};
+    forwardArgs_ = {{DNNL_ARG_SRC, x}, {DNNL_ARG_DST, y}, {DNNL_ARG_SCRATCHPAD, context.scratchMemory(forwardPd_)}};
     if (!hasGradients()) return;
     const Memory gradient = context.memory(image, at(gradient_));
     backwardArgs_ = {isRelu() ? Args::value_type(DNNL_ARG_DST, y) : Args::value_type(DNNL_ARG_SRC, x),
@@ -238,8 +237,14 @@ class EfficientAttentionStep : public ImageStep {
   }
   void bind() override {
     const Layer& l = layerAt(layer_);
-    args_ = {context.extent(layerAt(in_).shape), l.shape.c,     l.heads,         data(in_),
-             data(layer_),                       at(gradient_), at(inGradient_), static_cast<float*>(at(saved_)),
+    args_ = {context.extent(layerAt(in_).shape),
+             l.shape.c,
+             l.heads,
+             data(in_),
+             data(layer_),
+             at(gradient_),
+             at(inGradient_),
+             static_cast<float*>(at(saved_)),
              static_cast<float*>(at(context.scratch))};
   }
   void forward() override { context.efficientAttention.forward[context.type()](args_); }

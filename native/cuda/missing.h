@@ -9,9 +9,10 @@ inline void refuseMissing(const Graph& graph) {
   for (const Layer& layer : graph.layers) {
     if (layer.op != Op::efficientAttention && layer.op != Op::flatten && !(layer.op == Op::relu && layer.slope != 0))
       continue;
-    throw Error(Code::invalidConfig, "Layer `" + layer.name +
-                                         "`: efficient attention, flattening and leaky ReLU, as PCL's network has them, "
-                                         "do not run on CUDA yet; use device cpu, or another backbone.");
+    throw Error(Code::invalidConfig,
+                "Layer `" + layer.name +
+                    "`: efficient attention, flattening and leaky ReLU, as PCL's network has them, "
+                    "do not run on CUDA yet; use device cpu, or another backbone.");
   }
 }
 

@@ -135,7 +135,8 @@ std::vector<T> products(const T* x, const T* y, int size, int tokens) {
   for (int i = 0; i < size; ++i) {
     for (int j = 0; j < size; ++j) {
       for (int p = 0; p < tokens; ++p)
-        a[static_cast<size_t>(i) * size + j] += x[static_cast<size_t>(i) * tokens + p] * y[static_cast<size_t>(j) * tokens + p];
+        a[static_cast<size_t>(i) * size + j] +=
+            x[static_cast<size_t>(i) * tokens + p] * y[static_cast<size_t>(j) * tokens + p];
     }
   }
   return a;

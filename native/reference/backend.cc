@@ -93,8 +93,7 @@ std::vector<bool> bf16Layers(const Graph& graph) {
     const Op op = layer.op;
     const bool follows =
         op == Op::batchNorm || op == Op::relu || op == Op::add || op == Op::maxPool || op == Op::linear;
-    const bool isImage =
-        op == Op::conv || op == Op::tokens || op == Op::layerNorm || op == Op::gelu || isAttention(op);
+    const bool isImage = op == Op::conv || op == Op::tokens || op == Op::layerNorm || op == Op::gelu || isAttention(op);
     result[i] = isImage || (op == Op::input && layer.shape.h * layer.shape.w > 1) ||
                 (follows && bf16(layer.inputs[0]) && bf16(layer.inputs[1]));
   }

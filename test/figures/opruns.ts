@@ -120,7 +120,20 @@ function dice(key: number): (low: number, high: number) => number {
 /** A graph of a kind that goes with `key`, of a random shape: rectangles, one pixel, one channel, what does not divide a vector. */
 export function drawnCase(key: number): OpCase {
   const roll = dice(key);
-  const kinds = [convCase, convCase, normCase, normCase, poolCase, denseCase, rowsCase, lossCase, blockCase, plainCase, leakyCase, efficientCase];
+  const kinds = [
+    convCase,
+    convCase,
+    normCase,
+    normCase,
+    poolCase,
+    denseCase,
+    rowsCase,
+    lossCase,
+    blockCase,
+    plainCase,
+    leakyCase,
+    efficientCase,
+  ];
   const c = kinds[key % kinds.length]!(roll);
   const ops = c.layers.slice(1).map(({ op }) => op);
   return { ...c, name: `drawn ${key}: ${ops.length > 6 ? 'residual block' : ops.join(', ')}` };

@@ -3,7 +3,6 @@
 For whoever changes an import; neither users nor `npm test` need Python:
     pip install torch==2.13.0 torchvision==0.28.0 timm==1.0.31 safetensors==0.8.0
     python test/golden/rivals.py                # writes them
-    python test/golden/rivals.py --only pcl     # writes that one, and leaves the others as they are
     python test/golden/rivals.py --whole FOLDER # the same at their whole size of bytes, with the networks' own random weights
 
 The networks have their whole size, the files do not: every large tensor is a view with strides of one small storage, which torch.save keeps as it is.
@@ -24,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from make import torchvision  # before timm: it lets torchvision be imported
 from keyed import hash_of, keyed
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 from torch import nn
 
 import timm
@@ -33,8 +32,6 @@ folder = pathlib.Path(__file__).parent / "rivals"
 NUMBERS = 8192
 base = torch.from_numpy(keyed("rivals/base", [NUMBERS], math.sqrt(3)))
 small = torch.from_numpy(keyed("rivals/small", [NUMBERS], 0.05))
-bare = torch.from_numpy(keyed("rivals/bare", [NUMBERS], 0.09))  # about what keeps the size of what sixteen convolutions without norms pass on
-sharp = torch.from_numpy(keyed("rivals/sharp", [NUMBERS], 0.5))  # far enough apart that softmax chooses
 scales = torch.from_numpy(keyed("rivals/scales", [NUMBERS], 0.3, 1.0))
 pictures = torch.from_numpy(keyed("rivals/pictures", [2, 3, 224, 224], 0.5, 0.5))  # RGB from 0 to 1
 
@@ -61,20 +58,13 @@ def weights(net, make):
     """Numbers for a network under its own names. Batch norms get the mean and variance of what comes in, one number for all channels."""
     state = net.state_dict()
     isTransformer = not any(name.endswith("running_var") for name in state)
-    isBare = not any(name.endswith("weight") and value.dim() == 1 for name, value in state.items())
-
-    def storage_of(shape):
-        if isBare:
-            return sharp if tuple(shape[2:]) == (1, 1) else bare
-        return small if isTransformer else base
-
     for name, old in state.items():
         if name.endswith("num_batches_tracked"):
             state[name] = torch.tensor(7)
         elif old.dim() == 1 and name.endswith("weight"):
             state[name] = make(scales, name, list(old.shape))
         else:
-            state[name] = make(storage_of(old.shape), name, list(old.shape))
+            state[name] = make(small if isTransformer else base, name, list(old.shape))
     net.load_state_dict({name: value.double().abs() + 1 if name.endswith("running_var") else value.double() for name, value in state.items()})
     net.double().eval()
     found = {}
@@ -162,52 +152,6 @@ class ClipVision(nn.Module):
         return self.ln_post(self.transformer.resblocks(self.ln_pre(x))[:, 0])
 
 
-class EfficientAttention(nn.Module):
-    """What PCL has between convolutions: softmax(query) over channels, softmax(key) over positions (Shen et al., 2021)."""
-
-    def __init__(self, width):
-        super().__init__()
-        self.g, self.theta, self.phi = (nn.Conv2d(width, width, 1) for _ in range(3))
-
-    def forward(self, x):
-        query, key, value = self.g(x).flatten(2).softmax(1), self.theta(x).flatten(2).softmax(2), self.phi(x).flatten(2)
-        context = torch.einsum("nct,nkt->nck", value, key)
-        return F.leaky_relu(x + torch.einsum("nck,nkt->nct", context, query).unflatten(2, x.shape[2:]), 0.1)
-
-
-class LeakyBlock(nn.Module):
-    def __init__(self, width):
-        super().__init__()
-        self.conv1, self.conv2 = nn.Conv2d(width, width, 3, 1, 1), nn.Conv2d(width, width, 3, 1, 1)
-
-    def forward(self, x):
-        return F.leaky_relu(x + self.conv2(F.leaky_relu(self.conv1(x), 0.1)), 0.1)
-
-
-class FaceCycle(nn.Module):
-    """The encoder of PCL (Liu et al., 2023), which is FaceCycle's with two ends, by the names of its weights; gives the expressions' map."""
-
-    def __init__(self, width=64):
-        super().__init__()
-
-        def two(into, middle, out, kernel=3, stride=1, between=()):
-            first, second = nn.Conv2d(into, middle, kernel, stride, kernel // 2), nn.Conv2d(middle, out, 3, 1, 1)
-            return nn.Sequential(first, nn.LeakyReLU(0.1), *between, second, nn.LeakyReLU(0.1))
-
-        self.conv1 = two(3, width, width, 7, 2)
-        self.layer1 = two(width, width, width, between=[EfficientAttention(width)])
-        self.layer2_1 = two(width, 2 * width, 2 * width, stride=2, between=[EfficientAttention(2 * width)])
-        self.resblock1, self.resblock2 = LeakyBlock(2 * width), LeakyBlock(2 * width)
-        self.layer2_2 = two(2 * width, 2 * width, 2 * width, stride=2)
-        self.layer3_1 = two(2 * width, 4 * width, 2 * width, stride=2)
-        self.layer3_2_exp, self.layer3_2_pose = two(*[2 * width] * 3), two(*[2 * width] * 3)
-
-    def forward(self, x):
-        for part in (self.conv1, self.layer1, self.layer2_1, self.resblock1, self.resblock2, self.layer2_2, self.layer3_1, self.layer3_2_exp):
-            x = part(x)
-        return x.flatten(1)
-
-
 def normalized(mean, std):
     return (pictures.double() - torch.tensor(mean).double().reshape(3, 1, 1)) / torch.tensor(std).double().reshape(3, 1, 1)
 
@@ -269,10 +213,6 @@ def rivals(make, pickled, width):
     net, state = of(ClipVision())
     rest = some("visual.proj", "token_embedding.weight", "positional_embedding", "transformer.resblocks.0.ln_1.weight", "text_projection", "logit_scale")
     yield "farl", "FaRL-Base-Patch16-LAIONFace20M-ep16.pth", net, normalized(*CLIP), {"state_dict": {**under("visual.", state), **rest}}, {}
-    net, state = of(FaceCycle())
-    rest = some("module.exp_fc.0.weight", "module.pose_fc.3.running_mean", "module.decoder.fc.weight", "module.decoder.model.2.bias")
-    content = {"epoch": 1000, "state_dict": collections.OrderedDict({**under("module.encoder.", state), **rest})}
-    yield "pcl", "best.pth", net, pictures.double()[:, :, :100, :100], content, {}
     net, state = of(timm.create_model("vit_base_patch16_224", num_classes=0))
     rest = some("image_mlp.0.weight", "image_mlp.0.bias", "logit_scale")
     content = {"epoch": 35, "model": {**under("visual.", state), **rest}, "optimizer": no_optimizer(), "args": argparse.Namespace(lr=0.001, model="base")}
@@ -282,22 +222,14 @@ def rivals(make, pickled, width):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--whole")
-    parser.add_argument("--only")
-    args = parser.parse_args()
-    whole, only = args.whole, args.only
+    whole = parser.parse_args().whole
     target = pathlib.Path(whole) if whole else folder
     target.mkdir(exist_ok=True)
+    for old in target.iterdir():
+        old.unlink()
     embeddings, about = {}, []
-    if only and (target / "rivals.json").exists():
-        embeddings = load_file(target / "embeddings.safetensors")
-        about = [one for one in json.loads((target / "rivals.json").read_text()) if one["as"] != only]
-    elif not only:
-        for old in target.iterdir():
-            old.unlink()
     copy = lambda storage, name, shape: view(storage, name, shape).clone()
     for name, file, net, x, content, how in rivals(copy, copy, 64) if whole else rivals(view, tiled, 16):
-        if only not in (None, name):
-            continue
         with torch.no_grad():
             h = net(x)
         print(f"{name}: {file}, |h| {h.norm(dim=1).tolist()}, apart {F.cosine_similarity(h[:1], h[1:]).item():.4f}")
@@ -310,7 +242,7 @@ def main():
         else:
             torch.save(content, target / file, **how)
         embeddings[file] = h.float().numpy()
-        about.append({"as": name, "file": file, "width": h.shape[1], "size": x.shape[-1]})
+        about.append({"as": name, "file": file, "width": h.shape[1]})
     save_file(embeddings, target / "embeddings.safetensors")
     (target / "rivals.json").write_text(json.dumps(about, indent=2) + "\n")
 

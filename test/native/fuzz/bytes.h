@@ -102,10 +102,28 @@ class ByteRecord final : public Record {
   double number(const char*) const override { return bytes_.number(); }
   double number(const char*, uint32_t) const override { return bytes_.number(); }
   std::string string(const char* name) const override {
-    static const char* const kOps[] = {"conv",    "batchNorm",    "relu",  "add",     "maxPool",     "avgPool",
-                                       "linear",  "rows",         "token", "tokens",  "l2Normalize", "reluDifference",
-                                       "infoNce", "squaredError", "gelu",  "softmax", "attention",   "layerNorm",
-                                       "",        "input",        "flatten", "efficientAttention"};
+    static const char* const kOps[] = {"conv",
+                                       "batchNorm",
+                                       "relu",
+                                       "add",
+                                       "maxPool",
+                                       "avgPool",
+                                       "linear",
+                                       "rows",
+                                       "token",
+                                       "tokens",
+                                       "l2Normalize",
+                                       "reluDifference",
+                                       "infoNce",
+                                       "squaredError",
+                                       "gelu",
+                                       "softmax",
+                                       "attention",
+                                       "layerNorm",
+                                       "",
+                                       "input",
+                                       "flatten",
+                                       "efficientAttention"};
     static const char* const kPrecisions[] = {"fp32", "bf16", "fp64", "fp16"};
     const uint8_t b = bytes_.byte();
     if (name[0] == 'o') return count_ == 0 ? "input" : kOps[b % 22];
