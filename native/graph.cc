@@ -109,6 +109,10 @@ void checkNumbers(const Layer& layer, const Shape& in) {
     refuse(layer, "expected heads >= 1 and an input of 3 x heads x any number of channels, not " +
                       std::to_string(in.c) + " for " + std::to_string(layer.heads) + " heads");
   }
+  if (layer.op == Op::efficientAttention) {
+    const int size = in.c / 3 / layer.heads;
+    countOf(layer, {in.n, layer.heads, size, size});  // the context of each head
+  }
   const int64_t area = int64_t{in.h} * in.w;
   if (layer.op == Op::tokens && area >= kMostSize) refuse(layer, "expected fewer than 2^24 positions");
   if (layer.op == Op::token && (layer.position < 0 || layer.position >= area)) {

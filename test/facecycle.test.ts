@@ -97,6 +97,11 @@ describe('layers are refused by name, with what they expect', () => {
       /`f`: expected sizes from 1 to 2\^24/,
     ],
     [
+      'efficient attention among more channels than a machine holds products of',
+      [images(3 * 2 ** 21, 1), { op: 'efficientAttention', name: 'e', input: 'images', heads: 1 }],
+      /`e`: more than 2\^40 numbers/,
+    ],
+    [
       'flattening a vector',
       [images(12, 2), { op: 'avgPool', name: 'v', input: 'images' }, { op: 'flatten', name: 'f', input: 'v' }],
       /`f`: expected an image here/,
