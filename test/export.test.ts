@@ -26,9 +26,9 @@ const kBatch = 3;
 const kSize = 48;
 const width = 16;
 const python = process.env.PYTHON ?? 'python3';
-const script = fileURLToPath(new URL('golden/onnx.py', import.meta.url));
+const script = fileURLToPath(new URL('golden/runtime.py', import.meta.url));
 const hasRuntime = spawnSync(python, ['-c', 'import onnx, onnxruntime']).status === 0;
-/** SHA-256 of files that onnxruntime has computed the same from, by test with PYTHON. */
+/** The beginning of the SHA-256 of files that onnxruntime has computed the same from, by test with PYTHON. */
 const checked = JSON.parse(await readFile(new URL('golden/onnx.json', import.meta.url), 'utf8')) as Record<string, string>;
 
 const designOf = (name: BackboneName, size = kSize): ModelDesign => ({ backbone: name, width, size, augment: runAugment as ModelDesign['augment'] });
@@ -59,7 +59,7 @@ describe.each(backboneNames)('%s as ONNX', (name) => {
   test('is the file that onnxruntime has computed the same from', async () => {
     const weights = await weightsOf(name);
     const bytes = encodeOnnx(backbone(name, { size: kSize, width }), weights, { version: '0', description: 'a test', metadata: { size: '48' } });
-    const hash = createHash('sha256').update(bytes).digest('hex');
+    const hash = createHash('sha256').update(bytes).digest('hex').slice(0, 32);
     if (!hasRuntime) return expect(hash).toBe(checked[name]);
     const folder = temporaryFolder();
     const images = keyed('export/images', kBatch * 3 * kSize * kSize, 1.7);
@@ -95,8 +95,8 @@ describe('safetensors', () => {
     expect(timm).toBe(name === 'resnet50' ? 'resnet50' : 'vit_base_patch16_224');
     const { tensors, metadata } = decodeSafetensors(await readFile(join(out, 'model.safetensors')), 'model');
     const shapes = Object.fromEntries([...tensors].map(([key, { shape }]) => [key, shape]));
-    const theirs = Object.entries(name === 'resnet50' ? torchvisionNames() : timmNames()).filter(([key]) => !key.startsWith('fc.'));
-    expect(shapes).toEqual(Object.fromEntries(theirs));
+    const theirs = name === 'resnet50' ? [...torchvisionNames()].map(([key, [, shape]]) => [key, shape] as const) : Object.entries(timmNames());
+    expect(shapes).toEqual(Object.fromEntries(theirs.filter(([key]) => !key.startsWith('fc.'))));
     expect(metadata.format).toBe('pt');
     const heads = decodeSafetensors(await readFile(join(out, 'heads.safetensors')), 'heads').tensors;
     expect([...heads.keys()]).toEqual(['change.weight', 'change.bias']);
@@ -126,7 +126,7 @@ describe('of a run', () => {
   let run = '';
   beforeAll(async () => {
     const data = await smallFaces(shared);
-    run = join(temporaryFolder(), 'run');
+    run = join(shared, 'run');
     await train({ ...smallRun, data, out: run, validation: 0.2 } as never);
   });
 

@@ -1,7 +1,7 @@
-"""Runs an ONNX file that ComFace wrote: python test/golden/onnx.py FILE INPUT SIZE BATCH. Checks it, and prints its outputs as JSON.
+"""Runs an ONNX file that ComFace wrote: python test/golden/runtime.py FILE INPUT SIZE BATCH. Checks it, and prints its outputs as JSON.
 
 For test/export.test.ts where PYTHON has these, and for whoever changes what is written:
-    pip install onnx==1.22.0 onnxruntime==1.27.0
+    pip install onnx==1.23.2 onnxruntime==1.31.1
 """
 
 import json
