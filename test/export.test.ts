@@ -31,7 +31,12 @@ const hasRuntime = spawnSync(python, ['-c', 'import onnx, onnxruntime']).status 
 /** The beginning of the SHA-256 of files that onnxruntime has computed the same from, by test with PYTHON. */
 const checked = JSON.parse(await readFile(new URL('golden/onnx.json', import.meta.url), 'utf8')) as Record<string, string>;
 
-const designOf = (name: BackboneName, size = kSize): ModelDesign => ({ backbone: name, width, size, augment: runAugment as ModelDesign['augment'] });
+const designOf = (name: BackboneName, size = kSize): ModelDesign => ({
+  backbone: name,
+  width,
+  size,
+  augment: runAugment as ModelDesign['augment'],
+});
 
 async function setKeyed(engine: NativeEngine): Promise<void> {
   for (const { name, dims } of engine.parameters) await engine.write('parameter', name, weightOf('export', name, dims, 0.5));
@@ -58,7 +63,11 @@ async function embeddingsOf(name: BackboneName, weights: ReadonlyMap<string, Ten
 describe.each(backboneNames)('%s as ONNX', (name) => {
   test('is the file that onnxruntime has computed the same from', async () => {
     const weights = await weightsOf(name);
-    const bytes = encodeOnnx(backbone(name, { size: kSize, width }), weights, { version: '0', description: 'a test', metadata: { size: '48' } });
+    const bytes = encodeOnnx(backbone(name, { size: kSize, width }), weights, {
+      version: '0',
+      description: 'a test',
+      metadata: { size: '48' },
+    });
     const hash = createHash('sha256').update(bytes).digest('hex').slice(0, 32);
     if (!hasRuntime) return expect(hash).toBe(checked[name]);
     const folder = temporaryFolder();
@@ -75,7 +84,10 @@ describe.each(backboneNames)('%s as ONNX', (name) => {
     expect(distance(embedding, expected)).toBeLessThan(1e-5);
     const head = weights.get('change.weight')!.data as Float32Array;
     const changes = Array.from({ length: kBatch }, (_, i) =>
-      head.reduce((sum, w, k) => sum + w * Math.max(0, expected[i * d + k]! - expected[k]!), (weights.get('change.bias')!.data as Float32Array)[0]!),
+      head.reduce(
+        (sum, w, k) => sum + w * Math.max(0, expected[i * d + k]! - expected[k]!),
+        (weights.get('change.bias')!.data as Float32Array)[0]!,
+      ),
     );
     expect(distance(change, changes)).toBeLessThan(1e-4);
     expect(hash).toBe(checked[name]);
@@ -95,7 +107,8 @@ describe('safetensors', () => {
     expect(timm).toBe(name === 'resnet50' ? 'resnet50' : 'vit_base_patch16_224');
     const { tensors, metadata } = decodeSafetensors(await readFile(join(out, 'model.safetensors')), 'model');
     const shapes = Object.fromEntries([...tensors].map(([key, { shape }]) => [key, shape]));
-    const theirs = name === 'resnet50' ? [...torchvisionNames()].map(([key, [, shape]]) => [key, shape] as const) : Object.entries(timmNames());
+    const theirs =
+      name === 'resnet50' ? [...torchvisionNames()].map(([key, [, shape]]) => [key, shape] as const) : Object.entries(timmNames());
     expect(shapes).toEqual(Object.fromEntries(theirs.filter(([key]) => !key.startsWith('fc.'))));
     expect(metadata.format).toBe('pt');
     const heads = decodeSafetensors(await readFile(join(out, 'heads.safetensors')), 'heads').tensors;
@@ -106,7 +119,11 @@ describe('safetensors', () => {
     const folder = temporaryFolder();
     const task = { attribute: 'weight', unit: 'kg' };
     const weights = await weightsOf(name);
-    await saveCheckpoint(folder, { step: 3, weights, optimizer: new Map(), info: { config: designOf(name), task, dataHash: 'ab' } }, { keep: 1 });
+    await saveCheckpoint(
+      folder,
+      { step: 3, weights, optimizer: new Map(), info: { config: designOf(name), task, dataHash: 'ab' } },
+      { keep: 1 },
+    );
     const out = join(folder, 'published');
     await exportModel({ model: folder, out });
     const imported = await importWeights({ file: join(out, 'model.safetensors'), out: join(folder, 'again') });
@@ -117,7 +134,14 @@ describe('safetensors', () => {
     expect([...after.weights.keys()].sort()).toEqual([...before.weights.keys()].sort());
     for (const [key, { dtype, shape, data }] of before.weights) {
       const again = after.weights.get(key)!;
-      expect([key, again.dtype, again.shape, Buffer.from(again.data.buffer, again.data.byteOffset, again.data.byteLength).equals(Buffer.from(data.buffer, data.byteOffset, data.byteLength))]).toEqual([key, dtype, shape, true]);
+      expect([
+        key,
+        again.dtype,
+        again.shape,
+        Buffer.from(again.data.buffer, again.data.byteOffset, again.data.byteLength).equals(
+          Buffer.from(data.buffer, data.byteOffset, data.byteLength),
+        ),
+      ]).toEqual([key, dtype, shape, true]);
     }
   });
 });
@@ -135,7 +159,16 @@ describe('of a run', () => {
     const { files } = await exportModel({ model: run, out, formats: ['safetensors', 'onnx'] });
     expect((await readdir(out)).sort()).toEqual([...files].sort());
     const card = await readFile(join(out, 'README.md'), 'utf8');
-    for (const text of ['library_name:', '# ResNet-18 of ComFace', 'arXiv 2405.16016', '`model.onnx`', 'onnxruntime', '| temperature |', '## Scores', 'license'])
+    for (const text of [
+      'library_name:',
+      '# ResNet-18 of ComFace',
+      'arXiv 2405.16016',
+      '`model.onnx`',
+      'onnxruntime',
+      '| temperature |',
+      '## Scores',
+      'license',
+    ])
       expect(card).toContain(text);
     expect(card).not.toContain(run);
     expect(card).not.toContain('undefined');
@@ -148,7 +181,9 @@ describe('of a run', () => {
     const file = join(nothing, 'file');
     await writeFile(file, '');
     expect((await refusal(() => exportModel({ model: nothing, out: join(nothing, 'x') }))).code).toBe('INVALID_INPUT');
-    expect((await refusal(() => exportModel({ model: run, out: join(nothing, 'x'), formats: ['keras' as never] }))).message).toContain('`formats[0]`');
+    expect((await refusal(() => exportModel({ model: run, out: join(nothing, 'x'), formats: ['keras' as never] }))).message).toContain(
+      '`formats[0]`',
+    );
     expect((await refusal(() => exportModel({ model: run, out: join(nothing, 'x'), formats: [] }))).message).toContain('`formats`');
     expect((await refusal(() => exportModel({ model: run, out: join(file, 'x') }))).code).toBe('IO');
     await mkdir(join(nothing, 'taken', 'README.md'), { recursive: true });

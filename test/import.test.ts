@@ -157,10 +157,8 @@ describe('is refused', () => {
   test('a part of what is one tensor here, under the name that the file would have it by', async () => {
     const shapes = new Map<string, number[]>();
     const engine = await engineFor({ layers: backbone('pcl', { size: 32, width: 16 }), batch: 1, training: false });
-    for (const {
-      name,
-      dims: [first = 0, ...rest],
-    } of engine.parameters) {
+    for (const { name, dims } of engine.parameters) {
+      const [first = 0, ...rest] = dims;
       const parts = partsOf('pcl', name);
       for (const part of parts) shapes.set(`state_dict.module.encoder.${part}`, [first / parts.length, ...rest]);
     }

@@ -96,7 +96,7 @@ const plans = {
     quick: [32, 64],
     laws: [{ of: 'time', words: 'a step is as long as its pictures have pixels', expected: 2, band: [1.6, 2.2] }],
     checked: 'finite losses',
-    at: (edge, { threads, isQuick }) => stepTime(isQuick ? 2 : 8, edge, threads),
+    at: (edge, { threads, isQuick }) => stepTime(isQuick ? 2 : 16, edge, threads),
   },
   threads: {
     unit: 'views/s',

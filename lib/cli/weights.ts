@@ -43,7 +43,10 @@ export function addExport(program: Command): void {
     .argument('<folder>', 'Folder of a run (its newest checkpoint), of a checkpoint, of a transfer or of imported weights')
     .requiredOption('--out <folder>', 'Folder for the files; files of the same names are replaced')
     .option('--format <list>', `What to write: ${exportFormats.join(', ')} or both`, list, ['safetensors'])
-    .addHelpText('after', '\nExamples:\n  $ comface export run --out published\n  $ comface export smiles --format safetensors,onnx --out published')
+    .addHelpText(
+      'after',
+      '\nExamples:\n  $ comface export run --out published\n  $ comface export smiles --format safetensors,onnx --out published',
+    )
     .action(async (model: string, { out, format }: { out: string; format: string[] }) => {
       const exported = await exportModel({ model, out, formats: format as ExportFormat[] });
       printResult(exported, ...exported.files.map((name) => path(`${out}/${name}`)));

@@ -9,9 +9,9 @@ import { loadState, Model } from '../model.js';
 import { native, workerCount } from '../native.js';
 import { overlay, type Saliency } from '../report/saliency.js';
 import { mean } from '../transfer/metrics.js';
+import { comparators } from '../weights/comparators.js';
 import type { Scale } from './scales.js';
 import { type Cell, lookers, rivalLookers } from './tables.js';
-import { comparators } from '../weights/comparators.js';
 import type { Workshop, WorkshopOptions } from './workshop.js';
 
 const kFaces = 48;

@@ -105,7 +105,11 @@ export class Workshop {
     const isPatient = days !== undefined || row.isGeneric === true;
     const testSet = task === 'weightAB' ? ('weightB' as const) : undefined;
     const run = variant.learning === 'scratch' ? undefined : this.#runOf(variant, seed);
-    const key = { data: [this.#setOf(set).name, testSet && this.#setOf(testSet).name], run: rival === undefined ? run?.name : resolve(rival), transfer: scale.transfer };
+    const key = {
+      data: [this.#setOf(set).name, testSet && this.#setOf(testSet).name],
+      run: rival === undefined ? run?.name : resolve(rival),
+      transfer: scale.transfer,
+    };
     const same = variant.backbone === scale.train.backbone ? { ...variant, backbone: 'default' } : variant;
     const name = `${task}-${isPatient ? 'patient' : evaluation}-${digits({ ...key, evaluation, days, isPatient, variant: same, seed })}`;
     const out = join(root, 'transfers', name);

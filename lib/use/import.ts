@@ -271,12 +271,10 @@ async function weightsOf(file: WeightsFile, content: Content): Promise<{ weights
     for (const { name: theirs } of parts) used.add(theirs);
     weights.set(name, { dtype: 'F32', shape: [...shape], data: await joined(parts) });
   };
-  for (const { name, dims, parts } of wholes)
-    await take(
-      name,
-      dims,
-      parts.map((part) => tensors.get(part)!),
-    );
+  for (const { name, dims, parts } of wholes) {
+    const found = parts.map((part) => tensors.get(part)!);
+    await take(name, dims, found);
+  }
   for (const [name, found] of tensors) {
     if (kHeads.test(name) && file.others.has('comface')) await take(name, found.stored.shape, [found]);
     if (!kCounter.test(name) || !weights.has(name.replace(kCounter, '.running_mean'))) continue;
