@@ -30,9 +30,9 @@ enum class Op : int32_t {
   gelu,       // x times the normal distribution function of x, or flag quick: x sigmoid(1.702 x)
   attention,  // heads; 3C channels (query, key, value, each with its heads in order) -> C
   token,      // one position -> N x C
-  flatten,    // N x C x H x W -> N x CHW, channel after channel as in PyTorch
-  // Shen et al., 2021, section 3: attention without scores among positions. heads and channels as in attention.
-  efficientAttention,
+  // PCL's network (Liu et al., 2023), which also has relu with a slope.
+  flatten,             // N x C x H x W -> N x CHW, channel after channel as in PyTorch
+  efficientAttention,  // as attention, but without scores among positions: Shen et al., 2021, section 3
 };
 inline constexpr int kOpCount = 20;
 

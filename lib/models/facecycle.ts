@@ -22,7 +22,7 @@ export function faceCycle(size: number, width: number): LayerRecord[] {
   const conv = (name: string, out: number, { kernel = 3, stride = 1 } = {}) =>
     layers.push({ op: 'conv', name, input: last(), out, kernel, stride, pad: kernel >> 1, bias: true });
   const leaky = (name: string) => layers.push({ op: 'relu', name, input: last(), slope: kSlope });
-  /** Two convolutions as nn.Sequential numbers them, `between` after the first. */
+  /** Two convolutions as nn.Sequential numbers them, attention after the first where there is one. */
   const pair = (
     name: string,
     [first, second]: readonly [number, number],
