@@ -85,6 +85,7 @@ export const cases = {
   'train/resnet50-224-341': { ...onGpu, prepare: fromFiles('resnet50', 224, 341, 'auto') },
   'train/resnet50-224-341-fp16': { ...onGpu, prepare: fromFiles('resnet50', 224, 341, 'fp16') },
   'train/resnet50-224-1024': { ...onGpu, prepare: fromFiles('resnet50', 224, 1024, 'auto', { chunks: 4 }) },
+  'train/vit_b_16-224-85': { ...onGpu, prepare: fromFiles('vit_b_16', 224, 85, 'auto') },
   // Batch statistics are summed inside the convolutions, in any order.
   'train/resnet50-224-85-unordered': { ...onGpu, prepare: fromFiles('resnet50', 224, 85, 'auto', { deterministic: false }) },
   'train/resnet50-224-341-unordered': { ...onGpu, prepare: fromFiles('resnet50', 224, 341, 'auto', { deterministic: false }) },

@@ -161,7 +161,7 @@ async function test(report, stage, files, names) {
   return { status, text };
 }
 
-/** Sizes: InfoNCE's of SimCLR to beyond CLIP, pictures of a step, numbers of a ResNet-50's Adam, rows of its widest normalization. */
+/** Sizes: InfoNCE's of SimCLR to beyond CLIP, pictures of a step, numbers of a ResNet-50's Adam, rows of its widest normalization, tokens of a ViT-B/16's step. */
 const kernelCases = isQuick
   ? ['infonce 256', 'augment 2', 'copy 1048576']
   : [
@@ -170,6 +170,8 @@ const kernelCases = isQuick
       ...['bf16', 'fp32'].map((type) => `augment 256 ${type}`),
       'adam 30000000',
       ...[802816, 3211264].map((rows) => `norm ${rows}`),
+      'layerNorm 50235',
+      ...['bf16', 'fp32'].map((type) => `attention 255 ${type}`),
     ];
 
 /** One at a time, so that what ended stays when time does; what shows most first. @type {[file: string, names: string][]} */
@@ -196,6 +198,7 @@ const benchCases = isQuick
       'train/resnet50-224-85-fp16',
       'train/resnet50-224-341-fp16',
       'train/resnet50-224-1024',
+      'train/vit_b_16-224-85',
     ];
 
 /** What is most likely PyTorch's best first, for time may end; then what shows that it is. */

@@ -1,8 +1,9 @@
 // Times our own CUDA kernels on the device, by its events, beside what their bytes and FLOP would take at best.
 //   kernels CASE SIZE [fp32|bf16|fp16] [--seconds S]
 // CASE and SIZE: infonce ROWS (forward and backward, 128 wide), augment PICTURES (256 x 256 to three views of 224),
-// adam NUMBERS, norm ROWS (batch normalization with relu, 256 channels, forward and backward), copy BYTES (the memory's
-// own rate: the roof of the others). Prints one line of JSON. bench/gpu.mjs runs it.
+// adam NUMBERS, norm ROWS (batch normalization with relu, 256 channels, forward and backward), layerNorm TOKENS (768
+// channels, forward and backward), attention PICTURES (197 tokens, 12 heads of 64, forward and backward), copy BYTES
+// (the memory's own rate: the roof of the others). Prints one line of JSON. bench/gpu.mjs runs it.
 #include "cuda/kernels.h"
 
 #include <algorithm>
@@ -26,6 +27,7 @@ constexpr float kSampleMs = 5;  // of launches one after the other: far more tha
 constexpr int kWidth = 128;     // of InfoNCE
 constexpr int kChannels = 256;  // of the normalization
 constexpr int kEdge = 256, kView = 224;
+constexpr int kTokens = 197, kHeads = 12, kHeadWidth = 64;  // of ViT-B/16
 
 /** What is timed; bytes and FLOP of one run that cannot be avoided. */
 struct Work {
@@ -149,6 +151,60 @@ Work normWork(size_t rows, Number number) {
   return work;
 }
 
+/** Numbers in an image's type. */
+char* converted(Work& work, Number number, size_t count) {
+  char* const data = work.buffer<char>(count * sizeOf(number));
+  convert(number, work.filled(drawn(count)), count, data, nullptr);
+  return data;
+}
+
+Work layerNormWork(size_t rows, Number number) {
+  Work work;
+  constexpr int kWide = kHeads * kHeadWidth;
+  const size_t count = rows * kWide;
+  char *x = converted(work, number, count), *gradient = converted(work, number, count);
+  const std::vector<float> ones(kWide, 1);
+  const LayerNorm norm{rows,
+                       kWide,
+                       x,
+                       work.buffer<char>(count * sizeOf(number)),
+                       work.filled(ones),
+                       work.filled(ones),
+                       work.buffer(kWide),
+                       work.buffer(kWide),
+                       work.buffer(rows),
+                       work.buffer(rows),
+                       1e-6f};
+  float* const scratch = work.buffer(layerNormScratch(rows, kWide));
+  work.run = [=](cudaStream_t stream) {
+    layerNorm(number, norm, stream);
+    layerNormBackward(number, norm, gradient, scratch, stream);
+  };
+  // x and y; in backward x and dy for the parameters' gradients, then both again and dx.
+  work.bytes = (2.0 + 2 + 3) * count * sizeOf(number);
+  return work;
+}
+
+Work attentionWork(int pictures, Number number) {
+  Work work;
+  const size_t rows = static_cast<size_t>(pictures) * kTokens, channels = kHeads * kHeadWidth;
+  const size_t queries = rows * kHeads;
+  char *x = converted(work, number, 3 * rows * channels), *dy = converted(work, number, rows * channels);
+  char *y = work.buffer<char>(rows * channels * sizeOf(number)),
+       *dx = work.buffer<char>(3 * rows * channels * sizeOf(number));
+  const Attention args{pictures, kTokens, kHeads, kHeadWidth, x, y, work.buffer(queries)};
+  float* const slopes = work.buffer(queries);
+  work.run = [=](cudaStream_t stream) {
+    attention(number, args, stream);
+    attentionBackward(number, args, dy, dx, slopes, stream);
+  };
+  // Forward reads x and writes y; backward reads x, y and dy and writes dx.
+  work.bytes = (4.0 + 8) * rows * channels * sizeOf(number);
+  // Two products forward; five backward, of which scores and their slopes cannot be kept and are made once at least.
+  work.flop = (2.0 + 5) * 2 * kTokens * rows * channels;
+  return work;
+}
+
 Work copyWork(size_t bytes) {
   Work work;
   char *from = work.buffer<char>(bytes), *to = work.buffer<char>(bytes);
@@ -206,14 +262,18 @@ int benchmark(int argc, char** argv) {
   const size_t size = words.size() > 1 ? std::strtoull(words[1].c_str(), nullptr, 10) : 0;
   const Number number = type == "fp32" ? Number::fp32 : type == "fp16" ? Number::fp16 : Number::bf16;
   try {
-    if (size == 0) throw Error(Code::invalidInput, "kernels infonce|augment|adam|norm|copy SIZE [fp32|bf16|fp16]");
+    if (size == 0)
+      throw Error(Code::invalidInput,
+                  "kernels infonce|augment|adam|norm|layerNorm|attention|copy SIZE [fp32|bf16|fp16]");
     const char* const shown = name == "infonce" ? "fp32" : type.c_str();  // it takes and gives nothing else
-    const Work work = name == "infonce"   ? infoNceWork(static_cast<int>(size))
-                      : name == "augment" ? augmentWork(static_cast<int>(size), number)
-                      : name == "adam"    ? adamWork(size, number)
-                      : name == "norm"    ? normWork(size, number)
-                      : name == "copy"    ? copyWork(size)
-                                          : throw Error(Code::invalidInput, "There is no case " + name);
+    const Work work = name == "infonce"     ? infoNceWork(static_cast<int>(size))
+                      : name == "augment"   ? augmentWork(static_cast<int>(size), number)
+                      : name == "adam"      ? adamWork(size, number)
+                      : name == "norm"      ? normWork(size, number)
+                      : name == "layerNorm" ? layerNormWork(size, number)
+                      : name == "attention" ? attentionWork(static_cast<int>(size), number)
+                      : name == "copy"      ? copyWork(size)
+                                            : throw Error(Code::invalidInput, "There is no case " + name);
     measure(name, size, shown, work, seconds);
   } catch (const std::exception& e) {
     fprintf(stderr, "kernels: %s\n", e.what());

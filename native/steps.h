@@ -148,6 +148,45 @@ class AddStepOf : public StepOf<Context> {
   PartSumOf<Context> sum_;
 };
 
+/** A step from one image, and the plan of its gradients. */
+template <class Context>
+class ImageStepOf : public StepOf<Context> {
+ public:
+  ImageStepOf(Context& context, int layer)
+      : StepOf<Context>(context), layer_(layer), in_(this->layerAt(layer).inputs[0]) {}
+  int result() const override { return layer_; }
+  void planForward(int time) override {
+    this->tensor(layer_).buffer = this->create(this->context.imageBytes(this->tensor(layer_).shape), time);
+    this->touch(in_, time);
+  }
+
+ protected:
+  /** Leaves one buffer with the gradient of the result, alive at `time`. */
+  void planGradient(int time) {
+    sum_.plan(this->context, this->tensor(layer_), 1, time);
+    gradient_ = this->tensor(layer_).parts[0];
+    this->context.buffers.touch(gradient_, time);
+  }
+  /** A buffer for the gradient of the input, if anyone wants it. */
+  void planInputGradient(int time) {
+    if (!this->tensor(in_).wanted) return;
+    inGradient_ = this->create(this->context.imageBytes(this->tensor(in_).shape), time);
+    this->tensor(in_).parts.push_back(inGradient_);
+  }
+  /** For steps that write the gradient of the input over that of the result. */
+  void giveGradientOn() {
+    if (this->tensor(in_).wanted) this->tensor(in_).parts.push_back(gradient_);
+  }
+  bool hasGradients() const { return gradient_ >= 0; }
+  float* value(int parameter) const { return this->context.values.data() + this->context.parameters[parameter].offset; }
+  float* gradientOf(int parameter) const {
+    return hasGradients() ? this->context.gradients.data() + this->context.parameters[parameter].offset : nullptr;
+  }
+
+  int layer_, in_, gradient_ = -1, inGradient_ = -1;
+  PartSumOf<Context> sum_;
+};
+
 /** Gives every tensor its lifetime, by walking the steps forward and, in training, back. Returns the steps to run
  * backward, in that order. */
 template <class Context>

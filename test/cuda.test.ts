@@ -6,9 +6,10 @@ import { beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { readManifest } from '../lib/data/manifest.ts';
 import { sparesOf } from '../lib/data/pairs.ts';
 import { ComFaceError } from '../lib/errors.ts';
-import { backbone, embeddingWidth } from '../lib/models/backbone.ts';
+import { backbone, embeddingWidth, mapLayers } from '../lib/models/backbone.ts';
 import { comfaceGraph } from '../lib/models/heads.ts';
 import type { LayerRecord } from '../lib/models/layers.ts';
+import { visionTransformer } from '../lib/models/vit.ts';
 import { type NativeEngine, native, type Slot } from '../lib/native.ts';
 import { cudaCases, opCases } from './cases.ts';
 import { type CudaOptions, cudaBackend, cudaEngine, cudaName, deviceBytes, isOnGpu, noCuda } from './cuda.ts';
@@ -24,11 +25,15 @@ beforeAll(async () => {
   data = await smallFaces(folder);
 });
 
+/** Two narrow blocks of a vision transformer: 48 channels in 3 heads. */
+const transformer = (size: number): LayerRecord[] => visionTransformer(size, { patch: 8, width: 48, depth: 2, heads: 3 });
+
 /** The whole training graph of a narrow network. */
-function network(name: 'resnet18' | 'resnet50', pairs: number, size: number, width = 16): CudaOptions {
-  const embedding = embeddingWidth(name, { size, width });
+function network(name: 'resnet18' | 'resnet50' | 'transformer', pairs: number, size: number, width = 16): CudaOptions {
+  const embedding = name === 'transformer' ? 48 : embeddingWidth(name, { size, width });
   const heads = { embedding, projection: { hidden: 32, out: 16 }, temperature: 0.2, interPersonal: 1, intraPersonal: 0.3 };
-  return { layers: comfaceGraph(backbone(name, { size, width }), heads), batch: 3 * pairs, parts: 3 };
+  const layers = name === 'transformer' ? transformer(size) : backbone(name, { size, width });
+  return { layers: comfaceGraph(layers, heads), batch: 3 * pairs, parts: 3 };
 }
 
 async function all(of: NativeEngine, slot: Slot): Promise<Map<string, Float32Array>> {
@@ -49,6 +54,17 @@ describe.skipIf(library === undefined)(library ? cudaName : `CUDA: ${noCuda}`, (
     await expect(cudaEngine(c)).rejects.toMatchObject({
       code: 'INVALID_CONFIG',
       message: expect.stringMatching(/^Layer `\w+`: .* do not run on CUDA yet; use device cpu/),
+    });
+  });
+
+  test('heads of attention that are wider than its kernels know are refused by the layer', async () => {
+    const layers: LayerRecord[] = [
+      { op: 'input', name: 'images', channels: 3 * 129, height: 2, width: 1 },
+      { op: 'attention', name: 'wide', input: 'images', heads: 1 },
+    ];
+    await expect(cudaEngine({ layers, batch: 1 })).rejects.toMatchObject({
+      code: 'INVALID_CONFIG',
+      message: 'Layer `wide`: the CUDA backend has heads of at most 128 channels, not of 129.',
     });
   });
 
@@ -77,25 +93,28 @@ describe.skipIf(library === undefined)(library ? cudaName : `CUDA: ${noCuda}`, (
     source.dispose();
   });
 
-  test('the same steps give the same bits, whatever was chosen or captured before', async () => {
-    const options = { ...network('resnet18', 4, 32), precision: 'bf16' as const };
-    const source = native().module.openFiles((await readManifest(data)).files.slice(0, 40), 32, 2, 32);
-    const run = async (choices: string) => {
-      const of = await cudaEngine({ ...options, choices });
-      await of.initialize(3n);
-      for (let step = 1; step <= 4; step++)
-        await of.step(source, planOf([step, 8, 13, 21], [3, 9, 17, 22], { step }), null, runAugment, adamAt(step));
-      const { losses } = await of.collect();
-      expect(of.description).not.toContain('not captured');
-      return { losses, weights: flat(await all(of, 'parameter')), choices: of.choices };
-    };
-    const first = await run('');
-    rmSync(cache, { recursive: true, force: true });
-    expect(first.choices).toMatch(/^\d+( \d+=\d+)*\t(native|any) /m);
-    expect(await run(first.choices)).toEqual(first);
-    expect(await run('not a choice\n\n57 1=\tneither')).toEqual(first);
-    source.dispose();
-  });
+  test.each(['resnet18', 'transformer'] as const)(
+    'the same steps of a %s give the same bits, whatever was chosen or captured before',
+    async (name) => {
+      const options = { ...network(name, 4, 32), precision: 'bf16' as const };
+      const source = native().module.openFiles((await readManifest(data)).files.slice(0, 40), 32, 2, 32);
+      const run = async (choices: string) => {
+        const of = await cudaEngine({ ...options, choices });
+        await of.initialize(3n);
+        for (let step = 1; step <= 4; step++)
+          await of.step(source, planOf([step, 8, 13, 21], [3, 9, 17, 22], { step }), null, runAugment, adamAt(step));
+        const { losses } = await of.collect();
+        expect(of.description).not.toContain('not captured');
+        return { losses, weights: flat(await all(of, 'parameter')), choices: of.choices };
+      };
+      const first = await run('');
+      rmSync(cache, { recursive: true, force: true });
+      expect(first.choices).toMatch(/^\d+( \d+=\d+)*\t(native|any) /m);
+      expect(await run(first.choices)).toEqual(first);
+      expect(await run('not a choice\n\n57 1=\tneither')).toEqual(first);
+      source.dispose();
+    },
+  );
 
   test('sums in any order are asked for by name, are fused, and come near to those in order', async () => {
     const images = numbers(12 * 3 * 1024, 51);
@@ -173,18 +192,21 @@ describe.skipIf(library === undefined)(library ? cudaName : `CUDA: ${noCuda}`, (
     expect((await cudaEngine({ ...options, choices })).choices).toBe(choices);
   });
 
-  test('a batch in chunks has the gradient of the whole', async () => {
-    // Without batch statistics chunks make no difference.
-    const layers: LayerRecord[] = [
-      { op: 'input', name: 'images', channels: 3, height: 12, width: 12 },
-      { op: 'conv', name: 'a', input: 'images', out: 16, kernel: 3, stride: 2, pad: 1, bias: true },
-      { op: 'relu', name: 'b', input: 'a' },
-      { op: 'conv', name: 'c', input: 'b', out: 16, kernel: 3, stride: 1, pad: 1 },
-      { op: 'avgPool', name: 'avgpool', input: 'c' },
-    ];
-    const heads = { embedding: 16, projection: { hidden: 16, out: 8 }, temperature: 0.2, interPersonal: 1, intraPersonal: 0.3 };
+  // Without batch statistics chunks make no difference.
+  const convolutions: LayerRecord[] = [
+    { op: 'input', name: 'images', channels: 3, height: 16, width: 16 },
+    { op: 'conv', name: 'a', input: 'images', out: 48, kernel: 3, stride: 2, pad: 1, bias: true },
+    { op: 'relu', name: 'b', input: 'a' },
+    { op: 'conv', name: 'c', input: 'b', out: 48, kernel: 3, stride: 1, pad: 1 },
+    { op: 'avgPool', name: 'avgpool', input: 'c' },
+  ];
+  test.each([
+    ['convolutions', convolutions],
+    ['a transformer', transformer(16)],
+  ])('a batch in chunks has the gradient of the whole, of %s', async (_, layers) => {
+    const heads = { embedding: 48, projection: { hidden: 16, out: 8 }, temperature: 0.2, interPersonal: 1, intraPersonal: 0.3 };
     const graph = { layers: comfaceGraph(layers, heads), batch: 24 };
-    const images = numbers(24 * 3 * 144, 61);
+    const images = numbers(24 * 3 * 256, 61);
     const targets = numbers(8, 62, 4);
     const gradients: Float32Array[] = [];
     const sizes: number[] = [];
@@ -263,8 +285,12 @@ describe.skipIf(library === undefined)(library ? cudaName : `CUDA: ${noCuda}`, (
     source.dispose();
   });
 
-  test('an engine for inference embeds as the plain loops do', async () => {
-    const options = { layers: backbone('resnet18', { size: 32, width: 16 }), batch: 4, training: false };
+  test.each([
+    ['a ResNet', backbone('resnet18', { size: 32, width: 16 })],
+    ['a transformer', transformer(32)],
+    ["a transformer's map", mapLayers(transformer(32)).layers],
+  ])('an engine for inference embeds as the plain loops do, by %s', async (_, layers) => {
+    const options = { layers, batch: 4, training: false };
     const source = native().module.openFiles((await readManifest(data)).files.slice(0, 10), 32, 1, 32);
     const embeddings = await Promise.all(
       [await cudaEngine(options), await engineFor({ ...options, device: 'reference', precision: 'fp64' })].map(async (of) => {
@@ -272,7 +298,7 @@ describe.skipIf(library === undefined)(library ? cudaName : `CUDA: ${noCuda}`, (
         return of.embed(
           source,
           Uint32Array.from({ length: 10 }, (_, i) => i),
-          'avgpool',
+          layers.at(-1)!.name,
           runAugment,
         );
       }),

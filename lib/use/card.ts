@@ -164,7 +164,7 @@ function useTexts({ design, files, hasChange }: CardFacts): string[] {
       'import onnxruntime',
       '',
       "session = onnxruntime.InferenceSession('model.onnx')",
-      `${outputs.join(', ')}${outputs.length === 1 ? ',' : ''} = session.run(${JSON.stringify(outputs)}, {'images': pictures})`,
+      `${outputs.join(', ')}${outputs.length === 1 ? ',' : ''} = session.run([${outputs.map((name) => `'${name}'`).join(', ')}], {'images': pictures})`,
       ...(hasChange ? ['change[1]  # from the first picture to the second'] : []),
     );
   }

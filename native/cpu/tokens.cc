@@ -6,41 +6,7 @@
 namespace comface::cpu {
 namespace {
 
-/** A step from one image: its input, and the plan of its gradients. */
-class ImageStep : public Step {
- public:
-  ImageStep(Context& context, int layer) : Step(context), layer_(layer), in_(layerAt(layer).inputs[0]) {}
-  int result() const override { return layer_; }
-  void planForward(int time) override {
-    tensor(layer_).buffer = create(context.imageBytes(tensor(layer_).shape), time);
-    touch(in_, time);
-  }
-
- protected:
-  /** Leaves one buffer with the gradient of the result, alive at `time`. */
-  void planGradient(int time) {
-    sum_.plan(context, tensor(layer_), 1, time);
-    gradient_ = tensor(layer_).parts[0];
-    context.buffers.touch(gradient_, time);
-  }
-  /** A buffer for the gradient of the input, if anyone wants it. */
-  void planInputGradient(int time) {
-    if (!tensor(in_).wanted) return;
-    inGradient_ = create(context.imageBytes(tensor(in_).shape), time);
-    tensor(in_).parts.push_back(inGradient_);
-  }
-  void giveGradientOn() {
-    if (tensor(in_).wanted) tensor(in_).parts.push_back(gradient_);
-  }
-  bool hasGradients() const { return gradient_ >= 0; }
-  float* value(int parameter) const { return context.values.data() + context.parameters[parameter].offset; }
-  float* gradientOf(int parameter) const {
-    return hasGradients() ? context.gradients.data() + context.parameters[parameter].offset : nullptr;
-  }
-
-  int layer_, in_, gradient_ = -1, inGradient_ = -1;
-  PartSum sum_;
-};
+using ImageStep = ImageStepOf<Context>;
 
 class TokensStep : public ImageStep {
  public:

@@ -1,4 +1,4 @@
-// A convolution's bias where no normalization follows, M x C. No network of ours has one: plain, not fast. Memory is
+// The bias of a convolution that no normalization follows, and the gradient of any bias of an image, M x C. Memory is
 // the roof: adding moves 2 numbers for each of x, the gradient 1.
 #include "cuda/rows.h"
 
@@ -17,19 +17,31 @@ __global__ void addBiasKernel(E* x, const float* bias, size_t m, int c, Tiling t
   });
 }
 
-/** One block for each slice of channels, so that the sums end in one place. */
 template <class E>
-__global__ void biasGradientKernel(const E* x, size_t m, int c, float* sums, Tiling tiling) {
-  __shared__ __align__(16) char shared[kSumBytes];
+__global__ void __launch_bounds__(kThreads)
+    biasGradientKernel(const E* x, size_t m, int c, Tiling tiling, float* partials) {
+  COMFACE_DYNAMIC_SHARED(float, shared);
   const Place place = placeOf(tiling, blockIdx.x, c);
   Eight total = splat(0);
-  forRows<1>(tiling, place, m, [&](auto, size_t row) {
-    const Eight values = toFloats(load(x + row * c + place.channel));
-    for (int k = 0; k < kChannelStep; ++k) total[k] += values[k];
+  forRows<4>(tiling, place, m, [&](auto count, size_t row) {
+    constexpr int kRows = decltype(count)::value;
+    Raw<E> raw[kRows];
+#pragma unroll
+    for (int u = 0; u < kRows; ++u) raw[u] = load(x + (row + u * tiling.rows) * c + place.channel);
+#pragma unroll
+    for (int u = 0; u < kRows; ++u) {
+      const Eight values = toFloats(raw[u]);
+#pragma unroll
+      for (int k = 0; k < kChannelStep; ++k) total[k] += values[k];
+    }
   });
-  const float sum = sumOverRows(tiling, total, reinterpret_cast<float*>(shared));
-  const int thread = threadIdx.x, channel = blockIdx.x * tiling.columns * kChannelStep + thread;
-  if (thread < tiling.columns * kChannelStep && channel < c) sums[channel] = sum;
+  leavePart(tiling, c, total, 0, shared, partials);
+}
+
+__global__ void __launch_bounds__(kThreads) finishBiasKernel(const float* partials, int rowBlocks, int c, float* sums) {
+  COMFACE_DYNAMIC_SHARED(double, shared);
+  const double sum = sumOfParts(partials, rowBlocks, c, 0, shared);
+  if (threadIdx.x < kChannelStep) sums[blockIdx.x * kChannelStep + threadIdx.x] = static_cast<float>(sum);
 }
 
 }  // namespace
@@ -43,13 +55,17 @@ void addBias(Number number, void* x, const float* bias, size_t m, int c, cudaStr
   });
 }
 
-void biasGradient(Number number, const void* x, size_t m, int c, float* sums, cudaStream_t stream) {
+size_t biasScratch(size_t m, int c) { return static_cast<size_t>(tilingOf(m, c).rowBlocks) * c; }
+
+void biasGradient(Number number, const void* x, size_t m, int c, float* sums, float* scratch, cudaStream_t stream) {
   const Tiling tiling = tilingOf(m, c);
   withNumber(number, [&](auto zero) {
     using E = decltype(zero);
-    launch(biasGradientKernel<E>, dim3(tiling.slices), dim3(kThreads), 0, stream, static_cast<const E*>(x), m, c, sums,
-           tiling);
+    launch(biasGradientKernel<E>, dim3(tiling.slices, tiling.rowBlocks), dim3(kThreads), kSumBytes, stream,
+           static_cast<const E*>(x), m, c, tiling, scratch);
   });
+  launch(finishBiasKernel, dim3(c / kChannelStep), dim3(kThreads), kPartBytes, stream, scratch, tiling.rowBlocks, c,
+         sums);
 }
 
 }  // namespace comface::cuda

@@ -52,6 +52,7 @@ class ConvStep : public Step {
     sum_.plan(context, out, 1, time);
     grad_ = out.parts[0];
     context.buffers.touch(grad_, time), touch(in_, time);
+    if (bias_ >= 0) context.reserveScratch(biasScratch(context.pixels(out.shape), outChannels_) * sizeof(float));
     planFilter(time);
     if (!tensor(in_).wanted) return;
     inGrad_ = create(context.imageBytes(tensor(in_).shape), time);
@@ -104,7 +105,7 @@ class ConvStep : public Step {
     if (bias_ >= 0) {
       float* gradient = context.gradients.data() + context.parameters[bias_].offset;
       biasGradient(context.number, at(grad_), context.pixels(tensor(layer_).shape), outChannels_, gradient,
-                   context.stream);
+                   context.buffers.at<float>(context.scratch), context.stream);
     }
     filterGradient_.run(context);
     if (narrow_ >= 0) {

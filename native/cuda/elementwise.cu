@@ -1,5 +1,5 @@
-// ReLU and the sum that closes a residual block (He et al., 2016, eq. 1), for images and vectors of any count.
-// The roof is memory: relu 2 numbers moved for each, relu's gradient and a sum 3, and one FLOP.
+// ReLU, GELU (Hendrycks and Gimpel, 2016) and the sum that closes a residual block (He et al., 2016, eq. 1), for images
+// and vectors of any count. The roof is memory: relu and gelu 2 numbers moved for each, their gradients and a sum 3.
 #include "cuda/number.h"
 
 namespace comface::cuda {
@@ -15,6 +15,33 @@ struct WherePositive {
 };
 struct Sum {
   static __device__ float of(float a, float b) { return a + b; }
+};
+
+constexpr float kQuick = 1.702f;
+
+/** P(X <= x) of the standard normal distribution. */
+__device__ inline float normalShare(float x) { return erfcf(x * -0.70710678f) / 2; }
+__device__ inline float sigmoid(float x) { return 1 / (1 + expf(-x)); }
+
+struct Gelu {
+  static __device__ float of(float x, float) { return x * normalShare(x); }
+};
+struct QuickGelu {
+  static __device__ float of(float x, float) { return x * sigmoid(kQuick * x); }
+};
+/** (x P)' = P + x density(x). */
+struct GeluSlope {
+  static __device__ float of(float x, float dy) {
+    const float density = expf(-x * x / 2) * 0.39894228f;
+    return dy * (normalShare(x) + x * density);
+  }
+};
+/** (x s)' = s + 1.702 x s (1 - s). */
+struct QuickGeluSlope {
+  static __device__ float of(float x, float dy) {
+    const float share = sigmoid(kQuick * x);
+    return dy * (share + kQuick * x * share * (1 - share));
+  }
 };
 
 /** kUnroll vectors for each thread, a block's side by side, so that 64 bytes of each thread are under way. */
@@ -76,6 +103,17 @@ void reluBackward(Number number, const void* y, const void* dy, void* dx, size_t
 
 void add(Number number, const void* a, const void* b, void* sum, size_t count, cudaStream_t stream) {
   elementwise<Sum, true>(number, a, b, sum, count, stream);
+}
+
+void gelu(Number number, bool quick, const void* x, void* y, size_t count, cudaStream_t stream) {
+  quick ? elementwise<QuickGelu, false>(number, x, nullptr, y, count, stream)
+        : elementwise<Gelu, false>(number, x, nullptr, y, count, stream);
+}
+
+void geluBackward(Number number, bool quick, const void* x, const void* dy, void* dx, size_t count,
+                  cudaStream_t stream) {
+  quick ? elementwise<QuickGeluSlope, true>(number, x, dy, dx, count, stream)
+        : elementwise<GeluSlope, true>(number, x, dy, dx, count, stream);
 }
 
 }  // namespace comface::cuda

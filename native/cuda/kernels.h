@@ -30,12 +30,14 @@ void convert(Number number, const float* from, size_t count, void* to, cudaStrea
 /** 16-bit numbers to fp32. */
 void widen(Number number, const void* from, size_t count, float* to, cudaStream_t stream);
 
-// ---- bias.cu: of convolutions that no normalization follows ----
+// ---- bias.cu ----
 
 /** x[m][c] += bias[c]; M x C. */
 void addBias(Number number, void* x, const float* bias, size_t m, int c, cudaStream_t stream);
+/** Floats of scratch that biasGradient wants. */
+size_t biasScratch(size_t m, int c);
 /** sums[c] = sum over m of x[m][c]. */
-void biasGradient(Number number, const void* x, size_t m, int c, float* sums, cudaStream_t stream);
+void biasGradient(Number number, const void* x, size_t m, int c, float* sums, float* scratch, cudaStream_t stream);
 
 // ---- elementwise.cu: of images, and of vectors with Number::fp32. `count` in numbers; pointers are aligned to 16
 // bytes, counts need not be a multiple of anything. In place is allowed. ----
@@ -46,6 +48,11 @@ void relu(Number number, const void* x, void* y, size_t count, cudaStream_t stre
 void reluBackward(Number number, const void* y, const void* dy, void* dx, size_t count, cudaStream_t stream);
 /** sum = a + b, rounded once. */
 void add(Number number, const void* a, const void* b, void* sum, size_t count, cudaStream_t stream);
+/** y = x times the normal distribution function of x, or, quick, x sigmoid(1.702 x). */
+void gelu(Number number, bool quick, const void* x, void* y, size_t count, cudaStream_t stream);
+/** dx = dy times the derivative at x. */
+void geluBackward(Number number, bool quick, const void* x, const void* dy, void* dx, size_t count,
+                  cudaStream_t stream);
 
 // ---- norm.cu: batch normalization (Ioffe and Szegedy, 2015) with what follows it ----
 
@@ -119,6 +126,60 @@ void maxPoolBackward(Number number, const Pool& pool, const void* dy, const uint
 /** Global mean: N x HW x paddedChannels(C) -> N x C fp32. */
 void averagePool(Number number, const void* x, int n, int c, int hw, float* y, cudaStream_t stream);
 void averagePoolBackward(Number number, const float* dy, int n, int c, int hw, void* dx, cudaStream_t stream);
+
+// ---- tokens.cu ----
+
+/**
+ * y[n][t] = (t < first ? classToken : x[n][t - first]) + positions[t], C = paddedChannels of its layer numbers each:
+ * first is 1 with a class token, else 0. Parameters may be null where there are none.
+ */
+struct Tokens {
+  int n, c, first;
+  size_t area;                                              // positions of x; tokens of y: first + area
+  const float *classToken = nullptr, *positions = nullptr;  // C, (first + area) x C
+  float *dClassToken = nullptr, *dPositions = nullptr;      // null in inference
+};
+void tokens(Number number, const Tokens& args, const void* x, void* y, cudaStream_t stream);
+/** dx: null where nobody wants it. */
+void tokensBackward(Number number, const Tokens& args, const void* dy, void* dx, cudaStream_t stream);
+/** One position of each image: N x area x paddedChannels(C) -> N x C fp32. */
+void token(Number number, const void* x, int n, int c, size_t area, size_t position, float* y, cudaStream_t stream);
+/** All of dx is written, 0 at the other positions. */
+void tokenBackward(Number number, const float* dy, int n, int c, size_t area, size_t position, void* dx,
+                   cudaStream_t stream);
+
+// ---- layernorm.cu: Ba, Kiros and Hinton, 2016 ----
+
+/** y = gamma (x - mean) / sqrt(variance + eps) + beta, mean and variance of each row's `channels` numbers. */
+struct LayerNorm {
+  size_t m;
+  int channels;  // of rows of C = paddedChannels(channels)
+  const void* x;
+  void* y;
+  const float *gamma, *beta;  // C
+  float *dGamma, *dBeta;      // C; null in inference
+  float *means, *inverses;    // M each, left for backward; null in inference
+  float eps;
+};
+/** Floats of scratch that layerNormBackward wants. */
+size_t layerNormScratch(size_t m, int channels);
+void layerNorm(Number number, const LayerNorm& norm, cudaStream_t stream);
+/** gradient: of y, M x C, replaced by that of x. */
+void layerNormBackward(Number number, const LayerNorm& norm, void* gradient, float* scratch, cudaStream_t stream);
+
+// ---- attention.cu: Vaswani et al., 2017, section 3.2, the matrix of scores never in memory ----
+
+inline constexpr int kWidestHead = 128;
+struct Attention {
+  int n, tokens, heads, width;  // width: of a head, at most kWidestHead
+  const void* x;                // N x T x paddedChannels(3 heads width): queries, keys, values, each head after head
+  void* y;                      // N x T x paddedChannels(heads width)
+  float* logSums;               // N x heads x T: log2 of the sum of 2^score, left for backward; null in inference
+};
+void attention(Number number, const Attention& args, cudaStream_t stream);
+/** dy: like y, dx: like x, slopes: N x heads x T floats of scratch. */
+void attentionBackward(Number number, const Attention& args, const void* dy, void* dx, float* slopes,
+                       cudaStream_t stream);
 
 // ---- vectors.cu: rows x width, fp32. Gradients are added to. ----
 

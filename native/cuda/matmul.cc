@@ -12,9 +12,10 @@ void expect(cublasStatus_t status, const char* what) {
 
 namespace {
 
-cublasLtMatrixLayout_t layout(int stored, int across) {  // row-major stored x across
+cublasLtMatrixLayout_t layout(Number number, int64_t stored, int64_t across) {  // row-major stored x across
+  const cudaDataType type = number == Number::fp32 ? CUDA_R_32F : number == Number::bf16 ? CUDA_R_16BF : CUDA_R_16F;
   cublasLtMatrixLayout_t made = nullptr;
-  expect(libraries().cublasLtMatrixLayoutCreate(&made, CUDA_R_32F, across, stored, across), "a layout");
+  expect(libraries().cublasLtMatrixLayoutCreate(&made, type, across, stored, across), "a layout");
   return made;
 }
 
@@ -22,7 +23,8 @@ cublasLtMatrixLayout_t layout(int stored, int across) {  // row-major stored x a
 
 Matmul::Matmul(const MatmulShape& s, bool exact, size_t workspaceBytes)
     : accumulate_(s.accumulate), workspaceBytes_(workspaceBytes) {
-  const auto compute = exact ? CUBLAS_COMPUTE_32F : CUBLAS_COMPUTE_32F_FAST_TF32;
+  const bool isTf32 = s.in == Number::fp32 && !exact;
+  const auto compute = isTf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
   expect(libraries().cublasLtMatmulDescCreate(&operation_, compute, CUDA_R_32F), "an operation");
   const auto set = [&](cublasLtMatmulDescAttributes_t name, const auto& value) {
     expect(libraries().cublasLtMatmulDescSetAttribute(operation_, name, &value, sizeof value), "an attribute");
@@ -34,9 +36,9 @@ Matmul::Matmul(const MatmulShape& s, bool exact, size_t workspaceBytes)
     const cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
     set(CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue);
   }
-  a_ = s.transposeB ? layout(s.columns, s.depth) : layout(s.depth, s.columns);
-  b_ = s.transposeA ? layout(s.depth, s.rows) : layout(s.rows, s.depth);
-  c_ = layout(s.rows, s.columns);
+  a_ = s.transposeB ? layout(s.in, s.columns, s.depth) : layout(s.in, s.depth, s.columns);
+  b_ = s.transposeA ? layout(s.in, s.depth, s.rows) : layout(s.in, s.rows, s.depth);
+  c_ = layout(s.out, s.rows, s.columns);
 }
 
 Matmul::~Matmul() {
@@ -61,7 +63,7 @@ void Matmul::choose(cublasLtHandle_t blas) const {
   isChosen_ = true;
 }
 
-void Matmul::run(const Context& context, const float* a, const float* b, const float* bias, float* c) const {
+void Matmul::run(const Context& context, const void* a, const void* b, const void* bias, void* c) const {
   if (!isChosen_) choose(context.blas);
   if (bias) {
     expect(

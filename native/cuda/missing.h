@@ -4,8 +4,8 @@
 
 namespace comface::cuda {
 
-/** Throws invalidConfig naming the layer. */
-inline void refuseMissing(const Graph& graph) {
+/** The same graph. Throws invalidConfig naming a layer that no kernel computes. */
+inline const Graph& checked(const Graph& graph) {
   for (const Layer& layer : graph.layers) {
     if (layer.op != Op::efficientAttention && layer.op != Op::flatten && !(layer.op == Op::relu && layer.slope != 0))
       continue;
@@ -14,6 +14,7 @@ inline void refuseMissing(const Graph& graph) {
                     "`: efficient attention, flattening and leaky ReLU, as PCL's network has them, "
                     "do not run on CUDA yet; use device cpu, or another backbone.");
   }
+  return graph;
 }
 
 }  // namespace comface::cuda

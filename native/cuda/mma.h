@@ -1,6 +1,7 @@
-// Tensor cores of sm_80 and newer in the one form that we use, fp16 x fp16 added up in fp32, and what feeds them. Only
-// .cu files include this. test/native/emulation has a twin that does the same for warps played by the CPU.
+// Tensor cores of sm_80 and newer in the one form that we use, 16-bit numbers added up in fp32, and what feeds them.
+// Only .cu files include this. test/native/emulation has a twin that does the same for warps played by the CPU.
 #pragma once
+#include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
 #include <cstdint>
@@ -24,11 +25,25 @@ __device__ __forceinline__ void multiplyAdd(const uint32_t (&a)[4], uint32_t b0,
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
+/** The same of bf16 (true) or fp16. */
+template <bool kBf16>
+__device__ __forceinline__ void multiplyAddOf(const uint32_t (&a)[4], uint32_t b0, uint32_t b1, float (&c)[4]) {
+  if constexpr (kBf16) {
+    asm volatile(
+        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, "
+        "%2, %3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+  } else {
+    multiplyAdd(a, b0, b1, c);
+  }
+}
+
 /**
- * Four matrices of 8 x 8 halves from shared memory: lane l passes the address of row l % 8 (16 bytes) of matrix l / 8;
- * out[m] gets row g columns 2q and 2q + 1 of matrix m.
+ * Four matrices of 8 x 8 16-bit numbers from shared memory: lane l passes the address of row l % 8 (16 bytes) of matrix
+ * l / 8; out[m] gets row g columns 2q and 2q + 1 of matrix m.
  */
-__device__ __forceinline__ void loadMatrices(const __half* row, uint32_t (&out)[4]) {
+__device__ __forceinline__ void loadMatrices(const void* row, uint32_t (&out)[4]) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                : "=r"(out[0]), "=r"(out[1]), "=r"(out[2]), "=r"(out[3])
                : "r"(static_cast<uint32_t>(__cvta_generic_to_shared(row)))
@@ -36,7 +51,7 @@ __device__ __forceinline__ void loadMatrices(const __half* row, uint32_t (&out)[
 }
 
 /** The same of the matrices' transposes: out[m] gets column g rows 2q and 2q + 1. */
-__device__ __forceinline__ void loadTransposed(const __half* row, uint32_t (&out)[4]) {
+__device__ __forceinline__ void loadTransposed(const void* row, uint32_t (&out)[4]) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
                : "=r"(out[0]), "=r"(out[1]), "=r"(out[2]), "=r"(out[3])
                : "r"(static_cast<uint32_t>(__cvta_generic_to_shared(row)))

@@ -23,21 +23,6 @@ Number numberOf(Precision precision) {
   }
 }
 
-/** Throws for the layers of vision transformers, which have no kernels here. */
-Lowered lowerKnown(const Graph& graph) {
-  Lowered lowered = lower(graph);
-  refuseMissing(graph);
-  for (size_t i = 0; i < graph.layers.size(); ++i) {
-    const Layer& layer = graph.layers[i];
-    const bool isOfTokens = layer.op == Op::tokens || layer.op == Op::layerNorm || layer.op == Op::gelu ||
-                            layer.op == Op::attention || layer.op == Op::token;
-    if (!isOfTokens && !(layer.op == Op::linear && lowered.image[i])) continue;
-    throw Error(Code::invalidConfig,
-                "Layer `" + layer.name + "`: vision transformers do not run on CUDA yet; use device cpu, or a ResNet.");
-  }
-  return lowered;
-}
-
 }  // namespace
 
 std::vector<RowRange> Context::chunkRows() const {
@@ -63,7 +48,7 @@ Exactness exactnessOf(Precision precision) {
 }
 
 Network::Network(const Graph& graph, Planner& planner, bool isFusing)
-    : graph_(graph), lowered_(lowerKnown(graph_)), context_(graph_, lowered_, planner) {
+    : graph_(graph), lowered_(lower(checked(graph_))), context_(graph_, lowered_, planner) {
   context_.number = numberOf(graph_.precision);
   context_.isFusing = isFusing;
   context_.tensors.resize(graph_.layers.size());
@@ -79,20 +64,45 @@ Network::Network(const Graph& graph, Planner& planner, bool isFusing)
   plan();
 }
 
+StepPtr Network::stepOf(int layer) {
+  const bool isImage = context_.tensors[layer].image;
+  switch (graph_.layers[layer].op) {
+    case Op::input:
+      return inputStep(context_);
+    case Op::conv:
+      return convStep(context_, layer);
+    case Op::linear:
+      return isImage ? imageLinearStep(context_, layer) : denseStep(context_, layer);
+    case Op::maxPool:
+      return maxPoolStep(context_, layer);
+    case Op::avgPool:
+      return averageStep(context_, layer);
+    case Op::infoNce:
+    case Op::squaredError:
+      return lossStep(context_, layer);
+    case Op::relu:
+      return isImage ? std::make_unique<ReluStepOf<Context>>(context_, layer) : denseStep(context_, layer);
+    case Op::add:
+      return isImage ? std::make_unique<AddStepOf<Context>>(context_, layer) : denseStep(context_, layer);
+    case Op::tokens:
+      return tokensStep(context_, layer);
+    case Op::layerNorm:
+      return layerNormStep(context_, layer);
+    case Op::gelu:
+      return geluStep(context_, layer);
+    case Op::attention:
+      return attentionStep(context_, layer);
+    case Op::token:
+      return tokenStep(context_, layer);
+    default:
+      return denseStep(context_, layer);
+  }
+}
+
 void Network::makeSteps() {
   Buffers& buffers = context_.buffers;
   for (const int i : lowered_.steps) {
-    const Op op = graph_.layers[i].op;
-    const bool image = context_.tensors[i].image;
-    steps_.push_back(op == Op::input                ? inputStep(context_)
-                     : lowered_.groups[i].norm >= 0 ? normStep(context_, lowered_.groups[i])
-                     : op == Op::conv               ? convStep(context_, i)
-                     : op == Op::maxPool            ? maxPoolStep(context_, i)
-                     : op == Op::avgPool            ? averageStep(context_, i)
-                     : isLoss(op)                   ? lossStep(context_, i)
-                     : image && op == Op::relu      ? StepPtr(std::make_unique<ReluStepOf<Context>>(context_, i))
-                     : image                        ? StepPtr(std::make_unique<AddStepOf<Context>>(context_, i))
-                                                    : denseStep(context_, i));
+    steps_.push_back(lowered_.groups[i].norm >= 0 ? normStep(context_, lowered_.groups[i]) : stepOf(i));
   }
   if (graph_.training && graph_.losses.empty()) {
     seed_ = buffers.keep(graph_.layers.back().shape.count() * sizeof(float));
@@ -102,7 +112,7 @@ void Network::makeSteps() {
 
 /** Offsets in the flat arrays; every step has said how much it stores. */
 void Network::placeParameters() {
-  constexpr size_t kStep = kAlignBytes / sizeof(float);
+  const size_t kStep = kAlignBytes / sizeOf(context_.number);  // the rounded copy has the same offsets
   const auto place = [&](std::vector<Stored>& list) {
     size_t total = 0;
     for (Stored& stored : list) {
@@ -167,7 +177,8 @@ void Network::bind(char* arena, cudaStream_t stream, cublasLtHandle_t blas) {
 bool Network::isOfImages(const Step& step) const {
   const int result = step.result();
   if (result < 0) return false;
-  return context_.tensors[result].image || graph_.layers[result].op == Op::avgPool;
+  const Op op = graph_.layers[result].op;
+  return context_.tensors[result].image || op == Op::avgPool || op == Op::token;
 }
 
 void Network::forwardImages(int chunk) {

@@ -29,6 +29,7 @@ class Network {
   void update();
 
  private:
+  StepPtr stepOf(int layer);
   void makeSteps();
   void placeParameters();
   void plan();

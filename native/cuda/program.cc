@@ -170,7 +170,7 @@ class CudaProgram : public Program {
     };
     for (size_t p = 0; p < graph_.parameters.size(); ++p) {
       const Parameter& parameter = graph_.parameters[p];
-      const bool gamma = graph_.layers[parameter.layer].op == Op::batchNorm && parameter.name.ends_with(".weight");
+      const bool gamma = isNorm(graph_.layers[parameter.layer].op) && parameter.name.ends_with(".weight");
       if (gamma) fill(parameter, c.parameters[p], c.values);
     }
     for (size_t p = 1; p < graph_.statistics.size(); p += 2) fill(graph_.statistics[p], c.statistics[p], c.running);
@@ -215,10 +215,12 @@ class CudaProgram : public Program {
 
   /** Visits every number of a parameter: where it is in PyTorch's order and where in ours. */
   template <class F>
-  static void forEach(const Parameter& parameter, const F& visit) {
+  void forEach(const Parameter& parameter, const F& visit) const {
     const auto& d = parameter.dims;
-    if (d.size() < 4) {
-      for (size_t i = 0; i < parameter.count; ++i) visit(i, i);
+    if (d.size() < 4) {  // of an image: rows of padded channels
+      const size_t width = d.back();
+      const size_t pitch = network_.context().tensors[parameter.layer].image ? paddedChannels(d.back()) : width;
+      for (size_t i = 0; i < parameter.count; ++i) visit(i, i / width * pitch + i % width);
       return;
     }
     const size_t channels = paddedChannels(d[1]);

@@ -94,4 +94,39 @@ __device__ inline float sumOverRows(const Tiling& tiling, const Eight& values, f
   return sum;
 }
 
+// ---- sums over all blocks: each leaves its part, and a second kernel adds them up ----
+
+/** Writes the block's part of sum number `which`: sums x rowBlocks x C. */
+__device__ inline void leavePart(const Tiling& tiling, int c, const Eight& values, int which, float* shared,
+                                 float* partials) {
+  const float sum = sumOverRows(tiling, values, shared);
+  const int thread = threadIdx.x, channel = blockIdx.x * tiling.columns * kChannelStep + thread;
+  if (thread < tiling.columns * kChannelStep && channel < c) {
+    partials[(static_cast<size_t>(which) * gridDim.y + blockIdx.y) * c + channel] = sum;
+  }
+}
+
+/** Blocks that add up parts: a grid of C / 8, 8 channels (one sector of floats) by kSlots threads. */
+inline constexpr int kSlots = kThreads / kChannelStep;
+inline constexpr size_t kPartBytes = kThreads * sizeof(double);
+
+/** Sum number `which` of channel c over the row blocks; every thread of the channel's column gets it. */
+__device__ inline double sumOfParts(const float* partials, int rowBlocks, int c, int which, double* shared) {
+  const int thread = threadIdx.x, slot = thread / kChannelStep;
+  const int channel = blockIdx.x * kChannelStep + thread % kChannelStep;
+  const float* part = partials + static_cast<size_t>(which) * rowBlocks * c + channel;
+  double sum = 0;
+#pragma unroll 4
+  for (int block = slot; block < rowBlocks; block += kSlots) sum += part[static_cast<size_t>(block) * c];
+  shared[thread] = sum;
+  for (int half = kThreads / 2; half >= kChannelStep; half /= 2) {
+    __syncthreads();
+    if (thread < half) shared[thread] += shared[thread + half];
+  }
+  __syncthreads();
+  sum = shared[thread % kChannelStep];
+  __syncthreads();
+  return sum;
+}
+
 }  // namespace comface::cuda

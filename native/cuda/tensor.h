@@ -85,7 +85,7 @@ struct Context {
   }
 
   void reserveScratch(size_t bytes) { scratchBytes = std::max(scratchBytes, bytes); }
-  /** What convolutions read of a parameter. */
+  /** What convolutions and linear layers of images read of a parameter. */
   void* weights(const Stored& stored) const {
     if (number == Number::fp32) return values.data() + stored.offset;
     return buffers.at<char>(rounded) + stored.offset * sizeOf(number);
@@ -96,7 +96,7 @@ using Step = StepOf<Context>;
 using StepPtr = std::unique_ptr<Step>;
 using PartSum = PartSumOf<Context>;
 
-// conv.cc, normalization.cc, image.cc, dense.cc, loss.cc
+// conv.cc, normalization.cc, image.cc, dense.cc, transformer.cc
 StepPtr convStep(Context& context, int layer);
 StepPtr normStep(Context& context, const NormGroup& group);
 StepPtr inputStep(Context& context);
@@ -105,5 +105,11 @@ StepPtr maxPoolStep(Context& context, int layer);
 StepPtr averageStep(Context& context, int layer);
 StepPtr denseStep(Context& context, int layer);  // linear, rows, l2Normalize, reluDifference, relu and add of vectors
 StepPtr lossStep(Context& context, int layer);
+StepPtr tokensStep(Context& context, int layer);
+StepPtr layerNormStep(Context& context, int layer);
+StepPtr geluStep(Context& context, int layer);
+StepPtr attentionStep(Context& context, int layer);
+StepPtr tokenStep(Context& context, int layer);
+StepPtr imageLinearStep(Context& context, int layer);  // linear at each position of an image
 
 }  // namespace comface::cuda

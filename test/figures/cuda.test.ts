@@ -112,11 +112,11 @@ async function stepOf(engine: NativeEngine, images: Float32Array, targets: Float
 // The emulated device multiplies in plain loops: there the networks are small, and double is what they are compared with.
 const [kWidth, kSize, kPairs] = isOnGpu ? [64, 64, 8] : [16, 32, 4];
 
-figure('N4 whole networks on CUDA compute what the CPU does', { ci: 2, long: 2, seconds: 240 }, async ({ say, skip }) => {
+figure('N4 whole networks on CUDA compute what the CPU does', { ci: 3, long: 3, seconds: 240 }, async ({ say, skip }) => {
   if (library === undefined) skip(noCuda);
   const said: string[] = [];
   const judged: (() => void)[] = [];
-  for (const name of ['resnet18', 'resnet50'] as const) {
+  for (const name of ['resnet18', 'resnet50', 'vit_b_16'] as const) {
     const embedding = embeddingWidth(name, { size: kSize, width: kWidth });
     const heads = { embedding, projection: { hidden: 32, out: 16 }, temperature: 0.2, interPersonal: 1, intraPersonal: 0.3 };
     const graph = { layers: comfaceGraph(backbone(name, { size: kSize, width: kWidth }), heads), batch: 3 * kPairs };

@@ -1,6 +1,6 @@
-// The kernels of layout.cu, elementwise.cu, norm.cu and pool.cu against plain loops in double, over shapes, number
-// types and orders of threads and blocks, all of which must give the same bits. Fresh memory is not a number and ends
-// at a guard page, so what is read before it is written, or beside a tensor, shows. Writes a line for each part:
+// The kernels of layout.cu, elementwise.cu, bias.cu, norm.cu and pool.cu against plain loops in double, over shapes,
+// number types and orders of threads and blocks, all of which must give the same bits. Fresh memory is not a number and
+// ends at a guard page, so what is read before it is written, or beside a tensor, shows. Writes a line for each part:
 //   images [<part>]   0 if all numbers are within their tolerance.
 #include "images.h"
 
@@ -75,6 +75,70 @@ void testElementwise(Number number) {
       if (checks) near(what + " relu in place", x.read(), rectified, Number::fp32, 0);
       std::vector<char> all = one.bytes();
       append(all, two), append(all, inPlace), append(all, x), append(all, y);
+      return all;
+    });
+  }
+}
+
+/** P(X <= x), and its derivative, of the standard normal distribution; quick: sigmoid(1.702 x). */
+double shareOf(bool isQuick, double x) {
+  return isQuick ? 1 / (1 + std::exp(-1.702 * x)) : std::erfc(-x / std::sqrt(2.0)) / 2;
+}
+double densityOf(bool isQuick, double x) {
+  const double share = shareOf(true, x);
+  return isQuick ? 1.702 * share * (1 - share) : std::exp(-x * x / 2) / std::sqrt(2 * 3.14159265358979323846);
+}
+
+void testGelu(Number number) {
+  for (const bool isQuick : {false, true}) {
+    for (const size_t count : {size_t{1}, size_t{8}, size_t{8191}, size_t{20003}}) {
+      Numbers x(count), dy(count), y(count), dx(count);
+      for (size_t i = 0; i < count; ++i) {
+        x[i] = round(number, i % 11 == 3 ? 0 : 4 * normal()), dy[i] = round(number, normal());
+        if (i % 101 == 7) x[i] = i % 2 == 0 ? 60 : -60;
+        if (i % 1009 == 8) x[i] = NAN;
+        y[i] = x[i] * shareOf(isQuick, x[i]);
+        dx[i] = dy[i] * (shareOf(isQuick, x[i]) + x[i] * densityOf(isQuick, x[i]));
+      }
+      const std::string what = std::string(isQuick ? "quick gelu " : "gelu ") + nameOf(number);
+      inAllOrders(what, [&](bool checks) {
+        const Tensor from(number, x), to(number, count), gradient(number, dy);
+        gelu(number, isQuick, from, to, count, nullptr);
+        geluBackward(number, isQuick, from, gradient, gradient, count, nullptr);
+        if (checks) {
+          near(what, to.read(), y, number, 3e-6);
+          near(what + " backward", gradient.read(), dx, number, 6e-6);
+        }
+        std::vector<char> all = to.bytes();
+        append(all, gradient);
+        return all;
+      });
+    }
+  }
+}
+
+void testBias(Number number) {
+  for (const auto& [m, c] : {std::pair{1, 8}, {7, 24}, {300, 64}, {257, 264}, {5, 2056}, {20011, 64}}) {
+    const Numbers x = image(number, m, c, c), bias = image(Number::fp32, 1, c, c);
+    Numbers sums(c), shifted = x, room(c);
+    for (size_t i = 0; i < x.size(); ++i) {
+      sums[i % c] += x[i], room[i % c] += std::abs(x[i]);
+      shifted[i] += bias[i % c];
+    }
+    for (double& r : room) r *= 1e-6;
+    const std::string what =
+        std::string("bias ") + nameOf(number) + " " + std::to_string(m) + " x " + std::to_string(c);
+    inAllOrders(what, [&](bool checks) {
+      const Tensor values(number, x);
+      const Floats shift(bias), gradient(c), scratch(biasScratch(m, c));
+      biasGradient(number, values, m, c, gradient, scratch, nullptr);
+      addBias(number, values, shift, m, c, nullptr);
+      if (checks) {
+        near(what + " gradient", gradient.read(), sums, Number::fp32, room);
+        near(what, values.read(), shifted, number, 1e-6);
+      }
+      std::vector<char> all = gradient.bytes();
+      append(all, values);
       return all;
     });
   }
@@ -181,24 +245,13 @@ void testAveragePool(Number number) {
 }
 
 int run(const std::string& only) {
-  using Part = std::pair<const char*, void (*)(Number)>;
-  int failedParts = 0;
-  for (const auto& [name, part] : {Part{"layout", testLayout},
-                                   {"elementwise", testElementwise},
-                                   {"norm", testNorm},
-                                   {"maxPool", testMaxPool},
-                                   {"averagePool", testAveragePool}}) {
-    if (!only.empty() && only != name) continue;
-    for (const Number number : {Number::fp32, Number::bf16, Number::fp16}) {
-      failures = 0, worst = 0, compared = 0;
-      part(number);
-      if (emulation::living().allocations > 0) ++failures, printf("memory is left over\n");
-      printf("%s %s: %zu numbers, %d failures, worst error %.2f of its tolerance\n", name, nameOf(number), compared,
-             failures, worst);
-      failedParts += failures > 0;
-    }
-  }
-  return failedParts > 0;
+  return runParts(only, {{"layout", testLayout},
+                         {"elementwise", testElementwise},
+                         {"gelu", testGelu},
+                         {"bias", testBias},
+                         {"norm", testNorm},
+                         {"maxPool", testMaxPool},
+                         {"averagePool", testAveragePool}});
 }
 
 }  // namespace

@@ -159,6 +159,26 @@ inline void append(std::vector<char>& all, const Tensor& tensor) {
   all.insert(all.end(), bytes.begin(), bytes.end());
 }
 
+/** What tests the kernels of one op, or some that go together. */
+using Part = std::pair<const char*, void (*)(Number)>;
+
+/** Runs the part that `only` names, or all, in each number type, with a line for each; 0 if nothing failed. */
+inline int runParts(const std::string& only, const std::vector<Part>& parts) {
+  int failedParts = 0;
+  for (const auto& [name, part] : parts) {
+    if (!only.empty() && only != name) continue;
+    for (const Number number : {Number::fp32, Number::bf16, Number::fp16}) {
+      failures = 0, worst = 0, compared = 0;
+      part(number);
+      if (emulation::living().allocations > 0) ++failures, printf("memory is left over\n");
+      printf("%s %s: %zu numbers, %d failures, worst error %.2f of its tolerance\n", name, nameOf(number), compared,
+             failures, worst);
+      failedParts += failures > 0;
+    }
+  }
+  return failedParts > 0;
+}
+
 /** The main() of such a program: runs the part that the first argument names, or all. */
 template <class Run>
 int runPart(int argc, char** argv, const Run& run) {
@@ -170,6 +190,7 @@ int runPart(int argc, char** argv, const Run& run) {
   }
 }
 
-void testNorm(Number number);  // norm.cc
+void testNorm(Number number);       // norm.cc
+void testAttention(Number number);  // attention.cc
 
 }  // namespace comface::cuda

@@ -10,6 +10,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <memory>  // before __noinline__ is a macro
 #include <type_traits>
 
 // The tag is how the emulation finds these arrays among a library's symbols and fills them before each block.

@@ -22,12 +22,14 @@ struct Product {
 };
 
 struct Load {
-  const __half* row;
+  const uint16_t* row;
   uint32_t* out;
 };
 
-/** Half `side` of a word. */
-inline double halfOf(uint32_t word, int side) {
+/** Half `side` of a word: fp16, or bf16. */
+template <bool kBf16>
+double halfOf(uint32_t word, int side) {
+  if constexpr (kBf16) return std::bit_cast<float>((word >> 16 * side & 0xffff) << 16);
   static const std::vector<float> values = [] {
     std::vector<float> all(1 << 16);
     for (uint32_t i = 0; i < all.size(); ++i) {
@@ -62,15 +64,16 @@ inline float addCutOff(float c, const double (&products)[8]) {
   return static_cast<float>(static_cast<double>(sum) * unit);
 }
 
-inline void multiplyAddTogether(void* const* lanes) {
+template <bool kBf16>
+void multiplyAddTogether(void* const* lanes) {
   double a[16][16], b[16][8];
   for (int lane = 0; lane < 32; ++lane) {
     const auto* product = static_cast<const Product*>(lanes[lane]);
     const int g = lane / 4, q = lane % 4;
     for (int side = 0; side < 2; ++side) {
       for (int word = 0; word < 4; ++word)
-        a[g + word % 2 * 8][2 * q + side + word / 2 * 8] = halfOf(product->a[word], side);
-      for (int word = 0; word < 2; ++word) b[2 * q + side + word * 8][g] = halfOf(product->b[word], side);
+        a[g + word % 2 * 8][2 * q + side + word / 2 * 8] = halfOf<kBf16>(product->a[word], side);
+      for (int word = 0; word < 2; ++word) b[2 * q + side + word * 8][g] = halfOf<kBf16>(product->b[word], side);
     }
   }
   for (int lane = 0; lane < 32; ++lane) {
@@ -92,7 +95,7 @@ void loadTogether(void* const* lanes) {
   for (int lane = 0; lane < 32; ++lane) {
     uint32_t* const out = static_cast<const Load*>(lanes[lane])->out;
     for (int m = 0; m < 4; ++m) {
-      __half two[2];
+      uint16_t two[2];
       for (int i = 0; i < 2; ++i) {
         const int row = kTransposed ? lane % 4 * 2 + i : lane / 4, column = kTransposed ? lane / 4 : lane % 4 * 2 + i;
         two[i] = static_cast<const Load*>(lanes[8 * m + row])->row[column];
@@ -102,9 +105,9 @@ void loadTogether(void* const* lanes) {
   }
 }
 
-inline void loadAligned(Together load, const __half* row, uint32_t* out, Where where) {
+inline void loadAligned(Together load, const void* row, uint32_t* out, Where where) {
   if (reinterpret_cast<uintptr_t>(row) % 16 != 0) stop("a row of a matrix must begin at a multiple of 16 bytes", where);
-  Load data = {row, out};
+  Load data = {static_cast<const uint16_t*>(row), out};
   exchangeTogether(load, &data, where);
 }
 
@@ -125,15 +128,19 @@ inline std::vector<Copy>& underWay() {
 /** So few that already a few hundred rows make long loops of every block. */
 inline constexpr int kProcessors = 7;
 
-inline void multiplyAdd(const uint32_t (&a)[4], uint32_t b0, uint32_t b1, float (&c)[4]) {
+template <bool kBf16>
+void multiplyAddOf(const uint32_t (&a)[4], uint32_t b0, uint32_t b1, float (&c)[4]) {
   emulation::Product data = {a, {b0, b1}, c};
-  emulation::exchangeTogether(emulation::multiplyAddTogether, &data, {__FILE__, __LINE__});
+  emulation::exchangeTogether(emulation::multiplyAddTogether<kBf16>, &data, {__FILE__, __LINE__});
+}
+inline void multiplyAdd(const uint32_t (&a)[4], uint32_t b0, uint32_t b1, float (&c)[4]) {
+  multiplyAddOf<false>(a, b0, b1, c);
 }
 
-inline void loadMatrices(const __half* row, uint32_t (&out)[4]) {
+inline void loadMatrices(const void* row, uint32_t (&out)[4]) {
   emulation::loadAligned(emulation::loadTogether<false>, row, out, {__FILE__, __LINE__});
 }
-inline void loadTransposed(const __half* row, uint32_t (&out)[4]) {
+inline void loadTransposed(const void* row, uint32_t (&out)[4]) {
   emulation::loadAligned(emulation::loadTogether<true>, row, out, {__FILE__, __LINE__});
 }
 
