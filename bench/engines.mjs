@@ -23,7 +23,7 @@ export const adamOf = ({ learningRate, beta1, beta2, epsilon, weightDecay }, /**
  */
 export async function trainer(config, wanted, { threads, device }, { chunks = 1, deterministic = true } = {}) {
   const { library, precision } = chooseDevice(device, wanted);
-  const embedding = embeddingWidth(config.backbone, config.width);
+  const embedding = embeddingWidth(config.backbone, config);
   const projection = { hidden: embedding, out: config.projection.out };
   const layers = comfaceGraph(backbone(config.backbone, config), { ...config, embedding, projection });
   const graph = { layers, batch: 3 * config.pairs, parts: 3, chunks, deterministic, training: true, precision, threads };

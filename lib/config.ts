@@ -78,15 +78,17 @@ const fields = z.strictObject({
   out: path().describe('Run folder, for the log and the checkpoints; made when missing'),
   seed: integer(0, Number.MAX_SAFE_INTEGER).default(1).describe('Decides every random draw of the run'),
   backbone: z
-    .enum(['resnet18', 'resnet34', 'resnet50', 'resnet101', 'resnet50_caffe', 'vit_b_16', 'vit_b_16_clip'])
+    .enum(['resnet18', 'resnet34', 'resnet50', 'resnet101', 'resnet50_caffe', 'vit_b_16', 'vit_b_16_clip', 'pcl'])
     .default('resnet50')
     .describe(
-      'Network f: resnet18, resnet34, resnet50, resnet101, vit_b_16, or a variant that weights of others need: resnet50_caffe, vit_b_16_clip (paper: resnet50)',
+      'Network f: resnet18, resnet34, resnet50, resnet101, vit_b_16, or one that weights of others need: resnet50_caffe, vit_b_16_clip, pcl (paper: resnet50)',
     ),
   width: integer(16, 128)
     .multipleOf(16)
     .default(64)
-    .describe('Channels of the first stage of a ResNet, or of each of the 12 heads of a ViT, a multiple of 16 (torchvision, timm: 64)'),
+    .describe(
+      'Channels of the first stage of a ResNet or of pcl, or of each of the 12 heads of a ViT, a multiple of 16 (torchvision, timm, PCL: 64)',
+    ),
   size: integer(16, 512).default(224).describe('Edge of a view in pixels, with a ViT a multiple of 16 (paper: 224)'),
   pairs: integer(2, 8192).default(32).describe('N, the pairs in a step, three views each (paper: 1024 over 32 GPUs)'),
   epochs: integer(1, 1_000_000).default(12).describe('Times through the data (paper: 12)'),

@@ -255,7 +255,7 @@ export class Model {
     this.task = checkedTask(task);
     this.signed = this.task !== null || target === 'signed';
     this.design = { backbone, width, size, augment, target, task: this.task };
-    this.width = embeddingWidth(backbone, width);
+    this.width = embeddingWidth(backbone, { size, width });
     this.#weights = checkedWeights(weights);
     this.#options = checkedOptions(options);
   }
@@ -425,7 +425,7 @@ export class Model {
   }
 
   /**
-   * Where in a JPEG picture the network looks: Eigen-CAM (Muhammad and Yeasin, arXiv 2008.00299) of the backbone's last block, of vit_b_16 of its tokens but the class token.
+   * Where in a JPEG picture the network looks: Eigen-CAM (Muhammad and Yeasin, arXiv 2008.00299) of the backbone's last block, of a vision transformer of its tokens but the class token.
    *
    * @param file JPEG file, as for {@link Model.embed}.
    * @param options.signal Aborting rejects with `signal.reason` when the picture under way is done.
@@ -451,13 +451,13 @@ export class Model {
   async #saliencyOf(source: NativeSource, sample: number): Promise<Saliency> {
     const { size, augment } = this.design;
     // A backend keeps the value of an image only where that is the last layer.
-    const { layers, before } = mapLayers(this.#layers());
+    const { layers, channels, before } = mapLayers(this.#layers());
     const engine = await this.#engineFor(1, layers);
     const activations = await engine.embed(source, Uint32Array.of(sample), layers.at(-1)!.name, augment as NativeAugment);
-    const count = activations.length / this.width;
+    const count = activations.length / channels;
     const map = before === 0 ? activations : activations.filter((_, i) => i % count >= before);
-    const edge = Math.sqrt(map.length / this.width);
-    return eigenCam(map, { channels: this.width, height: edge, width: edge }, size);
+    const edge = Math.sqrt(map.length / channels);
+    return eigenCam(map, { channels, height: edge, width: edge }, size);
   }
 
   /**

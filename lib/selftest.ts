@@ -92,7 +92,7 @@ async function train(device: TestedDevice, seconds: number): Promise<Answer> {
 async function trainOn(source: NativeSource, device: TestedDevice, endMs: number): Promise<SelfTest> {
   const pairs = kPairs[device];
   const { library, precision } = chooseDevice(device, 'auto');
-  const embedding = embeddingWidth('resnet18', kWidth);
+  const embedding = embeddingWidth('resnet18', { size: kSize, width: kWidth });
   const heads = { embedding, projection: { hidden: embedding, out: 128 }, temperature: 0.1, interPersonal: 1, intraPersonal: 1 };
   const layers = comfaceGraph(backbone('resnet18', { size: kSize, width: kWidth }), heads);
   const engine = await native().module.createEngine(library, {

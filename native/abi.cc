@@ -56,6 +56,7 @@ Graph fromRecords(const ComfaceGraph& records) {
     layer.from = r.from, layer.to = r.to, layer.of = r.of, layer.heads = r.heads, layer.position = r.position;
     layer.bias = r.bias != 0, layer.classToken = r.classToken != 0, layer.positions = r.positions != 0;
     layer.quick = r.quick != 0, layer.ceil = r.ceil != 0;
+    layer.slope = r.slope;
     layer.eps = r.eps, layer.momentum = r.momentum, layer.temperature = r.temperature, layer.weight = r.weight;
     graph.layers.push_back(std::move(layer));
   }
@@ -84,6 +85,7 @@ std::vector<ComfaceLayer> toRecords(const Graph& graph) {
                        l.classToken,
                        l.positions,
                        l.quick,
+                       l.slope,
                        l.eps,
                        l.momentum,
                        l.temperature,

@@ -7,7 +7,7 @@
 
 namespace comface {
 
-inline constexpr int32_t kAbiVersion = 5;
+inline constexpr int32_t kAbiVersion = 6;
 
 extern "C" {
 struct ComfaceStatus {
@@ -19,7 +19,7 @@ struct ComfaceLayer {
   const char* name;
   int32_t inputs[2], shape[4];
   int32_t out, kernel, stride, pad, from, to, of, heads, position, bias, ceil, classToken, positions, quick;
-  float eps, momentum, temperature, weight;
+  float slope, eps, momentum, temperature, weight;
 };
 struct ComfaceGraph {
   const ComfaceLayer* layers;

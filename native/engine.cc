@@ -41,13 +41,16 @@ Start startOf(const Graph& graph, const Parameter& parameter) {
   const bool isWeight = parameter.dims.size() > 1;
   if (isNorm(layer.op)) return {parameter.name.ends_with(".weight") ? 1.0f : 0.0f};
   if (layer.op == Op::tokens) return {0, parameter.name.ends_with("cls_token") ? 1e-6f : 0.02f};
-  const bool isPatches = layer.op == Op::conv && std::ranges::any_of(graph.users[parameter.layer], [&](int user) {
-                           return graph.layers[user].op == Op::tokens;
-                         });
+  const auto isReadBy = [&](Op op) {
+    return std::ranges::any_of(graph.users[parameter.layer], [&](int user) { return graph.layers[user].op == op; });
+  };
+  const bool isPatches = layer.op == Op::conv && isReadBy(Op::tokens);
   if (layer.op == Op::conv && !isPatches) {  // He et al., 2015, eq. (14), fan-out as in torchvision
     if (!isWeight) return {};
+    // Query, key and value of efficient attention are three convolutions, as in the network that it is of.
+    const bool isThree = isReadBy(Op::efficientAttention);
     const double fanOut = static_cast<double>(parameter.dims[0]) * parameter.dims[2] * parameter.dims[3];
-    return {0, static_cast<float>(std::sqrt(2.0 / fanOut))};
+    return {0, static_cast<float>(std::sqrt((isThree ? 6.0 : 2.0) / fanOut))};
   }
   if (layer.op == Op::linear && (in.h > 1 || in.w > 1)) return {0, isWeight ? 0.02f : 0.0f};
   // Uniform in +-1/sqrt(fan-in), as in torch.nn.Linear and, which timm leaves as it is for patches, torch.nn.Conv2d.

@@ -63,7 +63,10 @@ Shape resultShape(const Layer& layer, const Shape& in, const Shape* second) {
     case Op::tokens:
       return {in.n, in.c, in.h * in.w + layer.classToken, 1};
     case Op::attention:
+    case Op::efficientAttention:
       return {in.n, in.c / 3, in.h, in.w};
+    case Op::flatten:
+      return {in.n, static_cast<int>(std::min<int64_t>(int64_t{in.c} * in.h * in.w, int64_t{kMostSize} + 1)), 1, 1};
     case Op::token:
       return {in.n, in.c, 1, 1};
     case Op::rows: {
@@ -100,10 +103,15 @@ void checkNumbers(const Layer& layer, const Shape& in) {
   if (!(layer.eps > 0) || !(layer.momentum >= 0 && layer.momentum <= 1))
     refuse(layer, "expected eps > 0 and momentum from 0 to 1");
   if (!(std::isfinite(layer.weight) && layer.weight >= 0)) refuse(layer, "expected a weight of at least 0");
+  if (!(std::isfinite(layer.slope) && layer.slope >= 0)) refuse(layer, "expected a slope of at least 0");
   if (layer.op == Op::squaredError && in.c != 1) refuse(layer, "expected one value per row");
-  if (layer.op == Op::attention && (layer.heads < 1 || in.c % (3 * int64_t{layer.heads}) != 0)) {
+  if (isAttention(layer.op) && (layer.heads < 1 || in.c % (3 * int64_t{layer.heads}) != 0)) {
     refuse(layer, "expected heads >= 1 and an input of 3 x heads x any number of channels, not " +
                       std::to_string(in.c) + " for " + std::to_string(layer.heads) + " heads");
+  }
+  if (layer.op == Op::efficientAttention) {
+    const int size = in.c / 3 / layer.heads;
+    countOf(layer, {in.n, layer.heads, size, size});  // the context of each head
   }
   const int64_t area = int64_t{in.h} * in.w;
   if (layer.op == Op::tokens && area >= kMostSize) refuse(layer, "expected fewer than 2^24 positions");

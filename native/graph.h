@@ -13,7 +13,7 @@ enum class Op : int32_t {
   input,           // N x C x H x W images or N x C features
   conv,            // out channels, kernel, stride, pad, optional bias
   batchNorm,       // eps, momentum (PyTorch's meaning: running = (1-m)*running + m*batch, variance unbiased)
-  relu,            //
+  relu,            // max(x, 0), or with a slope x where it is positive and slope x elsewhere
   add,             // two inputs of one shape
   maxPool,         // kernel, stride, pad, flag ceil: windows may end beyond the padding
   avgPool,         // global: N x C x H x W -> N x C
@@ -30,8 +30,11 @@ enum class Op : int32_t {
   gelu,       // x times the normal distribution function of x, or flag quick: x sigmoid(1.702 x)
   attention,  // heads; 3C channels (query, key, value, each with its heads in order) -> C
   token,      // one position -> N x C
+  // PCL's network (Liu et al., 2023), which also has relu with a slope.
+  flatten,             // N x C x H x W -> N x CHW, channel after channel as in PyTorch
+  efficientAttention,  // as attention, but without scores among positions: Shen et al., 2021, section 3
 };
-inline constexpr int kOpCount = 18;
+inline constexpr int kOpCount = 20;
 
 struct Layer {
   Op op = Op::input;
@@ -39,12 +42,13 @@ struct Layer {
   std::array<int, 2> inputs = {-1, -1};  // indices of earlier layers
   int out = 0, kernel = 0, stride = 1, pad = 0;
   int from = 0, to = 0, of = 1;  // rows
-  int heads = 1;                 // attention
+  int heads = 1;                 // attention, efficientAttention
   int position = 0;              // token
   bool bias = false;
   bool ceil = false;                           // maxPool
   bool classToken = false, positions = false;  // tokens
   bool quick = false;                          // gelu
+  float slope = 0;                             // relu
   float eps = 1e-5f, momentum = 0.1f, temperature = 0.1f;
   float weight = 1;  // factor of a loss in the total
   Shape shape;       // of the result: given for input, else computed. A loss has {1, 1}.
@@ -100,6 +104,8 @@ inline int indexOf(const std::vector<Parameter>& list, int layer, int which) {
 
 /** A convolution or, with a kernel of 1, a linear layer. */
 inline bool hasWeights(Op op) { return op == Op::conv || op == Op::linear; }
+/** Of 3C channels: query, key, value. */
+inline bool isAttention(Op op) { return op == Op::attention || op == Op::efficientAttention; }
 /** Begins with weights of 1 and biases of 0. */
 inline bool isNorm(Op op) { return op == Op::batchNorm || op == Op::layerNorm; }
 inline bool isLoss(Op op) { return op == Op::infoNce || op == Op::squaredError; }

@@ -14,12 +14,17 @@ bool isImageOp(Op op) {
     case Op::layerNorm:
     case Op::gelu:
     case Op::attention:
+    case Op::efficientAttention:
     case Op::token:
+    case Op::flatten:
       return true;
     default:
       return false;
   }
 }
+
+/** Makes a vector of an image. */
+bool endsImages(Op op) { return op == Op::avgPool || op == Op::token || op == Op::flatten; }
 
 [[noreturn]] void refuse(const Layer& layer, const char* rule) {
   throw Error(Code::invalidConfig, "Layer `" + layer.name + "`: " + rule + " here.");
@@ -34,7 +39,7 @@ void assignForms(const Graph& graph, Lowered& lowered) {
       for (const int user : graph.users[i]) image = image || isImageOp(graph.layers[user].op);
     } else {
       const bool inputImage = lowered.image[layer.inputs[0]];
-      image = layer.op == Op::avgPool || layer.op == Op::token ? false : inputImage;
+      image = inputImage && !endsImages(layer.op);
       const bool needsImage = isImageOp(layer.op);
       const bool takesBoth = layer.op == Op::relu || layer.op == Op::add || layer.op == Op::linear;
       const bool needsVector = !needsImage && !takesBoth;
@@ -42,7 +47,7 @@ void assignForms(const Graph& graph, Lowered& lowered) {
         refuse(layer, "expected two images or two vectors, not one of each,");
       }
       if (needsImage && !inputImage) refuse(layer, "expected an image");
-      if (needsVector && inputImage) refuse(layer, "expected a vector (after avgPool or token)");
+      if (needsVector && inputImage) refuse(layer, "expected a vector (after avgPool, token or flatten)");
     }
     const bool ownParameters = hasWeights(layer.op) || isNorm(layer.op) || layer.op == Op::tokens;
     bool wanted = ownParameters || (i == 0 && graph.losses.empty());
@@ -58,6 +63,7 @@ NormGroup groupEndingAt(const Graph& graph, int layer) {
   NormGroup group;
   int at = layer;
   if (graph.layers[at].op == Op::relu) {
+    if (graph.layers[at].slope != 0) return {};
     group.relu = at;
     at = graph.layers[at].inputs[0];
     if (!only(at, Op::batchNorm) && !only(at, Op::add)) return {};

@@ -7,10 +7,10 @@
 namespace comface {
 namespace {
 
-const char* const kOpNames[kOpCount] = {"input",          "conv",      "batchNorm",    "relu",   "add",
-                                        "maxPool",        "avgPool",   "linear",       "rows",   "l2Normalize",
-                                        "reluDifference", "infoNce",   "squaredError", "tokens", "layerNorm",
-                                        "gelu",           "attention", "token"};
+const char* const kOpNames[kOpCount] = {"input",          "conv",      "batchNorm",    "relu",    "add",
+                                        "maxPool",        "avgPool",   "linear",       "rows",    "l2Normalize",
+                                        "reluDifference", "infoNce",   "squaredError", "tokens",  "layerNorm",
+                                        "gelu",           "attention", "token",        "flatten", "efficientAttention"};
 const char* const kSlotNames[kSlotCount] = {"parameter", "gradient", "firstMoment",   "secondMoment",
                                             "statistic", "value",    "valueGradient", "lossScale"};
 const char* const kPrecisions[] = {"fp32", "bf16", "fp64", "fp16"};
@@ -130,7 +130,8 @@ void addLayer(Graph& graph, const Record& record, int batch) {
   }
   whole("out", l.out), whole("kernel", l.kernel), whole("stride", l.stride), whole("pad", l.pad);
   whole("from", l.from), whole("to", l.to), whole("of", l.of), whole("heads", l.heads), whole("position", l.position);
-  real("eps", l.eps), real("momentum", l.momentum), real("temperature", l.temperature), real("weight", l.weight);
+  real("slope", l.slope), real("eps", l.eps), real("momentum", l.momentum);
+  real("temperature", l.temperature), real("weight", l.weight);
   const auto flag = [&](const char* name) { return record.has(name) && record.truth(name); };
   l.bias = flag("bias"), l.classToken = flag("classToken"), l.positions = flag("positions"), l.quick = flag("quick"),
   l.ceil = flag("ceil");

@@ -111,6 +111,48 @@ const tokenCases: OpCase[] = [
   ),
 ];
 
+const efficient = (batch: number, input: LayerRecord, heads: number): OpCase => {
+  const { channels, height, width } = input as LayerRecord & { op: 'input' };
+  const name = `efficient attention, ${heads} heads of ${channels / 3 / heads}, ${height} x ${width} positions`;
+  return one(name, batch, input, { op: 'efficientAttention', name: 'attention', input: 'images', heads });
+};
+
+/** What PCL's network adds: heads that share vectors, more positions than a block of them, one position, a whole block. */
+const faceCycleCases: OpCase[] = [
+  one('leaky relu of an image', 2, image(19, 5), { op: 'relu', name: 'relu', input: 'images', slope: 0.1 }),
+  one('leaky relu of a vector', 6, vector(11), { op: 'relu', name: 'relu', input: 'images', slope: 0.25 }),
+  one(
+    'leaky relu after a norm, which is no step with it',
+    3,
+    image(16, 4),
+    { op: 'conv', name: 'conv', input: 'images', out: 16, kernel: 1, stride: 1, pad: 0 },
+    { op: 'batchNorm', name: 'norm', input: 'conv' },
+    { op: 'relu', name: 'relu', input: 'norm', slope: 0.1 },
+  ),
+  one('flatten', 3, image(19, 3, 5), { op: 'flatten', name: 'flat', input: 'images' }),
+  one('flatten of one pixel', 2, image(16, 1), { op: 'flatten', name: 'flat', input: 'images' }),
+  efficient(2, image(48, 5), 1),
+  efficient(1, image(96, 12, 13), 2),
+  efficient(2, image(30, 4), 2),
+  efficient(2, image(3 * 7, 5, 1), 7),
+  efficient(3, image(3 * 24, 1), 3),
+  one(
+    'an attention block and a residual block, flattened',
+    2,
+    image(5, 5),
+    { op: 'conv', name: 'first', input: 'images', out: 12, kernel: 3, stride: 1, pad: 1, bias: true },
+    { op: 'relu', name: 'bent', input: 'first', slope: 0.1 },
+    { op: 'conv', name: 'qkv', input: 'bent', out: 36, kernel: 1, stride: 1, pad: 0, bias: true },
+    { op: 'efficientAttention', name: 'attention', input: 'qkv', heads: 1 },
+    { op: 'add', name: 'sum', inputs: ['bent', 'attention'] },
+    { op: 'relu', name: 'act', input: 'sum', slope: 0.1 },
+    { op: 'conv', name: 'branch', input: 'act', out: 12, kernel: 3, stride: 1, pad: 1, bias: true },
+    { op: 'add', name: 'again', inputs: ['branch', 'act'] },
+    { op: 'relu', name: 'end', input: 'again', slope: 0.1 },
+    { op: 'flatten', name: 'flat', input: 'end' },
+  ),
+];
+
 /** Every op, with sizes that do not divide a vector, one pixel, one channel, and the shapes ResNets use. */
 export const opCases: OpCase[] = [
   conv(2, 3, 17, 16, 7, 2, 3),
@@ -185,6 +227,7 @@ export const opCases: OpCase[] = [
     { op: 'reluDifference', name: 'difference', inputs: ['y', 'x'] },
   ),
   ...tokenCases,
+  ...faceCycleCases,
   ...[4, 10, 64, 130, 200].map((rows) =>
     one(`InfoNCE of ${rows} rows`, rows, vector(rows === 10 ? 1 : 24), {
       op: 'infoNce',
@@ -203,3 +246,6 @@ export const opCases: OpCase[] = [
   ),
   one('squared error', 12, vector(1), { op: 'squaredError', name: 'intra', input: 'images', weight: 1.5 }),
 ];
+
+/** CUDA has none of the ops of PCL's network, and refuses a graph that has one. */
+export const cudaCases: OpCase[] = opCases.filter((c) => !faceCycleCases.includes(c));

@@ -53,7 +53,7 @@ describe('options', () => {
     [{ width: 40 }, 'Expected a multiple of 16 from 16 to 128 for `width` but received 40'],
     [
       { backbone: 'vgg' },
-      'Expected one of resnet18, resnet34, resnet50, resnet101, resnet50_caffe, vit_b_16, vit_b_16_clip for `backbone` but received "vgg"',
+      'Expected one of resnet18, resnet34, resnet50, resnet101, resnet50_caffe, vit_b_16, vit_b_16_clip, pcl for `backbone` but received "vgg"',
     ],
     [{ backbone: 'vit_b_16', size: 100 }, 'Expected a multiple of 16 with vit_b_16 for `size` but received 100'],
     [{ resume: 'yes' }, 'Expected true or false for `resume` but received "yes"'],

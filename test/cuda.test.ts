@@ -11,6 +11,7 @@ import { comfaceGraph } from '../lib/models/heads.ts';
 import type { LayerRecord } from '../lib/models/layers.ts';
 import { visionTransformer } from '../lib/models/vit.ts';
 import { type NativeEngine, native, type Slot } from '../lib/native.ts';
+import { cudaCases, opCases } from './cases.ts';
 import { type CudaOptions, cudaBackend, cudaEngine, cudaName, deviceBytes, isOnGpu, noCuda } from './cuda.ts';
 import { planOf, runAugment, sharedFolder, smallFaces } from './faces.ts';
 import { adamAt, distance, engineFor, numbers } from './support.ts';
@@ -29,7 +30,7 @@ const transformer = (size: number): LayerRecord[] => visionTransformer(size, { p
 
 /** The whole training graph of a narrow network. */
 function network(name: 'resnet18' | 'resnet50' | 'transformer', pairs: number, size: number, width = 16): CudaOptions {
-  const embedding = name === 'transformer' ? 48 : embeddingWidth(name, width);
+  const embedding = name === 'transformer' ? 48 : embeddingWidth(name, { size, width });
   const heads = { embedding, projection: { hidden: 32, out: 16 }, temperature: 0.2, interPersonal: 1, intraPersonal: 0.3 };
   const layers = name === 'transformer' ? transformer(size) : backbone(name, { size, width });
   return { layers: comfaceGraph(layers, heads), batch: 3 * pairs, parts: 3 };
@@ -47,6 +48,13 @@ describe.skipIf(library === undefined)(library ? cudaName : `CUDA: ${noCuda}`, (
   beforeEach(() => {
     delete process.env.COMFACE_NO_FUSION;
     delete process.env.COMFACE_EMULATION_REFUSE;
+  });
+
+  test.each(opCases.filter((c) => !cudaCases.includes(c)))('refuses $name by the layer, for it has no kernel for it', async (c) => {
+    await expect(cudaEngine(c)).rejects.toMatchObject({
+      code: 'INVALID_CONFIG',
+      message: expect.stringMatching(/^Layer `\w+`: .* do not run on CUDA yet; use device cpu/),
+    });
   });
 
   test('heads of attention that are wider than its kernels know are refused by the layer', async () => {

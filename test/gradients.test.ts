@@ -22,12 +22,13 @@ function extentOf({ layers, batch }: OpCase): Extent {
     last = { ...(shapes.get(from) ?? last) };
     if (layer.op === 'input') last = { rows: batch, channels: layer.channels, height: layer.height, width: layer.width };
     if (layer.op === 'conv' || layer.op === 'linear') last.channels = layer.out;
-    if (layer.op === 'attention') last.channels /= 3;
+    if (layer.op === 'attention' || layer.op === 'efficientAttention') last.channels /= 3;
     if (layer.op === 'conv' || layer.op === 'maxPool') {
       last = { ...last, height: windowsAlong(last.height, layer), width: windowsAlong(last.width, layer) };
     }
     if (layer.op === 'tokens') last = { ...last, height: last.height * last.width + Number(layer.classToken), width: 1 };
-    if (layer.op === 'avgPool' || layer.op === 'token') last = { ...last, height: 1, width: 1 };
+    if (layer.op === 'flatten') last.channels *= last.height * last.width;
+    if (layer.op === 'avgPool' || layer.op === 'token' || layer.op === 'flatten') last = { ...last, height: 1, width: 1 };
     if (layer.op === 'rows') last.rows = (last.rows * (layer.to - layer.from)) / layer.of;
     shapes.set(layer.name, last);
   }

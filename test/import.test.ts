@@ -8,7 +8,7 @@ import { loadState, Model } from '../lib/model.ts';
 import { backbone } from '../lib/models/backbone.ts';
 import { writeState } from '../lib/train/state.ts';
 import { importNames, importWeights } from '../lib/use/import.ts';
-import { type ComparatorName, comparatorNames } from '../lib/weights/comparators.ts';
+import { type ComparatorName, comparatorNames, partsOf } from '../lib/weights/comparators.ts';
 import { decodeSafetensors, encodeSafetensors, type Tensor } from '../lib/weights/safetensors.ts';
 import { sharedFolder } from './faces.ts';
 import { keyed } from './golden/keyed.ts';
@@ -16,7 +16,15 @@ import { distance, engineFor, refusal, temporaryFolder } from './support.ts';
 
 const golden = process.env.COMFACE_RIVALS ?? fileURLToPath(new URL('golden/rivals', import.meta.url));
 const files = sharedFolder();
-const rivals = JSON.parse(await readFile(join(golden, 'rivals.json'), 'utf8')) as { as: ComparatorName; file: string; width: number }[];
+interface Rival {
+  as: ComparatorName;
+  file: string;
+  /** Of the embedding. */
+  width: number;
+  /** Edge of its pictures. */
+  size: number;
+}
+const rivals = JSON.parse(await readFile(join(golden, 'rivals.json'), 'utf8')) as Rival[];
 const embeddings = decodeSafetensors(await readFile(join(golden, 'embeddings.safetensors')), 'embeddings').tensors;
 const kBatch = 2;
 const kSize = 224;
@@ -34,18 +42,18 @@ beforeAll(async () => {
 let made = 0;
 const anew = (): string => join(temporaryFolder(), `model-${made++}`);
 
-/** The embeddings of the keyed pictures, row after row. */
+/** The embeddings of the keyed pictures, or of their corner where a rival's are smaller, row after row. */
 async function embed(folder: string): Promise<Float32Array> {
   const { design, weights } = await loadState(folder);
   const layers = backbone(design.backbone, design);
   const engine = await engineFor({ layers, batch: kBatch, training: false });
   await writeState(engine, weights);
-  const { mean, deviation } = design.augment;
-  const area = kSize * kSize;
+  const { size, augment } = design;
+  const { mean, deviation } = augment;
   const edge = kSize / kPatch;
   const patches = keyed('rivals/pictures', kBatch * 3 * edge * edge, 0.5, 0.5);
-  const images = Float32Array.from({ length: kBatch * 3 * area }, (_, i) => {
-    const [plane, y, x] = [Math.floor(i / area), Math.floor(i / kSize) % kSize, i % kSize];
+  const images = Float32Array.from({ length: kBatch * 3 * size * size }, (_, i) => {
+    const [plane, y, x] = [Math.floor(i / size ** 2), Math.floor(i / size) % size, i % size];
     const value = patches[(plane * edge + Math.floor(y / kPatch)) * edge + Math.floor(x / kPatch)]!;
     return (value - mean[plane % 3]!) / deviation[plane % 3]!;
   });
@@ -53,10 +61,10 @@ async function embed(folder: string): Promise<Float32Array> {
   return engine.read('value', layers.at(-1)!.name);
 }
 
-describe.each(rivals)('$file of $as', ({ as, file, width }) => {
+describe.each(rivals)('$file of $as', ({ as, file, width, size }) => {
   test.each([as, 'auto'] as const)('imports as %s and gives the embeddings of PyTorch', async (asked) => {
     const imported = await importWeights({ file: join(files, file), as: asked, out: anew() });
-    expect([imported.as, imported.embedding, imported.size]).toEqual([as, width, kSize]);
+    expect([imported.as, imported.embedding, imported.size]).toEqual([as, width, size]);
     const expected = embeddings.get(file)!.data as Float32Array;
     const h = await embed(imported.folder);
     for (let i = 0; i < kBatch; i++)
@@ -144,6 +152,25 @@ describe('is refused', () => {
     expect(lacking.message).toMatch(
       /expected the 100 tensors of resnet18 of width 16 \(ImageNet\) but found 4 of them, without bn1\.weight, bn1\.bias/,
     );
+  });
+
+  test('a part of what is one tensor here, under the name that the file would have it by', async () => {
+    const shapes = new Map<string, number[]>();
+    const engine = await engineFor({ layers: backbone('pcl', { size: 32, width: 16 }), batch: 1, training: false });
+    for (const { name, dims } of engine.parameters) {
+      const [first = 0, ...rest] = dims;
+      const parts = partsOf('pcl', name);
+      for (const part of parts) shapes.set(`state_dict.module.encoder.${part}`, [first / parts.length, ...rest]);
+    }
+    const kept = [...shapes].filter(([name]) => !name.endsWith('layer1.2.theta.bias'));
+    const lacking = await refusal(async () => importWeights({ file: await own(kept), out: anew() }));
+    expect(lacking.message).toMatch(
+      /expected the 44 tensors of pcl of width 16 \(PCL\) but found 43 of them, without layer1\.2\.theta\.bias/,
+    );
+    const uneven = [...shapes].map(([name, shape]): [string, number[]] => [name, name.endsWith('2.phi.bias') ? [shape[0]! + 1] : shape]);
+    const mismatched = await refusal(async () => importWeights({ file: await own(uneven), out: anew() }));
+    expect(mismatched.message).toContain('[16] for state_dict.module.encoder.layer1.2.phi.bias but found [17] (and 1 more)');
+    await importWeights({ file: await own([...shapes]), out: anew() });
   });
 
   test('a size that the positions of a transformer are not of', async () => {

@@ -13,7 +13,7 @@ const images = numbers(3 * pairs * 3 * size * size, 51);
 const targets = numbers(pairs, 52, 5).map(Math.abs);
 
 function network(name: BackboneName): Pick<EngineOptions, 'layers' | 'batch'> {
-  const embedding = embeddingWidth(name, width);
+  const embedding = embeddingWidth(name, { size, width });
   const heads = { embedding, projection: { hidden: embedding, out: 32 }, temperature: 0.2, interPersonal: 1, intraPersonal: 0.3 };
   return { layers: comfaceGraph(backbone(name, { size, width }), heads), batch: 3 * pairs };
 }
@@ -58,7 +58,7 @@ function expectNear(actual: Map<string, Float32Array>, expected: Map<string, Flo
   for (const [name, value] of expected) expect(distance(actual.get(name)!, value), `${what} ${name}`).toBeLessThanOrEqual(tolerance);
 }
 
-describe.each(['resnet18', 'resnet50', 'vit_b_16'] as const)('one and three steps of a small %s', (name) => {
+describe.each(['resnet18', 'resnet50', 'vit_b_16', 'pcl'] as const)('one and three steps of a small %s', (name) => {
   let exact: ReturnType<typeof steps> | undefined;
   const inDouble = () => {
     exact ??= engineFor({ ...network(name), device: 'reference', precision: 'fp64' }).then((engine) => steps(engine));
@@ -89,7 +89,7 @@ describe.each(['resnet18', 'resnet50', 'vit_b_16'] as const)('one and three step
   }, 30_000);
 });
 
-test.each((['resnet18', 'vit_b_16'] as const).flatMap((name) => [1, 2, 3].map((threads) => [name, threads] as const)))(
+test.each((['resnet18', 'vit_b_16', 'pcl'] as const).flatMap((name) => [1, 2, 3].map((threads) => [name, threads] as const)))(
   'the same steps of %s with %i threads give the same bits',
   async (name, threads) => {
     const [first, second] = [await engineFor({ ...network(name), threads }), await engineFor({ ...network(name), threads })];

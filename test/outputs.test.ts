@@ -287,7 +287,7 @@ describe('completion in bash', () => {
     ['comface --v', ['--version']],
     ['comface train --augment.crop-area', ['--augment.crop-area-min', '--augment.crop-area-max']],
     ['comface demo --scale s', ['smoke']],
-    ['comface train --backbone ', ['resnet18', 'resnet34', 'resnet50', 'resnet101', 'resnet50_caffe', 'vit_b_16', 'vit_b_16_clip']],
+    ['comface train --backbone ', ['resnet18', 'resnet34', 'resnet50', 'resnet101', 'resnet50_caffe', 'vit_b_16', 'vit_b_16_clip', 'pcl']],
     ['comface twin f', ['fgnet']],
     ['comface reproduce --out tables table7', ['table7']],
     ['comface generate --out fa', []],

@@ -158,6 +158,21 @@ describe('a model', () => {
     expect(worst(map, mapBySvd(patches, { channels: 192, height: 4, width: 4 }, 64))).toBeLessThan(1e-4);
   });
 
+  test('that is of PCL maps the last of its convolutions, which have fewer channels than an embedding has numbers', async () => {
+    const file = await picture(temporaryFolder());
+    const until = backbone('pcl', design).slice(0, -1);
+    const engine = await engineFor({ layers: until, batch: 1, training: false, threads: 1 });
+    await engine.initialize(3n);
+    const source = native().module.openFiles([file], 64, 1, 0);
+    const values = await engine.embed(source, Uint32Array.of(0), 'layer3_2_exp.3', runAugment);
+    source.dispose();
+    expect(values).toHaveLength(32 * 4 * 4);
+    const model = await Model.from({ ...design, backbone: 'pcl' }, { seed: 3 }, options);
+    onTestFinished(() => model.dispose());
+    expect(model.width).toBe(32 * 4 * 4);
+    expect(worst((await model.saliency(file)).map, mapBySvd(values, { channels: 32, height: 4, width: 4 }, 64))).toBeLessThan(1e-4);
+  });
+
   test('reads only a last block from an engine, whole; another image is refused, and a batch may be larger than what is asked for', async () => {
     const file = await picture(temporaryFolder());
     const layers = backbone('resnet18', design).slice(0, -1);

@@ -70,7 +70,7 @@ test('vit_b_16 has the 85,798,656 parameters of timm without its classifier, by 
   const { parameters } = await engineFor({ layers, batch: 1, training: false });
   expect(parameters.reduce((sum, p) => sum + countOf(p), 0)).toBe(85_798_656);
   expect(Object.fromEntries(parameters.map(({ name, dims }) => [name, dims]))).toEqual(timmNames());
-  expect(embeddingWidth('vit_b_16')).toBe(768);
+  expect(embeddingWidth('vit_b_16', { size: 224 })).toBe(768);
 });
 
 test('a size that cannot be cut into patches is refused with one that can', () => {

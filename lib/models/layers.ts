@@ -16,7 +16,10 @@ export type LayerRecord =
   | (Base & { op: 'input'; channels: number; height: number; width: number })
   | (OneInput & { op: 'conv'; out: number; kernel: number; stride: number; pad: number; bias?: boolean })
   | (OneInput & { op: 'batchNorm'; eps?: number; momentum?: number })
-  | (OneInput & { op: 'relu' | 'avgPool' | 'l2Normalize' })
+  /** `flatten`: an image's numbers as a vector, channel after channel, each row by row. */
+  | (OneInput & { op: 'avgPool' | 'l2Normalize' | 'flatten' })
+  /** With a `slope` leaky: slope x where x is negative. */
+  | (OneInput & { op: 'relu'; slope?: number })
   | (TwoInputs & { op: 'add' | 'reluDifference' })
   /** `ceil`: the last window may reach beyond the padding, as Caffe's do. */
   | (OneInput & { op: 'maxPool'; kernel: number; stride: number; pad: number; ceil?: boolean })
@@ -33,6 +36,8 @@ export type LayerRecord =
   | (OneInput & { op: 'gelu'; quick?: boolean })
   /** 3C channels (query, key, value, each head after head) -> C, among the positions of an image. */
   | (OneInput & { op: 'attention'; heads: number })
+  /** As `attention`, without scores: softmax(query over channels) times (softmax(key over positions) times value) (Shen et al., 2021). */
+  | (OneInput & { op: 'efficientAttention'; heads: number })
   /** One position of an image -> a vector per sample. */
   | (OneInput & { op: 'token'; position: number })
   /** Samples [batch * from / of, batch * to / of). */

@@ -168,7 +168,7 @@ async function makeEngine(config: TrainConfig, choices: unknown) {
       hint: 'Leave it out, or ask for fewer pairs.',
     });
   }
-  const embedding = embeddingWidth(config.backbone, config.width);
+  const embedding = embeddingWidth(config.backbone, config);
   if (config.interPersonal === 0 && config.intraPersonal === 0) {
     throw new ComFaceError('INVALID_CONFIG', 'Expected a positive `interPersonal` or `intraPersonal` but received 0 for both', {
       hint: 'Without a loss there is nothing to learn.',

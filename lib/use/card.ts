@@ -28,11 +28,12 @@ const titles: Record<ModelDesign['backbone'], string> = {
   resnet50_caffe: "ResNet-50 (Caffe's)",
   vit_b_16: 'ViT-B/16',
   vit_b_16_clip: "ViT-B/16 (CLIP's)",
+  pcl: "16-layer CNN (PCL's)",
 };
 
-/** timm's name of a network; it knows no other widths, and not Caffe's ResNet. */
+/** timm's name of a network; it knows no other widths, and neither Caffe's ResNet nor PCL's network. */
 export function timmName({ backbone, width }: ModelDesign): string | undefined {
-  if (width !== 64 || backbone === 'resnet50_caffe') return undefined;
+  if (width !== 64 || backbone === 'resnet50_caffe' || backbone === 'pcl') return undefined;
   const transformers = { vit_b_16: 'vit_base_patch16_224', vit_b_16_clip: 'vit_base_patch16_clip_quickgelu_224' } as const;
   return isTransformer(backbone) ? transformers[backbone] : backbone;
 }
@@ -136,7 +137,7 @@ function inputText({ design, embedding, hasChange }: CardFacts): string {
 }
 
 const fileTexts: Record<string, string> = {
-  'model.safetensors': 'the backbone, by the names of torchvision and timm',
+  'model.safetensors': 'the backbone, by the names that its PyTorch weights have',
   'heads.safetensors': 'the change head (`change.weight`, `change.bias`) and, where it was pre-trained, the projection head',
   'model.onnx':
     'ONNX, opset 17: input `images`; outputs `embedding` and, with a change head, `change` from the first picture of the batch to each',

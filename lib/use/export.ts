@@ -67,7 +67,7 @@ export async function exportModel(options: ExportOptions): Promise<ExportedModel
   if (chosen.includes('safetensors')) addSafetensors(files, state);
   if (chosen.includes('onnx')) files.set('model.onnx', onnxOf(state));
   const { design } = state;
-  const embedding = embeddingWidth(design.backbone, design.width);
+  const embedding = embeddingWidth(design.backbone, design);
   const timm = timmName(design);
   if (timm !== undefined && chosen.includes('safetensors')) files.set('config.json', json(timmConfig(design, embedding)));
   files.set('preprocessor_config.json', json(preprocessorConfig(design)));

@@ -17,6 +17,7 @@ import {
   comparators,
   comparatorsOf,
   nameHere,
+  partsOf,
   prefixIn,
 } from '../weights/comparators.js';
 import { readWeightsFile, type WeightsFile } from '../weights/read.js';
@@ -80,6 +81,8 @@ interface Content {
   title: string;
   design: ModelDesign;
   tensors: Map<string, Found>;
+  /** The names in `tensors` of what makes one of ours, one after the other along its first dimension. */
+  partsOf(name: string): string[];
   isBgr: boolean;
   /** Beside the design. */
   info: Record<string, unknown>;
@@ -127,7 +130,7 @@ export async function importWeights(options: ImportOptions): Promise<ImportedWei
   }
   return {
     ...{ folder: out, as: content.as, title: content.title, container: file.container },
-    ...{ backbone: name, width, size: edge, embedding: embeddingWidth(name, width) },
+    ...{ backbone: name, width, size: edge, embedding: embeddingWidth(name, content.design) },
     ...{ mean: [...augment.mean], deviation: [...augment.deviation] },
     used: [...used],
     left: [...file.tensors.keys()].filter((each) => !used.has(each)),
@@ -182,14 +185,15 @@ function comparatorContent(file: WeightsFile, as: ComparatorName, names: Readonl
     ...{ backbone: name, width: widthOf(file, name, tensors), size: sizeOf(file, name, tensors, size ?? comparator.size, size) },
     augment: { ...augment, mean: comparator.mean, deviation: comparator.deviation },
   };
-  return { as, title, design, tensors, isBgr, info: {} };
+  return { as, title, design, tensors, partsOf: (each) => partsOf(network, each), isBgr, info: {} };
 }
 
 const kOther = 'Name another file, or what this one is: comface import FILE --as NAME.';
 
 /** Channels of the first stage, or of a head. */
 function widthOf(file: WeightsFile, name: BackboneName, tensors: ReadonlyMap<string, Found>): number {
-  const [tensor, index, parts] = isTransformer(name) ? (['cls_token', -1, 12] as const) : (['conv1.weight', 0, 1] as const);
+  const first = name === 'pcl' ? 'conv1.0.weight' : 'conv1.weight';
+  const [tensor, index, parts] = isTransformer(name) ? (['cls_token', -1, 12] as const) : ([first, 0, 1] as const);
   const shape = tensors.get(tensor)?.stored.shape ?? [];
   const width = (shape.at(index) ?? 0) / parts;
   if (Number.isInteger(width) && width % 16 === 0 && width >= 16 && width <= 128) return width;
@@ -228,14 +232,8 @@ function ownContent(file: WeightsFile, size: number | undefined): Content {
     });
   const tensors = new Map([...file.tensors].map(([name, stored]) => [name, { name, stored }]));
   const { task, dataHash } = known!;
-  return {
-    as: 'comface',
-    title: 'ComFace',
-    design,
-    tensors,
-    isBgr: false,
-    info: { ...(task !== undefined && { task }), ...(dataHash !== undefined && { dataHash }) },
-  };
+  const info = { ...(task !== undefined && { task }), ...(dataHash !== undefined && { dataHash }) };
+  return { as: 'comface', title: 'ComFace', design, tensors, partsOf: (name) => [name], isBgr: false, info };
 }
 
 function parsed(text: string): Record<string, unknown> | undefined {
@@ -248,11 +246,12 @@ function parsed(text: string): Record<string, unknown> | undefined {
 }
 
 /** What the network wants, from the file. @throws ComFaceError INVALID_INPUT naming what is missing or has another shape. */
-async function weightsOf(
-  file: WeightsFile,
-  { design, title, tensors, isBgr }: Content,
-): Promise<{ weights: Map<string, Tensor>; used: Set<string> }> {
-  const wanted = await tensorsOf(design);
+async function weightsOf(file: WeightsFile, content: Content): Promise<{ weights: Map<string, Tensor>; used: Set<string> }> {
+  const { design, title, tensors, isBgr } = content;
+  const wholes = (await tensorsOf(design)).map((whole) => ({ ...whole, parts: content.partsOf(whole.name) }));
+  const wanted = wholes.flatMap(({ dims: [first = 1, ...rest], parts }) =>
+    parts.map((name) => ({ name, dims: [first / parts.length, ...rest] })),
+  );
   const missing = wanted.filter(({ name }) => !tensors.has(name)).map(({ name }) => name);
   const mismatched = wanted.filter(({ name, dims }) => {
     const found = tensors.get(name);
@@ -261,26 +260,43 @@ async function weightsOf(
   const what = `the ${wanted.length} tensors of ${design.backbone} of width ${design.width} (${title})`;
   if (missing.length > 0) throw refusal(file, what, `${wanted.length - missing.length} of them, without ${someOf(missing)}`, kOther);
   if (mismatched.length > 0) {
-    const [{ name, dims }] = mismatched as [NativeTensorInfo];
+    const [{ name, dims }] = mismatched as [(typeof wanted)[number]];
     const { name: theirs, stored } = tensors.get(name)!;
     const rest = mismatched.length > 1 ? ` (and ${mismatched.length - 1} more)` : '';
     throw refusal(file, `${what}, [${dims.join(', ')}] for ${theirs}`, `[${stored.shape.join(', ')}]${rest}`, kOther);
   }
   const used = new Set<string>();
   const weights = new Map<string, Tensor>();
-  const take = async (name: string, shape: readonly number[], { name: theirs, stored }: Found) => {
-    used.add(theirs);
-    weights.set(name, { dtype: 'F32', shape: [...shape], data: await stored.float32() });
+  const take = async (name: string, shape: readonly number[], parts: readonly Found[]) => {
+    for (const { name: theirs } of parts) used.add(theirs);
+    weights.set(name, { dtype: 'F32', shape: [...shape], data: await joined(parts) });
   };
-  for (const { name, dims } of wanted) await take(name, dims, tensors.get(name)!);
+  for (const { name, dims, parts } of wholes) {
+    const found = parts.map((part) => tensors.get(part)!);
+    await take(name, dims, found);
+  }
   for (const [name, found] of tensors) {
-    if (kHeads.test(name) && file.others.has('comface')) await take(name, found.stored.shape, found);
+    if (kHeads.test(name) && file.others.has('comface')) await take(name, found.stored.shape, [found]);
     if (!kCounter.test(name) || !weights.has(name.replace(kCounter, '.running_mean'))) continue;
     used.add(found.name);
     if (found.stored.dtype === 'I64') weights.set(name, { dtype: 'I64', shape: [], data: (await found.stored.int64()).slice(0, 1) });
   }
   if (isBgr) swapColors(weights.get('conv1.weight')!);
   return { weights, used };
+}
+
+/** The numbers of tensors one after the other. */
+async function joined(parts: readonly Found[]): Promise<Float32Array> {
+  const all: Float32Array[] = [];
+  for (const { stored } of parts) all.push(await stored.float32());
+  if (all.length === 1) return all[0]!;
+  const data = new Float32Array(all.reduce((sum, { length }) => sum + length, 0));
+  let at = 0;
+  for (const numbers of all) {
+    data.set(numbers, at);
+    at += numbers.length;
+  }
+  return data;
 }
 
 /** What the network has, as the native graph lists it. */

@@ -9,7 +9,7 @@ export interface Comparator {
   /** Where its weights come from. */
   source: string;
   /** Its network; a ResNet of torchvision's layout may have any of its depths. */
-  network: 'resnet' | 'caffe' | 'timm' | 'clip';
+  network: 'resnet' | 'caffe' | 'timm' | 'clip' | 'pcl';
   /** What may stand before the names of the backbone's tensors, the usual one first. */
   prefixes: readonly string[];
   /** Edge of its pictures in pixels. */
@@ -108,6 +108,15 @@ const table = {
     deviation: [0.26862954, 0.26130258, 0.27577711],
     isOwn: () => true,
   },
+  pcl: {
+    title: 'PCL',
+    source: 'DreamMr/PCL: best.pth',
+    network: 'pcl',
+    prefixes: ['state_dict.module.encoder.', 'module.encoder.'],
+    size: 100,
+    ...none,
+    isOwn: () => true,
+  },
   stablerep: {
     title: 'StableRep',
     source: 'google-research/syn-rep-learn: ViT-B/16',
@@ -131,6 +140,7 @@ const landmarks: Record<Comparator['network'], string> = {
   caffe: 'layer1.0.conv1.weight',
   timm: 'blocks.0.attn.qkv.weight',
   clip: 'transformer.resblocks.0.attn.in_proj_weight',
+  pcl: 'layer3_2_exp.0.weight',
 };
 
 /** The usual prefix under which a file has a comparator's backbone, if it has it. */
@@ -174,10 +184,17 @@ export function nameHere(network: Comparator['network'], name: string): string {
   return known ? name.replace(...(known as [RegExp, string])) : name;
 }
 
+/** The tensors of a comparator that are one here, one after the other along the first dimension: PCL's query, key and value are three convolutions. */
+export function partsOf(network: Comparator['network'], name: string): string[] {
+  const [module, kind] = name.split('.qkv.');
+  return network === 'pcl' && kind !== undefined ? ['g', 'theta', 'phi'].map((part) => `${module}.${part}.${kind}`) : [name];
+}
+
 /** The backbone whose tensors have these names; undefined for none of ours. */
 export function backboneOf(network: Comparator['network'], names: ReadonlySet<string>): BackboneName | undefined {
   if (network === 'timm') return 'vit_b_16';
   if (network === 'clip') return 'vit_b_16_clip';
+  if (network === 'pcl') return 'pcl';
   const isBottleneck = names.has('layer1.0.conv3.weight');
   let blocks = 0;
   while (names.has(`layer3.${blocks}.conv1.weight`)) blocks++;

@@ -160,7 +160,7 @@ class GraphWriter {
         return { ...x, name: this.#node('BatchNormalization', [x.name, ...inputs], name, { epsilon: { float: layer.eps ?? 1e-5 } }) };
       }
       case 'relu':
-        return same('Relu');
+        return layer.slope ? { ...x, name: this.#node('LeakyRelu', [x.name], name, { alpha: { float: layer.slope } }) } : same('Relu');
       case 'add':
         return same('Add', [x.name, second!.name]);
       case 'maxPool':
@@ -168,6 +168,14 @@ class GraphWriter {
       case 'avgPool':
         this.#node('GlobalAveragePool', [x.name], `${name}.mean`);
         return { ...x, name: this.#node('Flatten', [`${name}.mean`], name), kind: 'vector' };
+      case 'flatten':
+        return {
+          name: this.#node('Flatten', [x.name], name),
+          kind: 'vector',
+          channels: x.channels * x.height * x.width,
+          height: 1,
+          width: 1,
+        };
       case 'linear':
         return { ...x, name: this.#linear(name, x.name, name, layer.bias), channels: layer.out };
       case 'tokens':
@@ -181,6 +189,8 @@ class GraphWriter {
         return { ...x, name: this.#gelu(name, x.name, layer.quick === true) };
       case 'attention':
         return { ...x, name: this.#attention(layer, x), channels: x.channels / 3 };
+      case 'efficientAttention':
+        return { ...x, name: this.#efficientAttention(layer, x), channels: x.channels / 3 };
       case 'token':
         return { ...x, name: this.#token(layer, x), kind: 'vector' };
       default:
@@ -267,6 +277,19 @@ class GraphWriter {
       perm: [0, 2, 1, 3],
     });
     return this.#node('Reshape', [mixed, this.#list(`${name}.join`, [0, -1, heads * width])], name);
+  }
+
+  /** (v softmax(k over positions)^T) softmax(q over channels) of each head, these as channels x positions; N 3C H W -> N C H W. */
+  #efficientAttention({ name, heads }: LayerRecord & { op: 'efficientAttention' }, x: Value): string {
+    const channels = x.channels / 3;
+    const split = this.#node('Reshape', [x.name, this.#list(`${name}.split`, [0, 3, heads, channels / heads, -1])], `${name}.heads`);
+    const part = (which: number, label: string) => this.#node('Gather', [split, this.#index(which)], `${name}.${label}`, { axis: 1 });
+    const query = this.#node('Softmax', [part(0, 'query')], `${name}.queryShares`, { axis: 2 });
+    const key = this.#node('Softmax', [part(1, 'key')], `${name}.keyShares`, { axis: 3 });
+    const turned = this.#node('Transpose', [key], `${name}.keyTurned`, { perm: [0, 1, 3, 2] });
+    const context = this.#node('MatMul', [part(2, 'value'), turned], `${name}.context`);
+    const mixed = this.#node('MatMul', [context, query], `${name}.mixed`);
+    return this.#node('Reshape', [mixed, this.#list(`${name}.join`, [0, channels, x.height, x.width])], name);
   }
 
   #token({ name, position }: LayerRecord & { op: 'token' }, x: Value): string {

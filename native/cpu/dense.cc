@@ -101,7 +101,7 @@ class LoopStep : public Step {
     float* y = rows(layer_);
     switch (layerAt(layer_).op) {
       case Op::relu:
-        for (size_t i = 0; i < count_; ++i) y[i] = a[i] < 0 ? 0 : a[i];
+        for (size_t i = 0; i < count_; ++i) y[i] = a[i] < 0 ? sloped(a[i]) : a[i];
         break;
       case Op::add:
         for (size_t i = 0; i < count_; ++i) y[i] = a[i] + b[i];
@@ -126,7 +126,7 @@ class LoopStep : public Step {
           *db = b_ >= 0 && tensor(b_).wanted ? gradientRows(b_) : nullptr;
     switch (layerAt(layer_).op) {
       case Op::relu:
-        for (size_t i = 0; da && i < count_; ++i) da[i] += y[i] > 0 ? g[i] : 0;
+        for (size_t i = 0; da && i < count_; ++i) da[i] += y[i] > 0 ? g[i] : sloped(g[i]);
         break;
       case Op::add:
         for (size_t i = 0; da && i < count_; ++i) da[i] += g[i];
@@ -152,6 +152,11 @@ class LoopStep : public Step {
  private:
   size_t firstElement() const {
     return static_cast<size_t>(rowRange(layerAt(layer_), layerAt(a_).shape.n).first) * width_;
+  }
+  /** Times the slope of a relu; 0 of what is infinite, too, where there is none. */
+  float sloped(float value) const {
+    const float slope = layerAt(layer_).slope;
+    return slope == 0 ? 0 : slope * value;
   }
   float length(const float* x) const {
     double sum = 0;

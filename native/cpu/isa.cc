@@ -15,14 +15,17 @@ extern const Winograd winograd;
 namespace avx512 {
 extern const Kernels table;
 extern const Transformer transformer;
+extern const EfficientAttention efficientAttention;
 }  // namespace avx512
 namespace avx2 {
 extern const Kernels table;
 extern const Transformer transformer;
+extern const EfficientAttention efficientAttention;
 }  // namespace avx2
 namespace baseline {
 extern const Kernels table;
 extern const Transformer transformer;
+extern const EfficientAttention efficientAttention;
 }  // namespace baseline
 
 namespace {
@@ -44,6 +47,12 @@ const Transformer& selectTransformer() {
   if (covers(dnnl::cpu_isa::avx512_core)) return avx512::transformer;
   if (covers(dnnl::cpu_isa::avx2)) return avx2::transformer;
   return baseline::transformer;
+}
+
+const EfficientAttention& selectEfficientAttention() {
+  if (covers(dnnl::cpu_isa::avx512_core)) return avx512::efficientAttention;
+  if (covers(dnnl::cpu_isa::avx2)) return avx2::efficientAttention;
+  return baseline::efficientAttention;
 }
 
 const char* isaName() {

@@ -233,7 +233,9 @@ class CpuProgram : public Program {
       case Op::squaredError:
         return lossStep(context_, i);
       case Op::relu:
-        return isImage ? std::make_unique<ReluStepOf<Context>>(context_, i) : denseStep(context_, i);
+        if (!isImage) return denseStep(context_, i);
+        if (graph_.layers[i].slope != 0) return elementwiseStep(context_, i);
+        return std::make_unique<ReluStepOf<Context>>(context_, i);
       case Op::add:
         return isImage ? std::make_unique<AddStepOf<Context>>(context_, i) : denseStep(context_, i);
       case Op::tokens:
@@ -241,11 +243,15 @@ class CpuProgram : public Program {
       case Op::layerNorm:
         return layerNormStep(context_, i);
       case Op::gelu:
-        return geluStep(context_, i);
+        return elementwiseStep(context_, i);
       case Op::attention:
         return attentionStep(context_, i);
+      case Op::efficientAttention:
+        return efficientAttentionStep(context_, i);
       case Op::token:
         return tokenStep(context_, i);
+      case Op::flatten:
+        return flattenStep(context_, i);
       default:
         return denseStep(context_, i);
     }

@@ -32,6 +32,7 @@ struct Context {
   const Graph& graph;
   const Kernels& kernels;
   const Transformer& transformer = selectTransformer();
+  const EfficientAttention& efficientAttention = selectEfficientAttention();
   Algorithms algorithms;
   dnnl::engine engine{dnnl::engine::kind::cpu, 0};
   dnnl::stream stream{engine};
@@ -106,8 +107,10 @@ StepPtr denseStep(Context& context, int layer);  // linear, rows, l2Normalize, r
 StepPtr lossStep(Context& context, int layer);
 StepPtr tokensStep(Context& context, int layer);
 StepPtr layerNormStep(Context& context, int layer);
-StepPtr geluStep(Context& context, int layer);
+StepPtr elementwiseStep(Context& context, int layer);  // gelu, and relu with a slope
 StepPtr attentionStep(Context& context, int layer);
+StepPtr efficientAttentionStep(Context& context, int layer);
 StepPtr tokenStep(Context& context, int layer);
+StepPtr flattenStep(Context& context, int layer);
 
 }  // namespace comface::cpu

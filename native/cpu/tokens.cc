@@ -1,5 +1,6 @@
-// The steps of vision transformers on blocked images. Linear layers are convolutions (conv.cc); GELU is oneDNN's, the
-// rest transformer.cc's. Gradients of layerNorm and gelu take the place of those they come from.
+// Steps from one blocked image: what vision transformers and PCL's network have beside convolutions, which their linear
+// layers are, too (conv.cc). GELU, leaky ReLU and flattening are oneDNN's, the rest transformer.cc's and
+// efficient.cc's. Gradients of layerNorm, gelu and relu take the place of those they come from.
 #include "cpu/tensor.h"
 
 namespace comface::cpu {
@@ -85,12 +86,11 @@ class LayerNormStep : public ImageStep {
   LayerNormArgs args_{};
 };
 
-class GeluStep : public ImageStep {
+/** gelu, and relu with a slope, whose gradient follows from the result, so that nobody has to keep what it read. */
+class ElementwiseStep : public ImageStep {
  public:
-  GeluStep(Context& context, int layer) : ImageStep(context, layer) {
-    const bool isQuick = layerAt(layer).quick;
-    const auto algorithm = isQuick ? dnnl::algorithm::eltwise_swish : dnnl::algorithm::eltwise_gelu_erf;
-    const float alpha = isQuick ? 1.702f : 0;
+  ElementwiseStep(Context& context, int layer) : ImageStep(context, layer) {
+    const auto [algorithm, alpha] = algorithmOf(layerAt(layer));
     const Memory::desc image = context.imageDesc(tensor(in_));
     const auto kind = context.graph.training ? dnnl::prop_kind::forward_training : dnnl::prop_kind::forward_inference;
     forwardPd_ = {{kind, algorithm, image, alpha, 0}, context.attributes(), context.engine};
@@ -103,18 +103,16 @@ class GeluStep : public ImageStep {
   }
   void planBackward(int time) override {
     planGradient(time);
-    touch(in_, time);
+    touch(isRelu() ? layer_ : in_, time);
     giveGradientOn();
   }
   void bind() override {
     const Memory::desc image = context.imageDesc(tensor(in_));
-    const Memory x = context.memory(image, data(in_));
-    forwardArgs_ = {{DNNL_ARG_SRC, x},
-                    {DNNL_ARG_DST, context.memory(image, data(layer_))},
-                    {DNNL_ARG_SCRATCHPAD, context.scratchMemory(forwardPd_)}};
+    const Memory x = context.memory(image, data(in_)), y = context.memory(image, data(layer_));
+    forwardArgs_ = {{DNNL_ARG_SRC, x}, {DNNL_ARG_DST, y}, {DNNL_ARG_SCRATCHPAD, context.scratchMemory(forwardPd_)}};
     if (!hasGradients()) return;
     const Memory gradient = context.memory(image, at(gradient_));
-    backwardArgs_ = {{DNNL_ARG_SRC, x},
+    backwardArgs_ = {isRelu() ? Args::value_type(DNNL_ARG_DST, y) : Args::value_type(DNNL_ARG_SRC, x),
                      {DNNL_ARG_DIFF_DST, gradient},
                      {DNNL_ARG_DIFF_SRC, gradient},
                      {DNNL_ARG_SCRATCHPAD, context.scratchMemory(backwardPd_)}};
@@ -126,6 +124,13 @@ class GeluStep : public ImageStep {
   }
 
  private:
+  static std::pair<dnnl::algorithm, float> algorithmOf(const Layer& l) {
+    if (l.op == Op::relu) return {dnnl::algorithm::eltwise_relu_use_dst_for_bwd, l.slope};
+    if (l.quick) return {dnnl::algorithm::eltwise_swish, 1.702f};
+    return {dnnl::algorithm::eltwise_gelu_erf, 0.0f};
+  }
+  bool isRelu() const { return layerAt(layer_).op == Op::relu; }
+
   dnnl::eltwise_forward::primitive_desc forwardPd_;
   dnnl::eltwise_backward::primitive_desc backwardPd_;
   dnnl::eltwise_forward forwardPrimitive_;
@@ -180,6 +185,74 @@ class AttentionStep : public ImageStep {
   AttentionArgs args_{};
 };
 
+class EfficientAttentionStep : public ImageStep {
+ public:
+  EfficientAttentionStep(Context& context, int layer) : ImageStep(context, layer) {
+    const size_t floats = context.efficientAttention.scratch(headSize());
+    context.scratchBytes = std::max(context.scratchBytes, floats * sizeof(float) * context.graph.threads);
+  }
+  void planForward(int time) override {
+    ImageStep::planForward(time);
+    const size_t heads = static_cast<size_t>(layerAt(layer_).shape.n) * layerAt(layer_).heads;
+    saved_ = create(heads * context.efficientAttention.saved(headSize()) * sizeof(float), time);
+  }
+  void planBackward(int time) override {
+    planGradient(time);
+    touch(in_, time), context.buffers.touch(saved_, time);
+    planInputGradient(time);
+  }
+  void bind() override {
+    const Layer& l = layerAt(layer_);
+    args_ = {context.extent(layerAt(in_).shape),
+             l.shape.c,
+             l.heads,
+             data(in_),
+             data(layer_),
+             at(gradient_),
+             at(inGradient_),
+             static_cast<float*>(at(saved_)),
+             static_cast<float*>(at(context.scratch))};
+  }
+  void forward() override { context.efficientAttention.forward[context.type()](args_); }
+  void backward() override {
+    sum_.run(context);
+    if (inGradient_ >= 0) context.efficientAttention.backward[context.type()](args_);
+  }
+
+ private:
+  int headSize() const { return layerAt(layer_).shape.c / layerAt(layer_).heads; }
+
+  int saved_ = -1;
+  EfficientArgs args_{};
+};
+
+/** Image -> vector: a copy into plain fp32 N C H W. */
+class FlattenStep : public ImageStep {
+ public:
+  using ImageStep::ImageStep;
+  void planForward(int time) override { touch(in_, time); }
+  void planBackward(int time) override { planInputGradient(time); }
+  void bind() override {
+    const Shape& in = tensor(in_).shape;
+    const Memory::desc image = context.imageDesc(tensor(in_)), plain = Context::plainDesc(in);
+    forward_ = make(image, data(in_), plain, Step::rows(layer_));
+    if (inGradient_ >= 0) backward_ = make(plain, gradientRows(layer_), image, at(inGradient_));
+  }
+  void forward() override { forward_.first.execute(context.stream, forward_.second); }
+  void backward() override {
+    if (inGradient_ >= 0) backward_.first.execute(context.stream, backward_.second);
+  }
+
+ private:
+  using Copy = std::pair<dnnl::reorder, Args>;
+  Copy make(const Memory::desc& from, void* source, const Memory::desc& to, void* target) const {
+    return {dnnl::reorder(dnnl::reorder::primitive_desc(context.engine, from, context.engine, to)),
+            {{DNNL_ARG_FROM, context.memory(from, source)}, {DNNL_ARG_TO, context.memory(to, target)}}};
+  }
+
+  Copy forward_, backward_;
+};
+
 /** Image -> vector. */
 class TokenStep : public ImageStep {
  public:
@@ -203,8 +276,12 @@ class TokenStep : public ImageStep {
 
 StepPtr tokensStep(Context& context, int layer) { return std::make_unique<TokensStep>(context, layer); }
 StepPtr layerNormStep(Context& context, int layer) { return std::make_unique<LayerNormStep>(context, layer); }
-StepPtr geluStep(Context& context, int layer) { return std::make_unique<GeluStep>(context, layer); }
+StepPtr elementwiseStep(Context& context, int layer) { return std::make_unique<ElementwiseStep>(context, layer); }
 StepPtr attentionStep(Context& context, int layer) { return std::make_unique<AttentionStep>(context, layer); }
+StepPtr efficientAttentionStep(Context& context, int layer) {
+  return std::make_unique<EfficientAttentionStep>(context, layer);
+}
 StepPtr tokenStep(Context& context, int layer) { return std::make_unique<TokenStep>(context, layer); }
+StepPtr flattenStep(Context& context, int layer) { return std::make_unique<FlattenStep>(context, layer); }
 
 }  // namespace comface::cpu

@@ -7,7 +7,7 @@
 
 #include <limits>
 
-#include "cpu/vectors.h"
+#include "cpu/heads.h"
 
 namespace comface::cpu::COMFACE_ISA {
 namespace {
@@ -32,32 +32,7 @@ inline Vec maskOf(int lanes) {
   for (int j = 0; j < lanes; ++j) v[j] = 1;
   return v;
 }
-inline float sumOf(Vec v) {
-  float sum = 0;
-  for (int j = 0; j < B; ++j) sum += v[j];
-  return sum;
-}
-/** Of whole vectors; a NaN is passed over and shows in the exponentials. */
-inline float mostOf(const float* p, int count) {
-  Vec most = Vec{} - std::numeric_limits<float>::infinity();
-  for (int i = 0; i < count; i += B) {
-    const Vec v = load(p + i);
-    most = v > most ? v : most;
-  }
-  float highest = most[0];
-  for (int j = 1; j < B; ++j) highest = std::max(highest, most[j]);
-  return highest;
-}
 inline Wide widen(Vec v) { return __builtin_convertvector(v, Wide); }
-
-template <class E>
-E* blockOf(void* x, const Extent& e, int n, int block) {
-  return static_cast<E*>(x) + (static_cast<size_t>(n) * e.blocks + block) * e.hw * B;
-}
-template <class E>
-const E* blockOf(const void* x, const Extent& e, int n, int block) {
-  return static_cast<const E*>(x) + (static_cast<size_t>(n) * e.blocks + block) * e.hw * B;
-}
 
 // ---- tokens ----
 
@@ -210,55 +185,6 @@ void layerNormBackward(const LayerNormArgs& a) {
 
 constexpr int kQueries = 32;
 
-/** Rows and vectors of a tile of a product that is kept in registers. */
-constexpr int kRows = 4, kVectors = B == 16 ? 4 : 2;
-
-/** A matrix in fp32 by the steps from a row, and from a column, to the next. */
-struct Matrix {
-  const float* data;
-  int row, column;
-};
-
-template <int R, int V>
-inline void tile(const Matrix& a, const float* b, int bRow, float* c, int cRow, int inner, bool isAdded) {
-  Vec sum[R][V] = {};
-  for (int k = 0; k < inner; ++k) {
-    Vec v[V];
-    for (int j = 0; j < V; ++j) v[j] = load(b + static_cast<size_t>(k) * bRow + j * B);
-    for (int i = 0; i < R; ++i) {
-      const Vec x = splat(a.data[static_cast<size_t>(i) * a.row + static_cast<size_t>(k) * a.column]);
-      for (int j = 0; j < V; ++j) sum[i][j] += x * v[j];
-    }
-  }
-  for (int i = 0; i < R; ++i) {
-    for (int j = 0; j < V; ++j) {
-      float* to = c + static_cast<size_t>(i) * cRow + j * B;
-      store(to, isAdded ? load(to) + sum[i][j] : sum[i][j]);
-    }
-  }
-}
-
-template <int V>
-inline void strip(int rows, const Matrix& a, const float* b, int bRow, float* c, int cRow, int inner, bool isAdded) {
-  int i = 0;
-  const auto from = [&](int row) { return Matrix{a.data + static_cast<size_t>(row) * a.row, a.row, a.column}; };
-  for (; i + kRows <= rows; i += kRows) {
-    tile<kRows, V>(from(i), b, bRow, c + static_cast<size_t>(i) * cRow, cRow, inner, isAdded);
-  }
-  for (; i < rows; ++i) tile<1, V>(from(i), b, bRow, c + static_cast<size_t>(i) * cRow, cRow, inner, isAdded);
-}
-
-/** c = a b, or c += a b. a: rows x inner, b: inner x columns, row-major as c; columns: a multiple of B. */
-void multiply(int rows, int columns, int inner, const Matrix& a, const float* b, int bRow, float* c, int cRow,
-              bool isAdded = false) {
-  int j = 0;
-  for (; j + kVectors * B <= columns; j += kVectors * B)
-    strip<kVectors>(rows, a, b + j, bRow, c + j, cRow, inner, isAdded);
-  for (; j < columns; j += B) strip<1>(rows, a, b + j, bRow, c + j, cRow, inner, isAdded);
-}
-
-int roundUp(int count) { return (count + B - 1) / B * B; }
-
 /** What a thread works on: tokens x size, or size x tokens where transposed, with rows of whole vectors. */
 struct HeadMemory {
   int tokens, size, wide, length;  // wide, length: size and tokens in whole vectors
@@ -276,69 +202,12 @@ struct HeadMemory {
     scores = take(static_cast<size_t>(kQueries) * length), slopes = take(static_cast<size_t>(kQueries) * length);
     rows = take(static_cast<size_t>(kQueries) * wide);
   }
+  Part all(int n, int first) const { return {n, first, size, 0, tokens}; }
 };
 
 size_t attentionScratch(int tokens, int size) {
   const size_t wide = roundUp(size), whole = roundUp(tokens);
   return 8 * whole * wide + kQueries * (2 * whole + wide);
-}
-
-inline float numberAt(const float* p) { return *p; }
-inline float numberAt(const Bf16* p) {
-  const uint32_t bits = static_cast<uint32_t>(*p) << 16;
-  float value;
-  std::memcpy(&value, &bits, sizeof value);
-  return value;
-}
-inline void putNumber(float* p, float value) { *p = value; }
-inline void putNumber(Bf16* p, float value) {
-  uint32_t bits;
-  std::memcpy(&bits, &value, sizeof bits);
-  *p = static_cast<Bf16>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
-}
-
-/** Channels [first, first + size) of sample n, tokens x size in rows of whole vectors with zeros at the end. */
-template <class E>
-void gather(const void* image, const Extent& e, int n, int first, const HeadMemory& m, float* to) {
-  for (int j = 0; j < m.wide; j += B) {
-    const int channel = first + j, lanes = std::min(B, m.size - j);
-    for (int t = 0; t < m.tokens; ++t) {
-      float* out = to + static_cast<size_t>(t) * m.wide + j;
-      if (channel % B == 0 && lanes == B) {
-        store(out, load(blockOf<E>(image, e, n, channel / B) + static_cast<size_t>(t) * B));
-        continue;
-      }
-      std::fill_n(out, B, 0.0f);
-      for (int l = 0; l < lanes; ++l) {
-        const int c = channel + l;
-        out[l] = numberAt(blockOf<E>(image, e, n, c / B) + static_cast<size_t>(t) * B + c % B);
-      }
-    }
-  }
-}
-
-/** The way back, of `count` tokens from the first on. Padding after the image's last channel becomes 0. */
-template <class E>
-void scatter(const float* from, const HeadMemory& m, void* image, const Extent& e, int n, int first, int firstToken,
-             int count, int channels) {
-  for (int j = 0; j < m.wide; j += B) {
-    const int channel = first + j, lanes = std::min(B, m.size - j);
-    for (int t = 0; t < count; ++t) {
-      const float* in = from + static_cast<size_t>(t) * m.wide + j;
-      const size_t at = static_cast<size_t>(firstToken + t) * B;
-      if (channel % B == 0 && lanes == B) {
-        store(blockOf<E>(image, e, n, channel / B) + at, load(in));
-        continue;
-      }
-      for (int l = 0; l < lanes; ++l) {
-        const int c = channel + l;
-        putNumber(blockOf<E>(image, e, n, c / B) + at + c % B, in[l]);
-      }
-      for (int c = channel + lanes; channel + lanes == channels && c % B != 0; ++c) {
-        putNumber(blockOf<E>(image, e, n, c / B) + at + c % B, 0);
-      }
-    }
-  }
 }
 
 void transpose(const float* from, const HeadMemory& m, float* to) {
@@ -371,16 +240,14 @@ void forHeads(const AttentionArgs& a, const Body& body) {
   }
 }
 
-Extent resultExtent(const AttentionArgs& a) { return {a.in.n, (a.channels + B - 1) / B, a.in.hw}; }
-
 template <class E>
 void attentionForward(const AttentionArgs& a) {
   const Extent out = resultExtent(a);
   forHeads(a, [&](int n, int head, const HeadMemory& m) {
     const int first = head * m.size;
-    gather<E>(a.x, a.in, n, first, m, m.q);
-    gather<E>(a.x, a.in, n, a.channels + first, m, m.k);
-    gather<E>(a.x, a.in, n, 2 * a.channels + first, m, m.v);
+    gather<E>(a.x, a.in, m.all(n, first), m.q);
+    gather<E>(a.x, a.in, m.all(n, a.channels + first), m.k);
+    gather<E>(a.x, a.in, m.all(n, 2 * a.channels + first), m.v);
     transpose(m.k, m, m.kTransposed);
     const size_t saved = (static_cast<size_t>(n) * a.heads + head) * m.tokens;
     for (int at = 0; at < m.tokens; at += kQueries) {
@@ -397,7 +264,7 @@ void attentionForward(const AttentionArgs& a) {
         a.highest[saved + at + i] = most, a.inverse[saved + at + i] = inverse;
       }
       multiply(count, m.wide, m.tokens, {m.scores, m.length, 1}, m.v, m.wide, m.rows, m.wide);
-      scatter<E>(m.rows, m, a.y, out, n, first, at, count, a.channels);
+      scatter<E>(m.rows, a.y, out, {n, first, m.size, at, count}, a.channels);
     }
   });
 }
@@ -421,10 +288,10 @@ void attentionBackward(const AttentionArgs& a) {
   const Extent out = resultExtent(a);
   forHeads(a, [&](int n, int head, const HeadMemory& m) {
     const int first = head * m.size, channels = 3 * a.channels;
-    gather<E>(a.x, a.in, n, first, m, m.q);
-    gather<E>(a.x, a.in, n, a.channels + first, m, m.k);
-    gather<E>(a.x, a.in, n, 2 * a.channels + first, m, m.v);
-    gather<E>(a.dy, out, n, first, m, m.dy);
+    gather<E>(a.x, a.in, m.all(n, first), m.q);
+    gather<E>(a.x, a.in, m.all(n, a.channels + first), m.k);
+    gather<E>(a.x, a.in, m.all(n, 2 * a.channels + first), m.v);
+    gather<E>(a.dy, out, m.all(n, first), m.dy);
     transpose(m.k, m, m.kTransposed), transpose(m.v, m, m.vTransposed);
     const size_t whole = static_cast<size_t>(m.tokens) * m.wide;
     std::fill_n(m.dk, whole, 0.0f), std::fill_n(m.dv, whole, 0.0f);
@@ -438,10 +305,10 @@ void attentionBackward(const AttentionArgs& a) {
       multiply(m.tokens, m.wide, count, {m.scores, 1, m.length}, dy, m.wide, m.dv, m.wide, true);
       multiply(m.tokens, m.wide, count, {m.slopes, 1, m.length}, q, m.wide, m.dk, m.wide, true);
       multiply(count, m.wide, m.tokens, {m.slopes, m.length, 1}, m.k, m.wide, m.rows, m.wide);
-      scatter<E>(m.rows, m, a.dx, a.in, n, first, at, count, channels);
+      scatter<E>(m.rows, a.dx, a.in, {n, first, m.size, at, count}, channels);
     }
-    scatter<E>(m.dk, m, a.dx, a.in, n, a.channels + first, 0, m.tokens, channels);
-    scatter<E>(m.dv, m, a.dx, a.in, n, 2 * a.channels + first, 0, m.tokens, channels);
+    scatter<E>(m.dk, a.dx, a.in, m.all(n, a.channels + first), channels);
+    scatter<E>(m.dv, a.dx, a.in, m.all(n, 2 * a.channels + first), channels);
   });
 }
 

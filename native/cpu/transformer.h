@@ -52,4 +52,25 @@ struct Transformer {
 /** The table for this machine, beside that of select(). */
 const Transformer& selectTransformer();
 
+struct EfficientArgs {
+  Extent in;            // 3 x channels: query, key, value
+  int channels, heads;  // of the result; channels is a multiple of heads
+  const void* x;        // in
+  void* y;              // result
+  const void* dy;       // in backward, of the result
+  void* dx;             // in backward, of `in`
+  float* saved;         // saved() floats for each sample and head: forward leaves them for backward
+  float* scratch;       // scratch() floats for each thread
+};
+
+/** efficient.cc, compiled as transformer.cc is. */
+struct EfficientAttention {
+  void (*forward[2])(const EfficientArgs&);
+  void (*backward[2])(const EfficientArgs&);
+  size_t (*saved)(int headSize);
+  size_t (*scratch)(int headSize);
+};
+
+const EfficientAttention& selectEfficientAttention();
+
 }  // namespace comface::cpu

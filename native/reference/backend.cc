@@ -64,6 +64,10 @@ Loops<T> loopsOf(Op op) {
       return {Attention<T>::forward, Attention<T>::backward};
     case Op::token:
       return {Token<T>::forward, Token<T>::backward};
+    case Op::flatten:
+      return {Flatten<T>::forward, Flatten<T>::backward};
+    case Op::efficientAttention:
+      return {EfficientAttention<T>::forward, EfficientAttention<T>::backward};
   }
   throw Error(Code::invalidConfig, "Expected a known op but received " + std::to_string(static_cast<int>(op)) + ".");
 }
@@ -89,8 +93,7 @@ std::vector<bool> bf16Layers(const Graph& graph) {
     const Op op = layer.op;
     const bool follows =
         op == Op::batchNorm || op == Op::relu || op == Op::add || op == Op::maxPool || op == Op::linear;
-    const bool isImage =
-        op == Op::conv || op == Op::tokens || op == Op::layerNorm || op == Op::gelu || op == Op::attention;
+    const bool isImage = op == Op::conv || op == Op::tokens || op == Op::layerNorm || op == Op::gelu || isAttention(op);
     result[i] = isImage || (op == Op::input && layer.shape.h * layer.shape.w > 1) ||
                 (follows && bf16(layer.inputs[0]) && bf16(layer.inputs[1]));
   }

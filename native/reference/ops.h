@@ -63,6 +63,10 @@ template <typename T>
 struct AvgPool {
   static void forward(const Node<T> &), backward(const Node<T> &);
 };
+template <typename T>
+struct Flatten {
+  static void forward(const Node<T> &), backward(const Node<T> &);
+};
 // elementwise.cc
 template <typename T>
 struct Relu {
@@ -118,6 +122,10 @@ struct Gelu {
 // attention.cc
 template <typename T>
 struct Attention {
+  static void forward(const Node<T> &), backward(const Node<T> &);
+};
+template <typename T>
+struct EfficientAttention {
   static void forward(const Node<T> &), backward(const Node<T> &);
 };
 

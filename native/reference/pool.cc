@@ -1,4 +1,5 @@
-// Max pooling over windows, where padding never wins, and the global average that ends a ResNet.
+// Max pooling over windows, where padding never wins, and what makes a vector of an image: the global average that ends
+// a ResNet, and flattening.
 #include <algorithm>
 #include <cmath>
 
@@ -71,9 +72,22 @@ void AvgPool<T>::backward(const Node<T>& node) {
   }
 }
 
+/** y[n, (c H + i) W + j] = x[n,c,i,j], as torch.flatten does it: the same numbers in the same order. */
+template <typename T>
+void Flatten<T>::forward(const Node<T>& node) {
+  std::copy_n(node.x, node.in.count(), node.y);
+}
+
+template <typename T>
+void Flatten<T>::backward(const Node<T>& node) {
+  for (size_t at = 0; at < node.in.count(); ++at) node.dx[at] += node.dy[at];
+}
+
 template struct MaxPool<float>;
 template struct MaxPool<double>;
 template struct AvgPool<float>;
 template struct AvgPool<double>;
+template struct Flatten<float>;
+template struct Flatten<double>;
 
 }  // namespace comface::reference

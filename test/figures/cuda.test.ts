@@ -5,7 +5,7 @@ import { beforeAll, expect } from 'vitest';
 import { backbone, embeddingWidth } from '../../lib/models/backbone.ts';
 import { comfaceGraph } from '../../lib/models/heads.ts';
 import { chooseDevice, type NativeEngine } from '../../lib/native.ts';
-import { opCases } from '../cases.ts';
+import { cudaCases } from '../cases.ts';
 import { cudaBackend, cudaEngine, cudaName, isOnGpu, kernelPrograms, noCuda, plantedProgram } from '../cuda.ts';
 import { sharedFolder } from '../faces.ts';
 import { adamAt, distance, engineFor, numbers } from '../support.ts';
@@ -31,7 +31,7 @@ const ways = [
 ];
 
 for (const precision of ['fp32', 'bf16', 'fp16'] as const) {
-  const count = opCases.length;
+  const count = cudaCases.length;
   figure(
     `N4 each op in ${precision} is that of a float64 twin on CUDA`,
     { ci: count, long: count, seconds: 240 },
@@ -42,7 +42,7 @@ for (const precision of ['fp32', 'bf16', 'fp16'] as const) {
       // fp32 has no fused steps.
       for (const way of precision === 'fp32' ? ways.slice(0, 1) : ways) {
         process.env.COMFACE_NO_FUSION = way.noFusion;
-        for (const c of opCases) {
+        for (const c of cudaCases) {
           const isSharp = await opError(c, precision, way.deterministic, (value, part) => {
             if (value > worst.value) Object.assign(worst, { value, where: `${c.name}, ${part}, ${way.name}` });
           });
@@ -58,7 +58,7 @@ for (const precision of ['fp32', 'bf16', 'fp16'] as const) {
 
 /** Shows `see` how far each part is from double. Returns whether inputs were found whose relus rounding cannot turn over. */
 async function opError(
-  c: (typeof opCases)[number],
+  c: (typeof cudaCases)[number],
   precision: Precision,
   deterministic: boolean,
   see: (value: number, part: string) => void,
@@ -117,7 +117,7 @@ figure('N4 whole networks on CUDA compute what the CPU does', { ci: 3, long: 3, 
   const said: string[] = [];
   const judged: (() => void)[] = [];
   for (const name of ['resnet18', 'resnet50', 'vit_b_16'] as const) {
-    const embedding = embeddingWidth(name, kWidth);
+    const embedding = embeddingWidth(name, { size: kSize, width: kWidth });
     const heads = { embedding, projection: { hidden: 32, out: 16 }, temperature: 0.2, interPersonal: 1, intraPersonal: 0.3 };
     const graph = { layers: comfaceGraph(backbone(name, { size: kSize, width: kWidth }), heads), batch: 3 * kPairs };
     const images = numbers(graph.batch * 3 * kSize * kSize, 51);

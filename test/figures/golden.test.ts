@@ -358,7 +358,7 @@ figure('N6 Adam with the halved learning rate moves weights as PyTorch does', { 
 /** Ten steps as comface_run of make.py; returns the worst relative error of a loss (inter, intra, total). */
 async function measureRun(errors: Errors, golden: Golden, c: (typeof cases.steps)[number], way: Way): Promise<number> {
   const { key } = c;
-  const layers = comfaceGraph(backbone(c.net, c), { ...c, embedding: embeddingWidth(c.net, c.width) });
+  const layers = comfaceGraph(backbone(c.net, c), { ...c, embedding: embeddingWidth(c.net, c) });
   const engine = await engineFor({ layers, batch: 3 * c.pairs, ...way });
   await setKeyed(engine, golden, key, c);
   const started = new Map<string, Float32Array>();

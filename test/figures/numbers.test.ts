@@ -104,7 +104,7 @@ figure('N1 each op and its gradients are those of a float64 twin', { ci: 200, lo
 
 figure('N2 finite differences of the whole network agree with its gradients', { ci: 1, long: 4 }, async ({ count, say }) => {
   const [pairs, size, width] = [2, 16, 16];
-  const embedding = embeddingWidth('resnet18', width);
+  const embedding = embeddingWidth('resnet18', { size, width });
   const heads = { embedding, projection: { hidden: 32, out: 16 }, temperature: 0.5, interPersonal: 1, intraPersonal: 0.5 };
   const layers = comfaceGraph(backbone('resnet18', { size, width }), heads);
   const engine = await engineFor({ layers, batch: 3 * pairs, device: 'reference', precision: 'fp64' });

@@ -123,7 +123,20 @@ function dice(key: number): (low: number, high: number) => number {
 /** A graph of a kind that goes with `key`, of a random shape: rectangles, one pixel, one channel, what does not divide a vector. */
 export function drawnCase(key: number): OpCase {
   const roll = dice(key);
-  const kinds = [convCase, convCase, normCase, normCase, poolCase, denseCase, rowsCase, lossCase, blockCase, plainCase];
+  const kinds = [
+    convCase,
+    convCase,
+    normCase,
+    normCase,
+    poolCase,
+    denseCase,
+    rowsCase,
+    lossCase,
+    blockCase,
+    plainCase,
+    leakyCase,
+    efficientCase,
+  ];
   const c = kinds[key % kinds.length]!(roll);
   const ops = c.layers.slice(1).map(({ op }) => op);
   return { ...c, name: `drawn ${key}: ${ops.length > 6 ? 'residual block' : ops.join(', ')}` };
@@ -221,6 +234,21 @@ function blockCase(roll: Roll): OpCase {
     { op: 'squaredError', name: 'intra', input: 'change', weight: 1 },
   ];
   return { name: '', batch: roll(3, 5), layers };
+}
+
+/** A leaky relu of an image or a vector, or an image flattened. */
+function leakyCase(roll: Roll): OpCase {
+  const kind = roll(0, 2);
+  const shape = kind === 0 ? image(roll(1, 70), 1, 1) : image(roll(1, 37), roll(2, 9), roll(2, 9));
+  const layers: LayerRecord[] = [shape, { op: 'relu', name: 'relu', input: 'images', slope: roll(1, 32) / 32 }];
+  if (kind === 2) layers[1] = { op: 'flatten', name: 'flat', input: 'images' };
+  return { name: '', batch: roll(2, 6), layers };
+}
+
+function efficientCase(roll: Roll): OpCase {
+  const heads = roll(1, 3);
+  const shape = image(3 * heads * roll(1, 20), roll(1, 13), roll(1, 13));
+  return { name: '', batch: roll(1, 3), layers: [shape, { op: 'efficientAttention', name: 'attention', input: 'images', heads }] };
 }
 
 /** The ops of one input or two that have no sizes of their own. */

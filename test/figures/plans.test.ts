@@ -27,7 +27,7 @@ const reason = (() => {
 })();
 
 function layersOf(name: BackboneName): LayerRecord[] {
-  const embedding = embeddingWidth(name, 64);
+  const embedding = embeddingWidth(name, { size: 224 });
   const heads = { embedding, projection: { hidden: embedding, out: 128 }, temperature: 0.1, interPersonal: 1, intraPersonal: 1 };
   return comfaceGraph(backbone(name, { size: 224, width: 64 }), heads);
 }

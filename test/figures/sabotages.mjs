@@ -301,6 +301,13 @@ export const sabotages = [
     to: 'ds[t] = p[t] * (ds[t] - 0 * along) * scale;',
   },
   {
+    figure: 'N1',
+    what: 'efficient attention forgets in its gradient that the shares of a channel add up to one',
+    file: 'native/cpu/efficient.cc',
+    from: '(m.rows[row + j] - along[j])',
+    to: '(m.rows[row + j] - 0 * along[j])',
+  },
+  {
     figure: 'N2',
     what: 'a sign in the gradient of batch normalization',
     file: 'native/reference/norm.cc',

@@ -119,7 +119,7 @@ class Twin {
     const done = (y: Variable, of: Shape = shape) => this.values.set(layer.name, { x: y, shape: of });
     if (layer.op === 'conv') this.conv(layer, x, shape);
     if (layer.op === 'batchNorm') done(this.norm(layer.name, x, shape, layer.eps ?? Math.fround(1e-5), layer.momentum ?? Math.fround(0.1)));
-    if (layer.op === 'relu') done(this.relu(x));
+    if (layer.op === 'relu') done(this.relu(x, Math.fround(layer.slope ?? 0)));
     if (layer.op === 'add') done(this.tape.add(x, at(layer.inputs[1]).x));
     if (layer.op === 'reluDifference') done(this.relu(this.tape.add(x, at(layer.inputs[1]).x, -1)));
     if (layer.op === 'maxPool') this.maxPool(layer, x, shape);
@@ -133,6 +133,8 @@ class Twin {
     if (layer.op === 'layerNorm') done(this.layerNorm(layer.name, x, shape, Math.fround(layer.eps ?? 1e-5)));
     if (layer.op === 'gelu') done(layer.quick ? this.quickGelu(x) : this.gelu(x));
     if (layer.op === 'attention') done(this.attention(layer.heads, x, shape), [n, c / 3, h, w]);
+    if (layer.op === 'efficientAttention') done(this.efficientAttention(layer.heads, x, shape), [n, c / 3, h, w]);
+    if (layer.op === 'flatten') done(x, [n, c * h * w, 1, 1]);
     if (layer.op === 'token')
       done(
         this.tape.sum(n * c, x, (visit) => each(n * c, (i) => visit(i, i * h * w + layer.position))),
@@ -154,12 +156,12 @@ class Twin {
     }
   }
 
-  relu(x: Variable): Variable {
+  relu(x: Variable, slope = 0): Variable {
     this.kinks.push(x);
     return this.tape.map(
       x,
-      (v) => Math.max(v, 0),
-      (v) => (v > 0 ? 1 : 0),
+      (v) => Math.max(v, 0) + slope * Math.min(v, 0),
+      (v) => (v > 0 ? 1 : slope),
     );
   }
 
@@ -334,23 +336,53 @@ class Twin {
     const scoreTerms: Terms = (visit) =>
       each(count, (i) => each(size, (j) => visit(i, start(headOf(i), 0, j) + query(i), start(headOf(i), 1, j) + key(i))));
     const scores = this.tape.product(count, x, x, scoreTerms, 1 / Math.sqrt(size));
-    // Small enough for exp as they are.
+    const shares = this.softmax(scores, count / tokens, (i) => Math.floor(i / tokens));
+    const place = (head: number, j: number) => (Math.floor(head / heads) * channels + (head % heads) * size + j) * tokens;
+    const valueTerms: Terms = (visit) =>
+      each(count, (i) => each(size, (j) => visit(place(headOf(i), j) + query(i), i, start(headOf(i), 2, j) + key(i))));
+    return this.tape.product(n * channels * tokens, shares, x, valueTerms);
+  }
+
+  /** exp(x) over its sum in each of `groups` groups of numbers. Inputs of cases are small enough for exp as they are. */
+  softmax(x: Variable, groups: number, groupOf: (i: number) => number): Variable {
+    const count = x.value.length;
     const powers = this.tape.map(
-      scores,
+      x,
       (v) => Math.exp(v),
       (_, y) => y,
     );
-    const sums = this.tape.sum(count / tokens, powers, (visit) => each(count, (i) => visit(Math.floor(i / tokens), i)));
+    const sums = this.tape.sum(groups, powers, (visit) => each(count, (i) => visit(groupOf(i), i)));
     const inverse = this.tape.map(
       sums,
       (v) => 1 / v,
       (_, y) => -(y ** 2),
     );
-    const shares = this.tape.product(count, powers, inverse, (visit) => each(count, (i) => visit(i, i, Math.floor(i / tokens))));
-    const place = (head: number, j: number) => (Math.floor(head / heads) * channels + (head % heads) * size + j) * tokens;
-    const valueTerms: Terms = (visit) =>
-      each(count, (i) => each(size, (j) => visit(place(headOf(i), j) + query(i), i, start(headOf(i), 2, j) + key(i))));
-    return this.tape.product(n * channels * tokens, shares, x, valueTerms);
+    return this.tape.product(count, powers, inverse, (visit) => each(count, (i) => visit(i, i, groupOf(i))));
+  }
+
+  /** v (softmax over positions of k)' (softmax over channels of q) for each head of each image, as channels x positions. */
+  efficientAttention(heads: number, x: Variable, [n, c, h, w]: Shape): Variable {
+    const [area, channels] = [h * w, c / 3];
+    const size = channels / heads;
+    const count = n * channels * area;
+    /** Number i of a part (query, key, value), an image of `channels` channels, in x. */
+    const inX = (part: number) => (i: number) => (Math.floor(i / (channels * area)) * 2 + part) * channels * area + i;
+    const taken = (part: number) => this.tape.sum(count, x, (visit) => each(count, (i) => visit(i, inX(part)(i))));
+    const head = (i: number) => Math.floor(i / (size * area));
+    const query = this.softmax(taken(0), n * heads * area, (i) => head(i) * area + (i % area));
+    const key = this.softmax(taken(1), n * channels, (i) => Math.floor(i / area));
+    const value = taken(2);
+    /** Row j of a head in its part. */
+    const row = (of: number, j: number) => (of * size + j) * area;
+    const contextTerms: Terms = (visit) =>
+      each(n * heads * size * size, (i) => {
+        const [of, o, j] = [Math.floor(i / (size * size)), Math.floor(i / size) % size, i % size];
+        each(area, (p) => visit(i, row(of, o) + p, row(of, j) + p));
+      });
+    const context = this.tape.product(n * heads * size * size, value, key, contextTerms);
+    return this.tape.product(count, context, query, (visit) =>
+      each(count, (i) => each(size, (j) => visit(i, Math.floor(i / area) * size + j, row(head(i), j) + (i % area)))),
+    );
   }
 
   normalize(x: Variable, n: number, c: number): Variable {

@@ -47,12 +47,17 @@ def tiled(storage, name, shape):
 def weights(net, x):
     """Numbers for a network under its own names. Batch norms get the mean and variance of what comes in."""
     state = net.state_dict()
-    is_transformer = not any(name.endswith("running_var") for name in state)
+    is_bare = not any(name.endswith("weight") and value.dim() == 1 for name, value in state.items())
+    is_transformer = not is_bare and not any(name.endswith("running_var") for name in state)
     for name, old in state.items():
         if name.endswith("num_batches_tracked"):
             state[name] = torch.tensor(7)
         elif old.dim() == 1 and name.endswith("weight"):
             state[name] = tiled(scales, name, list(old.shape))
+        elif is_bare:
+            # No norm keeps the size of what is passed on: a power of two near He's deviation does, and numbers still repeat.
+            near = 2.0 ** round(math.log2(math.sqrt(2 / old[0].numel()))) if old.dim() == 4 else 1
+            state[name] = tiled(base if old.dim() == 4 else small, name, list(old.shape)) * near
         elif not name.endswith(("running_mean", "running_var")):
             state[name] = tiled(small if is_transformer else base, name, list(old.shape))
     net.load_state_dict(state)
@@ -135,6 +140,52 @@ class ClipVision(nn.Module):
         return self.ln_post(self.transformer.resblocks(self.ln_pre(x))[:, 0])
 
 
+class EfficientAttention(nn.Module):
+    """What PCL has between convolutions: softmax(query) over channels, softmax(key) over positions (Shen et al., 2021)."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.g, self.theta, self.phi = (nn.Conv2d(width, width, 1) for _ in range(3))
+
+    def forward(self, x):
+        query, key, value = self.g(x).flatten(2).softmax(1), self.theta(x).flatten(2).softmax(2), self.phi(x).flatten(2)
+        context = torch.einsum("nct,nkt->nck", value, key)
+        return F.leaky_relu(x + torch.einsum("nck,nkt->nct", context, query).unflatten(2, x.shape[2:]), 0.1)
+
+
+class LeakyBlock(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.conv1, self.conv2 = nn.Conv2d(width, width, 3, 1, 1), nn.Conv2d(width, width, 3, 1, 1)
+
+    def forward(self, x):
+        return F.leaky_relu(x + self.conv2(F.leaky_relu(self.conv1(x), 0.1)), 0.1)
+
+
+class FaceCycle(nn.Module):
+    """The encoder of PCL (Liu et al., 2023), which is FaceCycle's with two ends, by the names of its weights; gives the expressions' map."""
+
+    def __init__(self, width):
+        super().__init__()
+
+        def two(into, middle, out, kernel=3, stride=1, between=()):
+            first, second = nn.Conv2d(into, middle, kernel, stride, kernel // 2), nn.Conv2d(middle, out, 3, 1, 1)
+            return nn.Sequential(first, nn.LeakyReLU(0.1), *between, second, nn.LeakyReLU(0.1))
+
+        self.conv1 = two(3, width, width, 7, 2)
+        self.layer1 = two(width, width, width, between=[EfficientAttention(width)])
+        self.layer2_1 = two(width, 2 * width, 2 * width, stride=2, between=[EfficientAttention(2 * width)])
+        self.resblock1, self.resblock2 = LeakyBlock(2 * width), LeakyBlock(2 * width)
+        self.layer2_2 = two(2 * width, 2 * width, 2 * width, stride=2)
+        self.layer3_1 = two(2 * width, 4 * width, 2 * width, stride=2)
+        self.layer3_2_exp, self.layer3_2_pose = two(*[2 * width] * 3), two(*[2 * width] * 3)
+
+    def forward(self, x):
+        for part in (self.conv1, self.layer1, self.layer2_1, self.resblock1, self.resblock2, self.layer2_2, self.layer3_1, self.layer3_2_exp):
+            x = part(x)
+        return x.flatten(1)
+
+
 def normalized(mean, std):
     return (pictures.double() - torch.tensor(mean).double().reshape(3, 1, 1)) / torch.tensor(std).double().reshape(3, 1, 1)
 
@@ -196,6 +247,10 @@ def rivals(width):
     net, state, x = of(ClipVision(12 * width), normalized(*CLIP))
     rest = some("visual.proj", "token_embedding.weight", "positional_embedding", "transformer.resblocks.0.ln_1.weight", "text_projection", "logit_scale")
     yield "farl", "FaRL-Base-Patch16-LAIONFace20M-ep16.pth", net, x, {"state_dict": {**under("visual.", state), **rest}}, {}
+    net, state, x = of(FaceCycle(width), pictures.double()[:, :, :100, :100])
+    rest = some("module.exp_fc.0.weight", "module.pose_fc.3.running_mean", "module.decoder.fc.weight", "module.decoder.model.2.bias")
+    content = {"epoch": 1000, "state_dict": collections.OrderedDict({**under("module.encoder.", state), **rest})}
+    yield "pcl", "best.pth", net, x, content, {}
     net, state, x = of(timm.models.vision_transformer.VisionTransformer(embed_dim=12 * width, num_classes=0, norm_layer=partial(nn.LayerNorm, eps=1e-6)), normalized(*IMAGENET))
     rest = some("image_mlp.0.weight", "image_mlp.0.bias", "logit_scale")
     content = {"epoch": 35, "model": {**under("visual.", state), **rest}, "optimizer": no_optimizer(), "args": argparse.Namespace(lr=0.001, model="base")}
@@ -225,7 +280,7 @@ def main():
             (target / f"{file}.br").write_bytes(brotli.compress(data.getvalue(), quality=9, lgwin=24))
         print(f"{name}: {file}, |h| {h.norm(dim=1).tolist()}, apart {F.cosine_similarity(h[:1], h[1:]).item():.4f}")
         embeddings[file] = h.float().numpy()
-        about.append({"as": name, "file": file, "width": h.shape[1]})
+        about.append({"as": name, "file": file, "width": h.shape[1], "size": x.shape[-1]})
     save_file(embeddings, target / "embeddings.safetensors")
     (target / "rivals.json").write_text(json.dumps(about, indent=2) + "\n")
 

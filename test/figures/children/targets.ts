@@ -258,7 +258,7 @@ function ofPackage({ data, run }: Fixtures, folder: string): Target[] {
     { ...made('Model', 0.3, () => [design, { seed: 1 }, options]), isClass: true },
     made('Model.from', 0.1, () => [design, { seed: 1 }, options], comface.Model.from),
     made('Model.from', 0.1, () => [design, weights, options], comface.Model.from),
-    made('embeddingWidth', 1, () => ['resnet18', 16]),
+    made('embeddingWidth', 1, () => ['pcl', { size: 64, width: 16 }]),
     made('train', 0.12, () => [trainOptions(data, out()), { signal: soon() }], runToEnd),
     made('transfer', 0.12, () => [{ ...transferOptions(data, out()), evaluation: 'linear', folds: 2, final: false, testData: data }]),
     made('patientTransfer', 0.1, () => [{ ...transferOptions(data, out()), days: 1 }]),

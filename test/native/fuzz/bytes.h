@@ -102,13 +102,31 @@ class ByteRecord final : public Record {
   double number(const char*) const override { return bytes_.number(); }
   double number(const char*, uint32_t) const override { return bytes_.number(); }
   std::string string(const char* name) const override {
-    static const char* const kOps[] = {"conv",    "batchNorm",    "relu",  "add",     "maxPool",     "avgPool",
-                                       "linear",  "rows",         "token", "tokens",  "l2Normalize", "reluDifference",
-                                       "infoNce", "squaredError", "gelu",  "softmax", "attention",   "layerNorm",
-                                       "",        "input"};
+    static const char* const kOps[] = {"conv",
+                                       "batchNorm",
+                                       "relu",
+                                       "add",
+                                       "maxPool",
+                                       "avgPool",
+                                       "linear",
+                                       "rows",
+                                       "token",
+                                       "tokens",
+                                       "l2Normalize",
+                                       "reluDifference",
+                                       "infoNce",
+                                       "squaredError",
+                                       "gelu",
+                                       "softmax",
+                                       "attention",
+                                       "layerNorm",
+                                       "",
+                                       "input",
+                                       "flatten",
+                                       "efficientAttention"};
     static const char* const kPrecisions[] = {"fp32", "bf16", "fp64", "fp16"};
     const uint8_t b = bytes_.byte();
-    if (name[0] == 'o') return count_ == 0 ? "input" : kOps[b % 20];
+    if (name[0] == 'o') return count_ == 0 ? "input" : kOps[b % 22];
     if (name[0] == 'p') return kPrecisions[b % 4];
     if (name[0] == 'n') return b < 240 ? layerName(count_) : layerName(b % 16);
     return layerName(b % 16 < count_ ? b % 16 : count_ - 1);

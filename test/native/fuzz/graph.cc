@@ -86,6 +86,7 @@ void crossBorder(Bytes& bytes) {
                            &l.ceil, &l.classToken, &l.positions, &l.quick})
       *field = bytes.integer();
     const bool isHostile = flags & 8;
+    l.slope = isHostile ? static_cast<float>(bytes.number()) : 0;
     l.eps = isHostile ? static_cast<float>(bytes.number()) : 1e-5f,
     l.momentum = isHostile ? static_cast<float>(bytes.number()) : 0.1f;
     l.temperature = isHostile ? static_cast<float>(bytes.number()) : 0.1f,

@@ -15,10 +15,10 @@ double work(const Graph& graph) {
     const double c = l.inputs[0] >= 0 ? graph.layers[l.inputs[0]].shape.c : 1,
                  n = l.inputs[0] >= 0 ? graph.layers[l.inputs[0]].shape.n : 1;
     const double window = l.op == Op::conv || l.op == Op::maxPool ? static_cast<double>(l.kernel) * l.kernel : 1;
-    const double inner = hasWeights(l.op)        ? c
-                         : l.op == Op::infoNce   ? n * n * c
-                         : l.op == Op::attention ? static_cast<double>(l.shape.h) * l.shape.w
-                                                 : 1;
+    const double inner = hasWeights(l.op) || l.op == Op::efficientAttention ? c
+                         : l.op == Op::infoNce                              ? n * n * c
+                         : l.op == Op::attention                            ? static_cast<double>(l.shape.h) * l.shape.w
+                                                                            : 1;
     total += static_cast<double>(l.shape.count()) * window * inner;
   }
   for (const Parameter& p : graph.parameters) total += static_cast<double>(p.count);
