@@ -7,15 +7,18 @@ import { beforeAll, describe, expect, test } from 'vitest';
 import { loadState, Model } from '../lib/model.ts';
 import { backbone } from '../lib/models/backbone.ts';
 import { writeState } from '../lib/train/state.ts';
+import { transfer } from '../lib/transfer/transfer.ts';
+import { exportModel } from '../lib/use/export.ts';
 import { importNames, importWeights } from '../lib/use/import.ts';
 import { type ComparatorName, comparatorNames, partsOf } from '../lib/weights/comparators.ts';
 import { decodeSafetensors, encodeSafetensors, type Tensor } from '../lib/weights/safetensors.ts';
-import { sharedFolder } from './faces.ts';
+import { sharedFolder, smallFaces } from './faces.ts';
 import { keyed } from './golden/keyed.ts';
 import { distance, engineFor, refusal, temporaryFolder } from './support.ts';
 
 const golden = process.env.COMFACE_RIVALS ?? fileURLToPath(new URL('golden/rivals', import.meta.url));
 const files = sharedFolder();
+const sharedFaces = sharedFolder();
 interface Rival {
   as: ComparatorName;
   file: string;
@@ -106,6 +109,20 @@ test('a model of imported weights embeds pictures, and says that it has no chang
   const h = await model.embed([picture]);
   expect(h.length).toBe(128);
   expect(() => model.changeOf(h, h)).toThrow(expect.objectContaining({ hint: expect.stringContaining('transfer') }));
+});
+
+test('a transfer begins with imported weights, and its model says whose they were', async () => {
+  const { folder } = await importWeights({ file: join(files, 'resnet18-5c106cde.pth'), out: anew(), size: 32 });
+  const data = await smallFaces(sharedFaces);
+  const out = anew();
+  const place = { device: 'cpu', precision: 'fp32', threads: 1 } as const;
+  await transfer({ ...place, data, attribute: 'smile', model: folder, out, evaluation: 'linear', folds: 2, pairsPerSubject: 6 });
+  expect((await loadState(out)).imported).toBe('imagenet');
+  const card = await exportModel({ model: out, out: anew() }).then(({ folder: published }) =>
+    readFile(join(published, 'README.md'), 'utf8'),
+  );
+  expect(card).toContain('with the weights of ImageNet');
+  expect(card).toContain('Transferred to changes of smile');
 });
 
 describe('is refused', () => {

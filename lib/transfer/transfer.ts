@@ -68,6 +68,8 @@ export interface Start {
   weights: Weights | undefined;
   /** Of the data set that the weights learned from, if that is known. */
   dataHash: string | undefined;
+  /** Whose weights they were, where they were imported. */
+  imported: string | undefined;
 }
 
 /** @throws ComFaceError as `loadModel`. */
@@ -75,7 +77,7 @@ export async function startOf({ model, train }: TransferConfig): Promise<Start> 
   const state = model === undefined ? undefined : await loadState(model);
   const { backbone, width, size } = state?.design ?? train;
   const augment = { ...train.augment, ...(state && { mean: state.design.augment.mean, deviation: state.design.augment.deviation }) };
-  return { design: { backbone, width, size, augment }, weights: state?.weights, dataHash: state?.dataHash };
+  return { design: { backbone, width, size, augment }, weights: state?.weights, dataHash: state?.dataHash, imported: state?.imported };
 }
 
 /** One transfer, after everything that can be checked has been. */
@@ -213,7 +215,9 @@ class Job {
     const rows = { train: Uint32Array.from([...first!.train, ...first!.test]).sort(), validation: first!.validation };
     const { weights, steps = 0 } = await learner.learn(rows, (step) => this.#tell({ type: 'step', fold: this.#folds.length + 1, ...step }));
     const { attribute, unit, data } = this.#task;
-    const info = { config: this.#start.design, task: { attribute, unit }, evaluation: this.#config.evaluation, dataHash: data.hash };
+    const { design, imported } = this.#start;
+    const origin = imported === undefined ? {} : { imported: { as: imported } };
+    const info = { config: design, task: { attribute, unit }, evaluation: this.#config.evaluation, dataHash: data.hash, ...origin };
     const state = { step: steps, weights: new Map(weights), optimizer: new Map(), info };
     await saveCheckpoint(resolve(this.folder.out, 'model'), state, { keep: 1 });
   }
