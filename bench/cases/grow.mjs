@@ -103,8 +103,7 @@ const plans = {
     x: 'threads',
     points: [1, 2],
     quick: [1],
-    // Two threads halve what is arithmetic; memory is one, and takes what it took.
-    laws: [{ of: 'time', words: 'two threads take half the time, but for what waits for memory', expected: -1, band: [-1.1, -0.55] }],
+    laws: [{ of: 'time', words: 'two threads take half the time', expected: -1, band: [-1.1, -0.7] }],
     checked: 'finite losses',
     at: (threads, { isQuick }) => stepTime(isQuick ? 2 : 32, 64, threads),
   },
