@@ -13,7 +13,11 @@ export function addImport(program: Command): void {
     .description('Make a model of weights that others have trained, or that comface export wrote. Nothing in the file is run.')
     .argument('<file>', 'Weights: safetensors, torch (.pth, .pt), or a pickle of arrays (.pkl)')
     .requiredOption('--out <folder>', 'Folder for the model, new or empty')
-    .addOption(new Option('--as <name>', `What it is: ${importNames.slice(0, -1).join(', ')}; auto tells by the names in it`).choices(importNames).default('auto'))
+    .addOption(
+      new Option('--as <name>', `What it is: ${importNames.slice(0, -1).join(', ')}; auto tells by the names in it`)
+        .choices(importNames)
+        .default('auto'),
+    )
     .option('--size <integer>', 'Edge of the pictures in pixels (left out: what it was trained on, 224)', number)
     .addHelpText(
       'after',
