@@ -119,3 +119,7 @@ export function sizeText(bytes: number): string {
 
 /** As in `1 picture`, `2 pictures`. */
 export const counted = (count: number, noun: string): string => `${count} ${noun}${count === 1 ? '' : 's'}`;
+
+/** The first names of a list, and how many more there are; `none` for none. */
+export const someOf = (names: readonly string[], most: number): string =>
+  names.slice(0, most).join(', ') + (names.length > most ? ` and ${names.length - most} more` : '') || 'none';

@@ -10,6 +10,8 @@ import { scales } from '../lib/reproduce/scales.ts';
 import { type Cell, kFull, tables } from '../lib/reproduce/tables.ts';
 import { type PieceEvent, runOptionsOf, Workshop } from '../lib/reproduce/workshop.ts';
 import type { TransferResult } from '../lib/transfer/result.ts';
+import { exportModel } from '../lib/use/export.ts';
+import { importWeights } from '../lib/use/import.ts';
 
 let out: string;
 const options = (more: Partial<ReproduceOptions>): ReproduceOptions => ({
@@ -85,6 +87,20 @@ describe('a table of the paper', () => {
     const named = { name: 'named', variant: { ...kFull, backbone: scales.smoke.train.backbone as 'resnet18' }, paper: [] };
     const { scores } = await workshop.cell(named, column!, 1);
     expect(scores.mae.value).toBe(table6.rows.at(-1)!.cells[0]!.value);
+  });
+
+  test('a row of a rival is of its weights, where they are given', async () => {
+    const published = join(out, 'published');
+    await exportModel({ model: join(out, 'runs', readdirSync(join(out, 'runs'))[0]!), out: published });
+    const file = join(published, 'model.safetensors');
+    const { folder } = await importWeights({ file, as: 'imagenet', size: 32, out: join(out, 'imagenet') });
+    const { rows } = await reproduce(options({ rivals: { imagenet: folder } }));
+    const of = (name: string) => rows.find((row) => row.name === name)!.cells[0]!;
+    expect(of('ImageNet').values.length).toBe(1);
+    expect(of('ImageNet').value).not.toBe(of('ComFace').value);
+    expect(of('SwAV').value).toBeNull();
+    await expect(reproduce(options({ rivals: { imagenet: join(out, 'nowhere') } }))).rejects.toThrow('`rivals.imagenet`');
+    await expect(reproduce(options({ rivals: { resnet: folder } as never }))).rejects.toThrow('`rivals`');
   });
 
   test('that was stopped goes on to the same figures', async () => {

@@ -1,10 +1,10 @@
 // The command line. It only reads flags, shows progress (standard error) and prints results (standard output); the work is in the library.
 // Exit codes: 0 done, 1 an error, 2 a wrong option or input. Stopped by a signal it dies by that signal, which shells show as 129, 130 or 143: after
 // the first it saves, if there is anything to save; the second ends it at once.
-import { readFileSync } from 'node:fs';
 import { type Command, CommanderError, Command as Program } from 'commander';
 import { ComFaceError, messageOf } from '../errors.js';
 import { GivenOptions } from '../flags.js';
+import { version } from '../version.js';
 import { addGenerate, addInspect, addPack, addSheet, addTwin } from './data.js';
 import { nearChoice, outputOf, withHelp } from './help.js';
 import { addDemo, addReproduce, addTrain, addTransfer } from './learning.js';
@@ -16,7 +16,6 @@ import { addExport, addImport } from './weights.js';
 // A reader that has seen enough (`| head`) closes the pipe: results stop there, progress goes unseen, work goes on.
 process.stdout.on('error', ({ code }: NodeJS.ErrnoException) => process.exit(code === 'EPIPE' ? 0 : 1));
 process.stderr.on('error', () => undefined);
-const version = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')).version as string;
 
 const program = withHelp(new Program('comface')).version(version, '-V, --version', 'Show the version').exitOverride();
 program.configureOutput(outputOf());

@@ -1,6 +1,6 @@
 // Commands that bring weights in and out.
 import { type Command, InvalidArgumentError, Option } from 'commander';
-import { counted } from '../errors.js';
+import { counted, someOf } from '../errors.js';
 import { type ExportFormat, exportFormats, exportModel } from '../use/export.js';
 import { type ImportName, importNames, importWeights } from '../use/import.js';
 import { kShown, list, number, path, printResult, progress, wrapped } from './terminal.js';
@@ -29,14 +29,11 @@ export function addImport(program: Command): void {
       const numbers = (values: number[]) => values.map((value) => Number(value.toPrecision(4))).join(', ');
       progress.note(
         `${title}: ${backbone} of width ${width}, pictures of ${edge} x ${edge}, mean ${numbers(mean)}, deviation ${numbers(deviation)}.`,
-        `${counted(used.length, 'tensor')} used; ${left.length === 0 ? 'none left' : `${left.length} left: ${some(left)}`}.`,
+        `${counted(used.length, 'tensor')} used; ${left.length === 0 ? 'none left' : `${left.length} left: ${someOf(left, kShown)}`}.`,
       );
       printResult(imported, path(out));
     });
 }
-
-const some = (names: readonly string[]): string =>
-  names.slice(0, kShown).join(', ') + (names.length > kShown ? ` and ${names.length - kShown} more` : '');
 
 /** comface export */
 export function addExport(program: Command): void {

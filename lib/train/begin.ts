@@ -1,5 +1,6 @@
 // How a run begins: the checkpoint to go on from or fresh weights, the data, the engine, and whether all of it fits together.
-import { open, readFile } from 'node:fs/promises';
+
+import { open } from 'node:fs/promises';
 import { arch, availableParallelism, cpus, platform } from 'node:os';
 import { join } from 'node:path';
 import { designOf, type TrainConfig } from '../config.js';
@@ -9,6 +10,7 @@ import { ComFaceError, show } from '../errors.js';
 import { backbone, embeddingWidth } from '../models/backbone.js';
 import { comfaceGraph } from '../models/heads.js';
 import { chooseDevice, type NativeEngine, type NativeSource, native, threadCount } from '../native.js';
+import { version } from '../version.js';
 import { type CheckpointState, latestCheckpoint } from './checkpoint.js';
 import { stageAt } from './curriculum.js';
 import type { StepEvent, TrainEvent } from './events.js';
@@ -191,7 +193,6 @@ async function makeEngine(config: TrainConfig, choices: unknown) {
     parts: 3,
     choices: typeof choices === 'string' ? choices : '',
   });
-  const version = JSON.parse(await readFile(new URL('../../package.json', import.meta.url), 'utf8')).version as string;
   const cpu = cpus()[0]?.model.trim() ?? 'unknown';
   const machine = { platform: platform(), arch: arch(), node: process.version };
   return {

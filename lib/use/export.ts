@@ -1,5 +1,5 @@
 // A model for other programs: safetensors by the names of torchvision and timm, or ONNX, with a model card and how to prepare a picture beside them.
-import { existsSync, mkdirSync, readFileSync } from 'node:fs';
+import { existsSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { checkObject, checkOneOf, checkText, textsOf } from '../check.js';
 import { ComFaceError, invalid } from '../errors.js';
@@ -7,6 +7,7 @@ import { loadState, type ModelState } from '../model.js';
 import { backbone, embeddingWidth } from '../models/backbone.js';
 import { readRun, runFolderOf } from '../report/run.js';
 import { kResultName, readTransferResult } from '../transfer/result.js';
+import { version } from '../version.js';
 import { type ComparatorName, comparatorNames, comparators } from '../weights/comparators.js';
 import { encodeOnnx } from '../weights/onnx.js';
 import { encodeSafetensors } from '../weights/safetensors.js';
@@ -39,7 +40,6 @@ export interface ExportedModel {
 }
 
 const kHeads = /^(projection|change)\./;
-const version = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')).version as string;
 
 /**
  * Writes a model for other programs, in the layout that model hubs expect: `model.safetensors` (the backbone alone, so that torchvision and timm load it

@@ -4,7 +4,7 @@ import { existsSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { checkInteger, checkObject, checkOneOf, checkText } from '../check.js';
 import { checkTrainOptions, designOf } from '../config.js';
-import { ComFaceError, counted, show } from '../errors.js';
+import { ComFaceError, counted, show, someOf } from '../errors.js';
 import type { ModelDesign } from '../model.js';
 import { type BackboneName, backbone, embeddingWidth, isTransformer } from '../models/backbone.js';
 import { chooseDevice, type NativeTensorInfo, native } from '../native.js';
@@ -164,7 +164,7 @@ function toldBy(file: WeightsFile, names: ReadonlySet<string>): ComparatorName {
   throw refusal(
     file,
     `the names of a network of ${comparatorNames.join(', ')} or comface`,
-    `${counted(names.size, 'tensor')}: ${someOf([...names])}`,
+    `${counted(names.size, 'tensor')}: ${someOf([...names], kShown)}`,
     'If it is one of these under other names, say which: comface import FILE --as NAME.',
   );
 }
@@ -174,7 +174,7 @@ function comparatorContent(file: WeightsFile, as: ComparatorName, names: Readonl
   const { title, network, isBgr = false, source } = comparator;
   const prefix = prefixIn(comparator, names);
   if (prefix === undefined)
-    throw refusal(file, `a backbone of ${title} (${source})`, `${counted(names.size, 'tensor')}: ${someOf([...names])}`, kOther);
+    throw refusal(file, `a backbone of ${title} (${source})`, `${counted(names.size, 'tensor')}: ${someOf([...names], kShown)}`, kOther);
   const tensors = new Map<string, Found>();
   for (const [name, stored] of file.tensors)
     if (name.startsWith(prefix)) tensors.set(nameHere(network, name.slice(prefix.length)), { name, stored });
@@ -258,7 +258,8 @@ async function weightsOf(file: WeightsFile, content: Content): Promise<{ weights
     return found !== undefined && !fits(found.stored.shape, dims);
   });
   const what = `the ${wanted.length} tensors of ${design.backbone} of width ${design.width} (${title})`;
-  if (missing.length > 0) throw refusal(file, what, `${wanted.length - missing.length} of them, without ${someOf(missing)}`, kOther);
+  if (missing.length > 0)
+    throw refusal(file, what, `${wanted.length - missing.length} of them, without ${someOf(missing, kShown)}`, kOther);
   if (mismatched.length > 0) {
     const [{ name, dims }] = mismatched as [(typeof wanted)[number]];
     const { name: theirs, stored } = tensors.get(name)!;
@@ -333,9 +334,6 @@ function swapColors({ shape, data }: Tensor): void {
     (data as Float32Array).set(blue, first + 2 * area);
   }
 }
-
-const someOf = (names: readonly string[]): string =>
-  names.slice(0, kShown).join(', ') + (names.length > kShown ? ` and ${names.length - kShown} more` : '') || 'none';
 
 const refusal = ({ path }: WeightsFile, rule: string, found: string, hint: string): ComFaceError =>
   new ComFaceError('INVALID_INPUT', `${path}: expected ${rule} but found ${found}`, { hint });
