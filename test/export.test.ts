@@ -154,6 +154,22 @@ describe('of a run', () => {
     await train({ ...smallRun, data, out: run, validation: 0.2 } as never);
   });
 
+  test('an export replaces an earlier one, and no file that none wrote', async () => {
+    const folder = temporaryFolder();
+    const model = run;
+    const refused = async (out: string) => (await refusal(() => exportModel({ model, out }))).message;
+    const project = join(folder, 'project');
+    await mkdir(project);
+    await writeFile(join(project, 'README.md'), '# Mine');
+    expect(await refused(project)).toMatch(/without README\.md/);
+    expect(await readdir(project)).toEqual(['README.md']);
+    const out = join(folder, 'published');
+    const { files } = await exportModel({ model, out });
+    await writeFile(join(out, 'model.safetensors'), '');
+    expect((await exportModel({ model, out })).files).toEqual(files);
+    expect((await readFile(join(out, 'model.safetensors'))).length).toBeGreaterThan(0);
+  });
+
   test('the card says what it is, how it was trained and how to use it, and holds no path', async () => {
     const out = join(temporaryFolder(), 'published');
     const { files } = await exportModel({ model: run, out, formats: ['safetensors', 'onnx'] });
@@ -187,6 +203,6 @@ describe('of a run', () => {
     expect((await refusal(() => exportModel({ model: run, out: join(nothing, 'x'), formats: [] }))).message).toContain('`formats`');
     expect((await refusal(() => exportModel({ model: run, out: join(file, 'x') }))).code).toBe('IO');
     await mkdir(join(nothing, 'taken', 'README.md'), { recursive: true });
-    expect((await refusal(() => exportModel({ model: run, out: join(nothing, 'taken') }))).code).toBe('IO');
+    expect((await refusal(() => exportModel({ model: run, out: join(nothing, 'taken') }))).code).toBe('INVALID_INPUT');
   });
 });

@@ -216,3 +216,17 @@ describe('is refused', () => {
     expect([error.code, error.message.includes(name)]).toEqual(['INVALID_INPUT', true]);
   });
 });
+
+test('an import has a folder of its own', async () => {
+  const file = join(files, 'resnet18-5c106cde.pth');
+  const folder = temporaryFolder();
+  await writeFile(join(folder, 'config.json'), '{}');
+  expect((await refusal(() => importWeights({ file, out: folder }))).message).toMatch(/holds config\.json/);
+  const run = anew();
+  await mkdir(join(run, 'checkpoints', 'step-00000007'), { recursive: true });
+  expect((await refusal(() => importWeights({ file, out: run }))).message).toMatch(/holds checkpoints\/step-00000007/);
+  const out = anew();
+  await importWeights({ file, out });
+  expect((await importWeights({ file, out })).as).toBe('imagenet');
+  expect((await refusal(() => importWeights({ file: join(files, 'resnet50-1x.pth'), out }))).code).toBe('INVALID_INPUT');
+});

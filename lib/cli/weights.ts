@@ -42,7 +42,7 @@ export function addExport(program: Command): void {
     .summary('Write a model for other programs: safetensors or ONNX')
     .description('Write a model for other programs, with a model card and how to prepare a picture beside it, as model hubs expect it.')
     .argument('<folder>', 'Folder of a run (its newest checkpoint), of a checkpoint, of a transfer or of imported weights')
-    .requiredOption('--out <folder>', 'Folder for the files; files of the same names are replaced')
+    .requiredOption('--out <folder>', 'Folder for the files, new or of an earlier export')
     .option('--format <list>', `What to write: ${exportFormats.join(', ')} or both`, list, ['safetensors'])
     .addHelpText(
       'after',

@@ -5,6 +5,9 @@ import { isTransformer } from '../models/backbone.js';
 import type { RunFacts } from '../report/run.js';
 import type { TransferResult } from '../transfer/result.js';
 
+/** By which a card is known again. */
+export const kCardMark = 'Exported by comface';
+
 /** What a card tells of. */
 export interface CardFacts {
   design: ModelDesign;
@@ -116,7 +119,7 @@ function introduction({ design, version, imported, transfer }: CardFacts): strin
     ? `, with the weights of ${imported.title} (${imported.source}). Their license is that of their authors.`
     : ', pre-trained by ComFace (Akamatsu et al., [arXiv 2405.16016](https://arxiv.org/abs/2405.16016)).';
   const task = transfer ? ` Transferred to changes of ${transfer.attribute}, in ${transfer.unit}.` : '';
-  return `${network}${origin}${task} Exported by comface ${version}.`;
+  return `${network}${origin}${task} ${kCardMark} ${version}.`;
 }
 
 function inputText({ design, embedding, hasChange }: CardFacts): string {

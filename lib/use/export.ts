@@ -1,5 +1,5 @@
 // A model for other programs: safetensors by the names of torchvision and timm, or ONNX, with a model card and how to prepare a picture beside them.
-import { existsSync, mkdirSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { checkObject, checkOneOf, checkText, textsOf } from '../check.js';
 import { ComFaceError, invalid } from '../errors.js';
@@ -11,7 +11,7 @@ import { version } from '../version.js';
 import { type ComparatorName, comparatorNames, comparators } from '../weights/comparators.js';
 import { encodeOnnx } from '../weights/onnx.js';
 import { encodeSafetensors } from '../weights/safetensors.js';
-import { type CardFacts, modelCard, preprocessorConfig, timmConfig, timmName } from './card.js';
+import { type CardFacts, kCardMark, modelCard, preprocessorConfig, timmConfig, timmName } from './card.js';
 import { replaceFile } from './files.js';
 
 /** What an export may write: safetensors for PyTorch (torchvision, timm) and for {@link importWeights}; ONNX (opset 17) for runtimes. */
@@ -23,7 +23,7 @@ export const exportFormats: readonly ExportFormat[] = ['safetensors', 'onnx'];
 export interface ExportOptions {
   /** Folder of a run (its newest checkpoint), of a checkpoint, of a transfer, or of imported weights. */
   model: string;
-  /** Folder for the files, made when missing; files of the same names are replaced. */
+  /** Folder for the files, made when missing; those of an earlier export are replaced. */
   out: string;
   /** What to write, one or both. @default ['safetensors'] */
   formats?: readonly ExportFormat[] | undefined;
@@ -46,7 +46,8 @@ const kHeads = /^(projection|change)\./;
  * strictly, but for their classifier) with `heads.safetensors`, or `model.onnx`; `README.md`, a model card; `preprocessor_config.json`; `config.json` where
  * timm has such a network.
  *
- * @throws ComFaceError as {@link loadModel}; INVALID_CONFIG for an unknown format; IO naming the file that cannot be written.
+ * @throws ComFaceError as {@link loadModel}; INVALID_CONFIG for an unknown format; INVALID_INPUT for a folder with files of these names that no export
+ * wrote; IO naming the file that cannot be written.
  * @example
  * ```ts
  * import { exportModel } from 'comface';
@@ -73,7 +74,10 @@ export async function exportModel(options: ExportOptions): Promise<ExportedModel
   files.set('preprocessor_config.json', json(preprocessorConfig(design)));
   files.set('README.md', Buffer.from(modelCard(await factsOf(model, state, embedding, [...files.keys()]))));
   makeFolder(out);
-  for (const [name, bytes] of files) await replaceFile(join(out, name), bytes);
+  checkFolder(out, files);
+  // The card first: by it the folder of an export that was killed is known again.
+  const order = ['README.md', ...[...files.keys()].filter((name) => name !== 'README.md')];
+  for (const name of order) await replaceFile(join(out, name), files.get(name)!);
   return { folder: out, files: [...files.keys()], timm: timm ?? null };
 }
 
@@ -87,6 +91,25 @@ function makeFolder(out: string): void {
       hint: 'Name a folder in a place where you may write.',
       cause,
     });
+  }
+}
+
+/** A project's README.md or a run's config.json is not for us to replace. @throws ComFaceError INVALID_INPUT for files of the same names that no export wrote. */
+function checkFolder(out: string, files: ReadonlyMap<string, Uint8Array>): void {
+  const taken = [...files.keys()].filter((name) => existsSync(join(out, name)));
+  if (taken.length === 0 || isCard(join(out, 'README.md'))) return;
+  throw new ComFaceError(
+    'INVALID_INPUT',
+    `Expected a folder without ${taken.join(', ')}, or one that an export wrote, for \`out\` but received ${out}`,
+    { hint: 'Name a new or empty folder.' },
+  );
+}
+
+function isCard(path: string): boolean {
+  try {
+    return readFileSync(path, 'utf8').includes(kCardMark);
+  } catch {
+    return false;
   }
 }
 

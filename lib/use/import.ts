@@ -1,6 +1,7 @@
 // Weights that others have trained, as a model of ours: told by the names in the file, renamed, held against the network's own list of tensors, saved as a
 // checkpoint. What reads a run then reads them: embed(), transfer(), reproduce().
 import { existsSync } from 'node:fs';
+import { readdir } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { checkInteger, checkObject, checkOneOf, checkText } from '../check.js';
 import { checkTrainOptions, designOf } from '../config.js';
@@ -90,6 +91,8 @@ interface Content {
 
 /** Of names in a message. */
 const kShown = 4;
+/** Of the step that an import counts as. */
+const kCheckpoint = 'step-00000000';
 const kHeads = /^(projection|change)\./;
 /** Beside `model.safetensors` of an export. */
 const kHeadsName = 'heads.safetensors';
@@ -124,6 +127,7 @@ export async function importWeights(options: ImportOptions): Promise<ImportedWei
   const info = { config: content.design, imported: { as: content.as, file: basename(path) }, ...content.info };
   const lock = await lockRun(out);
   try {
+    await checkFolder(out);
     await saveCheckpoint(out, { step: 0, weights, optimizer: new Map(), info }, { keep: 1 });
   } finally {
     await lock.release();
@@ -135,6 +139,19 @@ export async function importWeights(options: ImportOptions): Promise<ImportedWei
     used: [...used],
     left: [...file.tensors.keys()].filter((each) => !used.has(each)),
   };
+}
+
+/** A run's own checkpoints would be read in place of the import. @throws ComFaceError INVALID_INPUT for a folder with anything but an import. */
+async function checkFolder(out: string): Promise<void> {
+  const others = (await readdir(out)).filter((name) => name !== 'checkpoints' && !name.startsWith('run.lock'));
+  const saved = existsSync(join(out, 'checkpoints')) ? await readdir(join(out, 'checkpoints')) : [];
+  const found = [...others, ...saved.filter((name) => name !== kCheckpoint).map((name) => `checkpoints/${name}`)];
+  if (found.length === 0) return;
+  throw new ComFaceError(
+    'INVALID_INPUT',
+    `Expected a new or empty folder, or one of the same import, for \`out\` but ${out} holds ${someOf(found, kShown)}`,
+    { hint: 'Name a folder of its own for the model.' },
+  );
 }
 
 /** The heads of an export lie beside its backbone. */
