@@ -11,7 +11,7 @@ import { comfaceGraph } from '../lib/models/heads.ts';
 import type { LayerRecord } from '../lib/models/layers.ts';
 import { visionTransformer } from '../lib/models/vit.ts';
 import { type NativeEngine, native, type Slot } from '../lib/native.ts';
-import { cudaCases, opCases } from './cases.ts';
+import { cudaCases, generatorCases, opCases } from './cases.ts';
 import { type CudaOptions, cudaBackend, cudaEngine, cudaName, deviceBytes, isOnGpu, noCuda } from './cuda.ts';
 import { planOf, runAugment, sharedFolder, smallFaces } from './faces.ts';
 import { adamAt, distance, engineFor, numbers } from './support.ts';
@@ -50,8 +50,8 @@ describe.skipIf(library === undefined)(library ? cudaName : `CUDA: ${noCuda}`, (
     delete process.env.COMFACE_EMULATION_REFUSE;
   });
 
-  test.each(opCases.filter((c) => !cudaCases.includes(c)))('refuses $name by the layer, for it has no kernel for it', async (c) => {
-    await expect(cudaEngine(c)).rejects.toMatchObject({
+  test.each([...opCases.filter((c) => !cudaCases.includes(c)), ...generatorCases])('refuses $name by the layer, for it has no kernel for it', async (c) => {
+    await expect(cudaEngine({ ...c, training: opCases.includes(c) })).rejects.toMatchObject({
       code: 'INVALID_CONFIG',
       message: expect.stringMatching(/^Layer `\w+`: .* do not run on CUDA yet; use device cpu/),
     });

@@ -1,4 +1,4 @@
-// What the CPU computes and no kernel here does yet: PCL's network.
+// What the CPU computes and no kernel here does yet: PCL's network, and the generators.
 #pragma once
 #include "graph.h"
 
@@ -7,6 +7,10 @@ namespace comface::cuda {
 /** The same graph. Throws invalidConfig naming a layer that no kernel computes. */
 inline const Graph& checked(const Graph& graph) {
   for (const Layer& layer : graph.layers) {
+    if (isGenerator(layer.op)) {
+      throw Error(Code::invalidConfig,
+                  "Layer `" + layer.name + "`: the generators' ops do not run on CUDA yet; use device cpu.");
+    }
     if (layer.op != Op::efficientAttention && layer.op != Op::flatten && !(layer.op == Op::relu && layer.slope != 0))
       continue;
     throw Error(Code::invalidConfig,
