@@ -18,10 +18,19 @@ const { library } = chooseDevice(device, 'fp32');
 const gemm = await gemmRate(library, threads, size < 1024 ? 64 : undefined);
 const { engine, picture } = await generatorEngine({ which, size, most }, batch, library, threads);
 const first = await picture();
-if (first.length !== batch * 3 * size * size || !first.every(Number.isFinite)) throw new Error(`expected ${batch} pictures of finite numbers`);
+if (first.length !== batch * 3 * size * size || !first.every(Number.isFinite))
+  throw new Error(`expected ${batch} pictures of finite numbers`);
 const { flop, pairs } = workOf({ which, size, most });
 console.log(
-  JSON.stringify({ items: rounds * batch, gemm, flop, pairs, shape: [batch, 3, size, size], sizeBytes: engine.sizeBytes, engine: engine.description }),
+  JSON.stringify({
+    items: rounds * batch,
+    gemm,
+    flop,
+    pairs,
+    shape: [batch, 3, size, size],
+    sizeBytes: engine.sizeBytes,
+    engine: engine.description,
+  }),
 );
 for await (const _ of createInterface({ input: process.stdin })) {
   forgetPeak();

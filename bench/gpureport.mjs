@@ -32,27 +32,29 @@ const isGenerator = (/** @type {{ name: string }} */ { name }) => name.startsWit
 
 /** @param {Report} report */
 function steps(report) {
-  return report.bench.filter((result) => !isGenerator(result)).map((result) => {
-    const pairs = Number(/-(\d+)(-fp16|-unordered)?$/.exec(result.name)?.[1] ?? 0);
-    const { first, error } = best(report, 'comface', pairs, [result.precision ?? 'bf16']);
-    const alone = best(report, 'resnet', pairs === 85 ? 256 : pairs === 341 ? 1024 : 0, [result.precision ?? 'bf16']).first;
-    const ratio = first?.per_second === undefined ? undefined : result.rate / first.per_second;
-    const isFor = pairs < 1024 && result.precision === 'bf16';
-    return [
-      `\`${result.name}\``,
-      `${rate(result.rate)} ${result.unit}`,
-      `${result.medianMs.toFixed(1)} ms, MAD ${result.madPercent.toFixed(1)} %`,
-      result.sizeBytes === undefined ? '' : `${gib(result.sizeBytes)} GiB`,
-      first ? `${rate(Number(first.per_second))}, ${first.way}, ${gib(Number(first.peak_bytes ?? 0))} GiB` : (error ?? 'not run'),
-      alone ? `${rate(Number(alone.per_second))}, ${alone.way}` : '',
-      [
-        ratio === undefined ? '' : judged(times(ratio), ratio, 1.2, 2),
-        isFor ? `${((100 * result.rate) / kMlPerf).toFixed(0)} % of ${rate(kMlPerf)}` : '',
-      ]
-        .filter(Boolean)
-        .join('; '),
-    ];
-  });
+  return report.bench
+    .filter((result) => !isGenerator(result))
+    .map((result) => {
+      const pairs = Number(/-(\d+)(-fp16|-unordered)?$/.exec(result.name)?.[1] ?? 0);
+      const { first, error } = best(report, 'comface', pairs, [result.precision ?? 'bf16']);
+      const alone = best(report, 'resnet', pairs === 85 ? 256 : pairs === 341 ? 1024 : 0, [result.precision ?? 'bf16']).first;
+      const ratio = first?.per_second === undefined ? undefined : result.rate / first.per_second;
+      const isFor = pairs < 1024 && result.precision === 'bf16';
+      return [
+        `\`${result.name}\``,
+        `${rate(result.rate)} ${result.unit}`,
+        `${result.medianMs.toFixed(1)} ms, MAD ${result.madPercent.toFixed(1)} %`,
+        result.sizeBytes === undefined ? '' : `${gib(result.sizeBytes)} GiB`,
+        first ? `${rate(Number(first.per_second))}, ${first.way}, ${gib(Number(first.peak_bytes ?? 0))} GiB` : (error ?? 'not run'),
+        alone ? `${rate(Number(alone.per_second))}, ${alone.way}` : '',
+        [
+          ratio === undefined ? '' : judged(times(ratio), ratio, 1.2, 2),
+          isFor ? `${((100 * result.rate) / kMlPerf).toFixed(0)} % of ${rate(kMlPerf)}` : '',
+        ]
+          .filter(Boolean)
+          .join('; '),
+      ];
+    });
 }
 
 /** Pictures of StyleGAN and StyleGAN3 beside the public implementations, as far as these were there. @param {Report} report */

@@ -217,7 +217,9 @@ export function page(results, notes) {
     const shown = pictures.filter((file) => file.startsWith(`performance-${group}-`));
     parts.push(
       `## ${title}`,
-      ...(group === 'grow' ? own.flatMap(growthText) : [caseTable(own), ...own.flatMap(restText), ...generationText(own), rivalTables(own)]),
+      ...(group === 'grow'
+        ? own.flatMap(growthText)
+        : [caseTable(own), ...own.flatMap(restText), ...generationText(own), rivalTables(own)]),
       shown.map((file) => `<img src="${file}" width="400" alt="${file.slice('performance-'.length, -'.svg'.length)}">`).join('\n'),
       note,
     );

@@ -182,7 +182,9 @@ describe('the layers of StyleGAN3 are those of its public implementation', () =>
       ...{ out: input.channels, height: input.size, width: input.size, rate: input.rate, bandwidth: input.bandwidth },
     });
     const [convs, relus] = (['modulatedConv', 'filteredRelu'] as const).map((op) => records.filter((each) => each.op === op));
-    expect(convs).toMatchObject((rows as LayerTable[]).map(({ out, kernel, demodulate }) => ({ out, kernel, pad: kernel - 1, demodulate })));
+    expect(convs).toMatchObject(
+      (rows as LayerTable[]).map(({ out, kernel, demodulate }) => ({ out, kernel, pad: kernel - 1, demodulate })),
+    );
     expect(relus).toMatchObject(
       (rows as LayerTable[]).map(({ up, down, upTaps, downTaps, padLow, padHigh, radial, slope, gain, clamp }, i) => ({
         ...{ up, down, upTaps, downTaps, padLow, padHigh, radial, slope },
@@ -241,7 +243,10 @@ describe('is refused', () => {
     // The first module is made by a call; a call of another function stands in its place.
     const name = '\x8c\x17torch_utils.persistence\x94\x8c\x1b_reconstruct_persistent_obj\x94\x93';
     expect(snapshot).toContain(name);
-    const hostile = snapshot.replace(name, `\x8c\x02os\x94\x8c\x06system\x94\x93\x8c${String.fromCharCode(made.length + 6)}touch ${made}\x85R0\x8c\x02os\x8c\x06system\x93`);
+    const hostile = snapshot.replace(
+      name,
+      `\x8c\x02os\x94\x8c\x06system\x94\x93\x8c${String.fromCharCode(made.length + 6)}touch ${made}\x85R0\x8c\x02os\x8c\x06system\x93`,
+    );
     const path = join(folder, 'hostile.pkl');
     await writeFile(path, Buffer.from(hostile, 'latin1'));
     const { code, message } = await refusal(() => readGenerator(path));

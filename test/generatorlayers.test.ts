@@ -79,42 +79,45 @@ function layer1(l: number): LayerRecord[] {
   ];
 }
 
-describe.skipIf(golden === undefined)(golden ? 'layers at full size' : 'layers at full size: COMFACE_GENERATORS names no folder with them', () => {
-  describe.each(['t', 'r'] as const)('StyleGAN3-%s', (config) => {
-    const rows = releasedTables[config].slice(1) as LayerTable[];
-    test.each(rows)('$name', async (row) => {
-      const { name, into, out, kernel, inSize } = row;
-      const key = `${config}/${name}`;
-      const filters = Object.fromEntries(
-        ['upFilter', 'downFilter'].flatMap((leaf) => {
-          const tensor = golden!.get(`${key}/${leaf}`);
-          return tensor ? [[`relu.${leaf}`, tensor.data as Float32Array]] : [];
-        }),
-      );
-      const values = {
-        'conv.weight': tiledOf(`${key}/weight`, [out, into, kernel, kernel]),
-        'conv.gain': Float32Array.of(2),
-        'relu.bias': tiledOf(`${key}/bias`, [out], 0.1),
-        'style.bias': tiledOf(`${key}/style`, [into], 0.5, 1),
-        ...filters,
-      };
-      await compare(key, layer3(row), tiledOf(`${key}/input`, [into, inSize, inSize], 0.1), values, out);
+describe.skipIf(golden === undefined)(
+  golden ? 'layers at full size' : 'layers at full size: COMFACE_GENERATORS names no folder with them',
+  () => {
+    describe.each(['t', 'r'] as const)('StyleGAN3-%s', (config) => {
+      const rows = releasedTables[config].slice(1) as LayerTable[];
+      test.each(rows)('$name', async (row) => {
+        const { name, into, out, kernel, inSize } = row;
+        const key = `${config}/${name}`;
+        const filters = Object.fromEntries(
+          ['upFilter', 'downFilter'].flatMap((leaf) => {
+            const tensor = golden!.get(`${key}/${leaf}`);
+            return tensor ? [[`relu.${leaf}`, tensor.data as Float32Array]] : [];
+          }),
+        );
+        const values = {
+          'conv.weight': tiledOf(`${key}/weight`, [out, into, kernel, kernel]),
+          'conv.gain': Float32Array.of(2),
+          'relu.bias': tiledOf(`${key}/bias`, [out], 0.1),
+          'style.bias': tiledOf(`${key}/style`, [into], 0.5, 1),
+          ...filters,
+        };
+        await compare(key, layer3(row), tiledOf(`${key}/input`, [into, inSize, inSize], 0.1), values, out);
+      });
     });
-  });
 
-  test.each(Array.from({ length: 17 }, (_, i) => i + 1))('StyleGAN, layer %i', async (l) => {
-    const key = `stylegan1/${l}`;
-    const [into, out, edge] = [kChannels[l - 1]!, kChannels[l]!, 4 << (l >> 1)];
-    const names = genforceNames((name) => /^synthesis\.layer1[0246]\.weight$/.test(name));
-    const recipe = synthesisRecipes(design, names).find(({ name }) => name === `layer${l}.conv.weight`)!;
-    const values = {
-      [`layer${l}.conv.weight`]: recipe.convert!(tiledOf(`${key}/weight`, [9, into, out], kUnit)),
-      [`layer${l}.noise`]: tiledOf(`${key}/noise`, [edge, edge], kUnit),
-      [`layer${l}.noiseWeight`]: tiledOf(`${key}/noiseWeight`, [out], 0.5),
-      [`layer${l}.bias`]: tiledOf(`${key}/bias`, [out], 0.5),
-      [`layer${l}.style.bias`]: tiledOf(`${key}/style`, [2 * out], 0.5),
-    };
-    const inputEdge = l % 2 === 0 ? edge / 2 : edge;
-    await compare(key, layer1(l), tiledOf(`${key}/input`, [into, inputEdge, inputEdge]), values, out);
-  });
-});
+    test.each(Array.from({ length: 17 }, (_, i) => i + 1))('StyleGAN, layer %i', async (l) => {
+      const key = `stylegan1/${l}`;
+      const [into, out, edge] = [kChannels[l - 1]!, kChannels[l]!, 4 << (l >> 1)];
+      const names = genforceNames((name) => /^synthesis\.layer1[0246]\.weight$/.test(name));
+      const recipe = synthesisRecipes(design, names).find(({ name }) => name === `layer${l}.conv.weight`)!;
+      const values = {
+        [`layer${l}.conv.weight`]: recipe.convert!(tiledOf(`${key}/weight`, [9, into, out], kUnit)),
+        [`layer${l}.noise`]: tiledOf(`${key}/noise`, [edge, edge], kUnit),
+        [`layer${l}.noiseWeight`]: tiledOf(`${key}/noiseWeight`, [out], 0.5),
+        [`layer${l}.bias`]: tiledOf(`${key}/bias`, [out], 0.5),
+        [`layer${l}.style.bias`]: tiledOf(`${key}/style`, [2 * out], 0.5),
+      };
+      const inputEdge = l % 2 === 0 ? edge / 2 : edge;
+      await compare(key, layer1(l), tiledOf(`${key}/input`, [into, inputEdge, inputEdge]), values, out);
+    });
+  },
+);

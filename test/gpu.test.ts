@@ -51,7 +51,13 @@ describe('the report', () => {
   });
 
   test('pictures of generators stand by themselves, beside the public implementations where these were there', () => {
-    const result = { unit: 'images/s', rate: 20, sizeBytes: 2 ** 31, precision: 'fp32', generation: { flop: 1e12, gemm: 50_000, share: 0.4 } };
+    const result = {
+      unit: 'images/s',
+      rate: 20,
+      sizeBytes: 2 ** 31,
+      precision: 'fp32',
+      generation: { flop: 1e12, gemm: 50_000, share: 0.4 },
+    };
     const rivals = [
       { name: 'PyTorch fp32', ratio: 1.6 },
       { name: 'PyTorch fp16', ratio: 0.9 },

@@ -35,27 +35,29 @@ function rivals(which, device, design, threads) {
 }
 
 /** @param {Which} which @returns {import('../cases.mjs').Case['prepare']} */
-export const pictures = (which) => async ({ device, threads, isQuick }) => {
-  await check(which, chooseDevice(device, 'fp32').library, threads);
-  const shape = isQuick ? kQuick : kWhole;
-  /** @type {import('../generator.mjs').Design} */
-  const plan = { which, ...shape, batch: device === 'cuda' ? 8 : 1, rounds: device === 'cuda' && !isQuick ? 4 : 1, threads, device };
-  const design = JSON.stringify(plan);
-  const ours = new Contender('comface', process.execPath, [`${root}bench/generator.mjs`, design], {});
-  const isSame = (/** @type {Contender} */ { name, ready }) => {
-    for (const fact of /** @type {const} */ (['shape', 'pairs'])) assert.deepEqual(ready[fact], ours.ready[fact], `${name}: ${fact}`);
-  };
-  const { run, rivals: lines, end } = await among(ours, rivals(which, device, design, threads), isSame, 'wallMs');
-  const facts = () => {
-    const { flop = Number.NaN, gemm = Number.NaN, items, sizeBytes, engine } = ours.ready;
-    /** @type {Generation} */
-    const generation = { flop, gemm, share: (ours.rate('wallMs') * flop) / 1e9 / gemm };
-    return {
-      ...{ precision: 'fp32', engine, sizeBytes, stepsPerRun: items, clock: 'wall', generation },
-      ...(ours.peakRssBytes !== undefined && { peakRssBytes: ours.peakRssBytes }),
-      rivals: lines(),
+export const pictures =
+  (which) =>
+  async ({ device, threads, isQuick }) => {
+    await check(which, chooseDevice(device, 'fp32').library, threads);
+    const shape = isQuick ? kQuick : kWhole;
+    /** @type {import('../generator.mjs').Design} */
+    const plan = { which, ...shape, batch: device === 'cuda' ? 8 : 1, rounds: device === 'cuda' && !isQuick ? 4 : 1, threads, device };
+    const design = JSON.stringify(plan);
+    const ours = new Contender('comface', process.execPath, [`${root}bench/generator.mjs`, design], {});
+    const isSame = (/** @type {Contender} */ { name, ready }) => {
+      for (const fact of /** @type {const} */ (['shape', 'pairs'])) assert.deepEqual(ready[fact], ours.ready[fact], `${name}: ${fact}`);
     };
+    const { run, rivals: lines, end } = await among(ours, rivals(which, device, design, threads), isSame, 'wallMs');
+    const facts = () => {
+      const { flop = Number.NaN, gemm = Number.NaN, items, sizeBytes, engine } = ours.ready;
+      /** @type {Generation} */
+      const generation = { flop, gemm, share: (ours.rate('wallMs') * flop) / 1e9 / gemm };
+      return {
+        ...{ precision: 'fp32', engine, sizeBytes, stepsPerRun: items, clock: 'wall', generation },
+        ...(ours.peakRssBytes !== undefined && { peakRssBytes: ours.peakRssBytes }),
+        rivals: lines(),
+      };
+    };
+    const checked = 'finite; a narrow network of its kind within 1e-4 of the plain loops; rivals have as many convolutions';
+    return { run, items: ours.ready.items, checked, facts, end };
   };
-  const checked = 'finite; a narrow network of its kind within 1e-4 of the plain loops; rivals have as many convolutions';
-  return { run, items: ours.ready.items, checked, facts, end };
-};

@@ -92,8 +92,9 @@ def stylegan3(reference, config, edge, channels, **more):
     net = reference.networks.Generator(z_dim=512, c_dim=0, w_dim=512, img_resolution=edge, img_channels=3, mapping_kwargs={"num_layers": 2}, **kwargs, **more)
     kept = ("up_filter", "down_filter", "freqs", "phases", "transform", "w_avg")
     filled(net, f"stylegan3-{config}-{edge}", STYLEGAN3, kept)
-    turn = 0.1 if config == "t" else 0
-    net.synthesis.input.transform.copy_(torch.tensor([[math.cos(turn), math.sin(turn), turn], [-math.sin(turn), math.cos(turn), 0], [0, 0, 1]]))
+    if config == "t":  # the released ones have the identity
+        turn = 0.1
+        net.synthesis.input.transform.copy_(torch.tensor([[math.cos(turn), math.sin(turn), turn], [-math.sin(turn), math.cos(turn), 0], [0, 0, 1]]))
     net.mapping.w_avg.copy_(net.mapping(some_z(), None)[:, 0].mean(0))
     return net
 

@@ -2,8 +2,8 @@
 those projects saves its own, all with numbers of our own in place of weights.
 
 For whoever changes a generator; neither users nor `npm test` need Python. references.py says at which commits.
-    pip install torch==2.13.0 scipy==1.17.0 safetensors==0.8.0 brotli==1.2.1
-    python test/golden/generators.py --stylegan3 FOLDER --interfacegan FOLDER --lernapparat FOLDER
+    pip install torch==2.13.0 scipy==1.17.1 safetensors==0.8.0 brotli==1.2.1
+    python test/golden/generators.py --stylegan3 FOLDER --interfacegan FOLDER --lernapparat FOLDER && npx biome check --write test/golden/generators
     ... --whole FOLDER  # instead: layer by layer at full size. COMFACE_GENERATORS=FOLDER npx vitest run test/generatorlayers.test.ts
 
 Everything is computed in double. Inputs are keyed (keyed.py) or tiled (generatorfiles.py) and not stored.

@@ -92,7 +92,8 @@ export function layersOf({ input, style, record }: GeneratorOp): LayerRecord[] {
   ];
 }
 
-export const inputOf = ({ key, batch, input }: GeneratorOp): Float32Array => keyed(`generators/${key}/input`, batch * product(input), 2, 0.5);
+export const inputOf = ({ key, batch, input }: GeneratorOp): Float32Array =>
+  keyed(`generators/${key}/input`, batch * product(input), 2, 0.5);
 
 /** Gives the engine the case's parameters. */
 export async function setParameters(engine: NativeEngine, { key, parameters }: GeneratorOp): Promise<void> {
