@@ -109,6 +109,8 @@ inline bool isAttention(Op op) { return op == Op::attention || op == Op::efficie
 /** Begins with weights of 1 and biases of 0. */
 inline bool isNorm(Op op) { return op == Op::batchNorm || op == Op::layerNorm; }
 inline bool isLoss(Op op) { return op == Op::infoNce || op == Op::squaredError; }
+/** Makes a vector of an image. */
+inline bool endsImages(Op op) { return op == Op::avgPool || op == Op::token || op == Op::flatten; }
 
 /** Rows [first, last) that a rows layer takes from its input. */
 inline std::pair<int, int> rowRange(const Layer& layer, int inputRows) {

@@ -23,9 +23,6 @@ bool isImageOp(Op op) {
   }
 }
 
-/** Makes a vector of an image. */
-bool endsImages(Op op) { return op == Op::avgPool || op == Op::token || op == Op::flatten; }
-
 [[noreturn]] void refuse(const Layer& layer, const char* rule) {
   throw Error(Code::invalidConfig, "Layer `" + layer.name + "`: " + rule + " here.");
 }

@@ -246,6 +246,3 @@ export const opCases: OpCase[] = [
   ),
   one('squared error', 12, vector(1), { op: 'squaredError', name: 'intra', input: 'images', weight: 1.5 }),
 ];
-
-/** CUDA has none of the ops of PCL's network, and refuses a graph that has one. */
-export const cudaCases: OpCase[] = opCases.filter((c) => !faceCycleCases.includes(c));

@@ -11,7 +11,6 @@ import { comfaceGraph } from '../lib/models/heads.ts';
 import type { LayerRecord } from '../lib/models/layers.ts';
 import { visionTransformer } from '../lib/models/vit.ts';
 import { type NativeEngine, native, type Slot } from '../lib/native.ts';
-import { cudaCases, opCases } from './cases.ts';
 import { type CudaOptions, cudaBackend, cudaEngine, cudaName, deviceBytes, isOnGpu, noCuda } from './cuda.ts';
 import { planOf, runAugment, sharedFolder, smallFaces } from './faces.ts';
 import { adamAt, distance, engineFor, numbers } from './support.ts';
@@ -48,13 +47,6 @@ describe.skipIf(library === undefined)(library ? cudaName : `CUDA: ${noCuda}`, (
   beforeEach(() => {
     delete process.env.COMFACE_NO_FUSION;
     delete process.env.COMFACE_EMULATION_REFUSE;
-  });
-
-  test.each(opCases.filter((c) => !cudaCases.includes(c)))('refuses $name by the layer, for it has no kernel for it', async (c) => {
-    await expect(cudaEngine(c)).rejects.toMatchObject({
-      code: 'INVALID_CONFIG',
-      message: expect.stringMatching(/^Layer `\w+`: .* do not run on CUDA yet; use device cpu/),
-    });
   });
 
   test('heads of attention that are wider than its kernels know are refused by the layer', async () => {
@@ -289,6 +281,7 @@ describe.skipIf(library === undefined)(library ? cudaName : `CUDA: ${noCuda}`, (
     ['a ResNet', backbone('resnet18', { size: 32, width: 16 })],
     ['a transformer', transformer(32)],
     ["a transformer's map", mapLayers(transformer(32)).layers],
+    ["PCL's network", backbone('pcl', { size: 32, width: 16 })],
   ])('an engine for inference embeds as the plain loops do, by %s', async (_, layers) => {
     const options = { layers, batch: 4, training: false };
     const source = native().module.openFiles((await readManifest(data)).files.slice(0, 10), 32, 1, 32);

@@ -85,9 +85,11 @@ class VectorStep : public Step {
           *db = b_ >= 0 && tensor(b_).wanted ? gradientRows(b_) : nullptr;
     switch (layerAt(layer_).op) {
       case Op::relu:
+        if (da) reluBackwardTo(y, g, count_, layerAt(layer_).slope, 1, da, context.stream);
+        return;
       case Op::reluDifference:
-        if (da) reluBackwardTo(y, g, count_, 1, da, context.stream);
-        if (db) reluBackwardTo(y, g, count_, -1, db, context.stream);
+        if (da) reluBackwardTo(y, g, count_, 0, 1, da, context.stream);
+        if (db) reluBackwardTo(y, g, count_, 0, -1, db, context.stream);
         return;
       case Op::add:
         if (da) addTo(g, count_, da, context.stream);

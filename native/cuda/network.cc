@@ -5,7 +5,6 @@
 #include <cmath>
 
 #include "cuda/matmul.h"
-#include "cuda/missing.h"
 
 namespace comface::cuda {
 namespace {
@@ -48,7 +47,7 @@ Exactness exactnessOf(Precision precision) {
 }
 
 Network::Network(const Graph& graph, Planner& planner, bool isFusing)
-    : graph_(graph), lowered_(lower(checked(graph_))), context_(graph_, lowered_, planner) {
+    : graph_(graph), lowered_(lower(graph_)), context_(graph_, lowered_, planner) {
   context_.number = numberOf(graph_.precision);
   context_.isFusing = isFusing;
   context_.tensors.resize(graph_.layers.size());
@@ -81,7 +80,9 @@ StepPtr Network::stepOf(int layer) {
     case Op::squaredError:
       return lossStep(context_, layer);
     case Op::relu:
-      return isImage ? std::make_unique<ReluStepOf<Context>>(context_, layer) : denseStep(context_, layer);
+      if (!isImage) return denseStep(context_, layer);
+      if (graph_.layers[layer].slope != 0) return elementwiseStep(context_, layer);
+      return std::make_unique<ReluStepOf<Context>>(context_, layer);
     case Op::add:
       return isImage ? std::make_unique<AddStepOf<Context>>(context_, layer) : denseStep(context_, layer);
     case Op::tokens:
@@ -89,11 +90,15 @@ StepPtr Network::stepOf(int layer) {
     case Op::layerNorm:
       return layerNormStep(context_, layer);
     case Op::gelu:
-      return geluStep(context_, layer);
+      return elementwiseStep(context_, layer);
     case Op::attention:
       return attentionStep(context_, layer);
+    case Op::efficientAttention:
+      return efficientAttentionStep(context_, layer);
     case Op::token:
       return tokenStep(context_, layer);
+    case Op::flatten:
+      return flattenStep(context_, layer);
     default:
       return denseStep(context_, layer);
   }
@@ -177,8 +182,7 @@ void Network::bind(char* arena, cudaStream_t stream, cublasLtHandle_t blas) {
 bool Network::isOfImages(const Step& step) const {
   const int result = step.result();
   if (result < 0) return false;
-  const Op op = graph_.layers[result].op;
-  return context_.tensors[result].image || op == Op::avgPool || op == Op::token;
+  return context_.tensors[result].image || endsImages(graph_.layers[result].op);
 }
 
 void Network::forwardImages(int chunk) {

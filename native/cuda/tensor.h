@@ -75,9 +75,9 @@ struct Context {
   size_t imageBytes(const Shape& s) const { return imageCount(s) * sizeOf(number); }
 
   // The loops of steps.h, enqueued.
-  void relu(const void* x, void* y, size_t count) const { cuda::relu(number, x, y, count, stream); }
+  void relu(const void* x, void* y, size_t count) const { cuda::relu(number, 0, x, y, count, stream); }
   void reluBackward(const void* y, void* gradient, size_t count) const {
-    cuda::reluBackward(number, y, gradient, gradient, count, stream);
+    cuda::reluBackward(number, 0, y, gradient, gradient, count, stream);
   }
   void add(const void* a, const void* b, void* sum, size_t count) const { cuda::add(number, a, b, sum, count, stream); }
   void copy(void* to, const void* from, size_t bytes) const {
@@ -107,9 +107,11 @@ StepPtr denseStep(Context& context, int layer);  // linear, rows, l2Normalize, r
 StepPtr lossStep(Context& context, int layer);
 StepPtr tokensStep(Context& context, int layer);
 StepPtr layerNormStep(Context& context, int layer);
-StepPtr geluStep(Context& context, int layer);
+StepPtr elementwiseStep(Context& context, int layer);  // gelu, and relu with a slope
 StepPtr attentionStep(Context& context, int layer);
+StepPtr efficientAttentionStep(Context& context, int layer);
 StepPtr tokenStep(Context& context, int layer);
+StepPtr flattenStep(Context& context, int layer);
 StepPtr imageLinearStep(Context& context, int layer);  // linear at each position of an image
 
 }  // namespace comface::cuda

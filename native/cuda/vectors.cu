@@ -3,8 +3,7 @@
 #include <cstdint>
 #include <initializer_list>
 
-#include "cuda/kernels.h"
-#include "cuda/launch.h"
+#include "cuda/number.h"
 
 namespace comface::cuda {
 namespace {
@@ -27,9 +26,10 @@ struct AddTo {
 
 struct ReluBackwardTo {
   const float *y, *dy;
-  float sign;
+  float slope, sign;
   float* dx;
-  __device__ float of(float y, float dy) const { return y > 0 ? sign * dy : 0; }
+  /** 0 of what is infinite, too, where there is no slope. */
+  __device__ float of(float y, float dy) const { return y > 0 ? sign * dy : slope == 0 ? 0 : sign * slope * dy; }
   __device__ void at(size_t i) const { dx[i] += of(y[i], dy[i]); }
   __device__ void fourAt(size_t i) const {
     const float4 a = reinterpret_cast<const float4*>(y)[i], g = reinterpret_cast<const float4*>(dy)[i];
@@ -93,12 +93,6 @@ __global__ void __launch_bounds__(kColumns* kSlices) columnSumsKernel(const floa
 
 // ---- by row, a warp to each ----
 
-/** Sum over the warp's lanes, in all of them. */
-__device__ float warpSum(float value) {
-  for (int step = 16; step > 0; step /= 2) value += __shfl_xor_sync(0xffffffffu, value, step);
-  return value;
-}
-
 __global__ void __launch_bounds__(kThreads)
     l2NormalizeKernel(const float* x, int rows, int width, float* y, float* lengths) {
   const int row = blockIdx.x * (kThreads / 32) + threadIdx.x / 32, lane = threadIdx.x % 32;
@@ -135,8 +129,9 @@ void columnSums(const float* x, int rows, int width, float* y, cudaStream_t stre
 
 void addTo(const float* x, size_t count, float* y, cudaStream_t stream) { each(AddTo{x, y}, {x, y}, count, stream); }
 
-void reluBackwardTo(const float* y, const float* dy, size_t count, float sign, float* dx, cudaStream_t stream) {
-  each(ReluBackwardTo{y, dy, sign, dx}, {y, dy, dx}, count, stream);
+void reluBackwardTo(const float* y, const float* dy, size_t count, float slope, float sign, float* dx,
+                    cudaStream_t stream) {
+  each(ReluBackwardTo{y, dy, slope, sign, dx}, {y, dy, dx}, count, stream);
 }
 
 void reluDifference(const float* a, const float* b, size_t count, float* y, cudaStream_t stream) {
