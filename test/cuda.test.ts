@@ -11,6 +11,7 @@ import { comfaceGraph } from '../lib/models/heads.ts';
 import type { LayerRecord } from '../lib/models/layers.ts';
 import { visionTransformer } from '../lib/models/vit.ts';
 import { type NativeEngine, native, type Slot } from '../lib/native.ts';
+import { generatorCases } from './cases.ts';
 import { type CudaOptions, cudaBackend, cudaEngine, cudaName, deviceBytes, isOnGpu, noCuda } from './cuda.ts';
 import { planOf, runAugment, sharedFolder, smallFaces } from './faces.ts';
 import { adamAt, distance, engineFor, numbers } from './support.ts';
@@ -47,6 +48,13 @@ describe.skipIf(library === undefined)(library ? cudaName : `CUDA: ${noCuda}`, (
   beforeEach(() => {
     delete process.env.COMFACE_NO_FUSION;
     delete process.env.COMFACE_EMULATION_REFUSE;
+  });
+
+  test.each(generatorCases)('refuses $name by the layer, for it has no kernel for it', async (c) => {
+    await expect(cudaEngine({ ...c, training: false })).rejects.toMatchObject({
+      code: 'INVALID_CONFIG',
+      message: expect.stringMatching(/^Layer `\w+`: .* do not run on CUDA yet; use device cpu/),
+    });
   });
 
   test('heads of attention that are wider than its kernels know are refused by the layer', async () => {

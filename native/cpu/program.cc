@@ -304,6 +304,10 @@ std::unique_ptr<Program> compile(const Graph& graph) {
   if (graph.precision == Precision::bf16 && select().block != 16) {
     throw Error(Code::invalidConfig, "bf16 needs a processor with AVX-512; use precision fp32 here.");
   }
+  for (const Layer& layer : graph.layers) {
+    if (!isGenerator(layer.op)) continue;
+    throw Error(Code::invalidConfig, "Layer `" + layer.name + "`: the generators' ops do not run on the CPU yet.");
+  }
   return translated([&] { return std::unique_ptr<Program>(std::make_unique<CpuProgram>(graph)); });
 }
 

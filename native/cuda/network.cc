@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "cuda/matmul.h"
+#include "cuda/missing.h"
 
 namespace comface::cuda {
 namespace {
@@ -47,7 +48,7 @@ Exactness exactnessOf(Precision precision) {
 }
 
 Network::Network(const Graph& graph, Planner& planner, bool isFusing)
-    : graph_(graph), lowered_(lower(graph_)), context_(graph_, lowered_, planner) {
+    : graph_(graph), lowered_(lower(checked(graph_))), context_(graph_, lowered_, planner) {
   context_.number = numberOf(graph_.precision);
   context_.isFusing = isFusing;
   context_.tensors.resize(graph_.layers.size());
