@@ -249,8 +249,8 @@ __global__ void __launch_bounds__(kThreads<E>) keysKernel(Call call) {
 
 Call callOf(const Attention& args) {
   const double root = std::sqrt(static_cast<double>(args.width));
-  return {args, headShapeOf(args.tokens, args.heads, args.width),
-          static_cast<float>(1 / (root * std::log(2.0))), static_cast<float>(1 / root)};
+  return {args, headShapeOf(args.tokens, args.heads, args.width), static_cast<float>(1 / (root * std::log(2.0))),
+          static_cast<float>(1 / root)};
 }
 
 template <class E>

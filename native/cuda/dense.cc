@@ -65,11 +65,13 @@ class VectorStep : public Step {
     float* y = rows(layer_);
     switch (layerAt(layer_).op) {
       case Op::relu:
-        return relu(Number::fp32, a, y, count_, context.stream);
+        return relu(Number::fp32, layerAt(layer_).slope, a, y, count_, context.stream);
       case Op::add:
         return add(Number::fp32, a, b, y, count_, context.stream);
       case Op::reluDifference:
         return reluDifference(a, b, count_, y, context.stream);
+      case Op::pixelNorm:
+        return pixelNorm(a, height(), width_, layerAt(layer_).eps, y, context.stream);
       case Op::rows:
         return check(
             cudaMemcpyAsync(y, a + firstElement(), count_ * sizeof(float), cudaMemcpyDeviceToDevice, context.stream),

@@ -261,8 +261,8 @@ __device__ void throughSoftmax(const Call& c, size_t index, int first, int chann
       if (first + row >= c.shape.tokens || channel + column >= c.shape.width) continue;
       const float x = static_cast<float>(tile.row(row)[column]);
       if constexpr (kResult == Result::dQuery) {
-        sums[n][i] = queryShare(c, index, first)(x, row, column) *
-                     (sums[n][i] - c.dots[index * c.shape.tokens + first + row]);
+        sums[n][i] =
+            queryShare(c, index, first)(x, row, column) * (sums[n][i] - c.dots[index * c.shape.tokens + first + row]);
       } else {
         sums[n][i] = keyShare(c, index, channel)(x, row, column) *
                      (sums[n][i] - c.alongs[index * c.shape.width + channel + column]);

@@ -1,6 +1,6 @@
-// ReLU, leaky or not (Maas et al., 2013), GELU (Hendrycks and Gimpel, 2016) and the sum that closes a residual block (He
-// et al., 2016, eq. 1), for images and vectors of any count. The roof is memory: relu and gelu 2 numbers moved for each,
-// their gradients and a sum 3.
+// ReLU, leaky or not (Maas et al., 2013), GELU (Hendrycks and Gimpel, 2016) and the sum that closes a residual block
+// (He et al., 2016, eq. 1), for images and vectors of any count. The roof is memory: relu and gelu 2 numbers moved for
+// each, their gradients and a sum 3.
 #include "cuda/number.h"
 
 namespace comface::cuda {

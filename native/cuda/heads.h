@@ -120,7 +120,8 @@ struct Slice {
   }
 };
 
-/** Queries, keys and values, each head after head, as channels of N x T x inChannels, and results, N x T x outChannels. */
+/** Queries, keys and values, each head after head, as channels of N x T x inChannels, and results, N x T x outChannels.
+ */
 struct HeadShape {
   int tokens, heads, width, inChannels, outChannels;
 };

@@ -1,5 +1,5 @@
-// Steps on images that are neither convolution nor normalization nor in steps.h: input, gradient seed, pooling, and what
-// makes a vector of an image.
+// Steps on images that are neither convolution nor normalization nor in steps.h: input, gradient seed, pooling, and
+// what makes a vector of an image.
 #include "cuda/tensor.h"
 
 namespace comface::cuda {

@@ -213,6 +213,8 @@ void l2Normalize(const float* x, int rows, int width, float* y, float* lengths, 
 /** dx += (dy - y (dy . y)) / length. */
 void l2NormalizeBackward(const float* y, const float* dy, const float* lengths, int rows, int width, float* dx,
                          cudaStream_t stream);
+/** y = x / sqrt(mean of the row's squares + eps). */
+void pixelNorm(const float* x, int rows, int width, float eps, float* y, cudaStream_t stream);
 
 // ---- change.cu: ComFace's intra-personal loss ----
 

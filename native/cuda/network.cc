@@ -5,7 +5,6 @@
 #include <cmath>
 
 #include "cuda/matmul.h"
-#include "cuda/missing.h"
 
 namespace comface::cuda {
 namespace {
@@ -48,7 +47,7 @@ Exactness exactnessOf(Precision precision) {
 }
 
 Network::Network(const Graph& graph, Planner& planner, bool isFusing)
-    : graph_(graph), lowered_(lower(checked(graph_))), context_(graph_, lowered_, planner) {
+    : graph_(graph), lowered_(lower(graph_)), context_(graph_, lowered_, planner) {
   context_.number = numberOf(graph_.precision);
   context_.isFusing = isFusing;
   context_.tensors.resize(graph_.layers.size());
@@ -100,6 +99,15 @@ StepPtr Network::stepOf(int layer) {
       return tokenStep(context_, layer);
     case Op::flatten:
       return flattenStep(context_, layer);
+    case Op::constant:
+    case Op::upsample:
+    case Op::convTranspose:
+    case Op::blur:
+    case Op::styleEpilogue:
+    case Op::fourierFeatures:
+    case Op::modulatedConv:
+    case Op::filteredRelu:
+      return generatorStep(context_, layer);
     default:
       return denseStep(context_, layer);
   }
@@ -154,8 +162,10 @@ void Network::placeParameters() {
 
 void Network::plan() {
   Context& c = context_;
-  // Images first: with several chunks they run apart from the vectors, which no image depends on.
-  std::stable_partition(steps_.begin(), steps_.end(), [&](const StepPtr& step) { return isOfImages(*step); });
+  // Images first: several chunks of them run apart from the vectors, which no image of a network that trains depends
+  // on.
+  if (graph_.chunks > 1)
+    std::stable_partition(steps_.begin(), steps_.end(), [&](const StepPtr& step) { return isOfImages(*step); });
   backwardSteps_ = planSteps(c, steps_, inputSum_);
   c.scratch = c.buffers.keep(c.scratchBytes);
   c.workspace = c.buffers.keep(std::max(c.planner.workspaceBytes(), kMatmulWorkspaceBytes));
@@ -195,6 +205,11 @@ void Network::forwardImages(int chunk) {
 
 void Network::forward() {
   context_.isRecomputing = false;
+  if (graph_.chunks == 1) {
+    context_.chunk = 0;
+    for (auto& step : steps_) step->forward();  // in the graph's order: a generator's images depend on vectors
+    return;
+  }
   for (int chunk = 0; chunk < graph_.chunks; ++chunk) forwardImages(chunk);
   for (auto& step : steps_) {
     if (!isOfImages(*step)) step->forward();

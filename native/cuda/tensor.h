@@ -28,6 +28,7 @@ struct Tensor : StepTensor {
  * and C padded. */
 struct Stored {
   size_t offset = 0, stored = 0;  // floats, padding included
+  bool isPlain = false;           // as PyTorch has it, whatever its dimensions
 };
 
 /** Rows of a chunk: `count` of them, from row `chunk` of its images, are rows from `whole` of the batch. */
@@ -96,14 +97,15 @@ using Step = StepOf<Context>;
 using StepPtr = std::unique_ptr<Step>;
 using PartSum = PartSumOf<Context>;
 
-// conv.cc, normalization.cc, image.cc, dense.cc, transformer.cc
+// conv.cc, normalization.cc, image.cc, dense.cc, transformer.cc, generator.cc
 StepPtr convStep(Context& context, int layer);
 StepPtr normStep(Context& context, const NormGroup& group);
 StepPtr inputStep(Context& context);
 StepPtr seedStep(Context& context, int layer, int seedBuffer);  // writes the last layer's gradient before backward
 StepPtr maxPoolStep(Context& context, int layer);
 StepPtr averageStep(Context& context, int layer);
-StepPtr denseStep(Context& context, int layer);  // linear, rows, l2Normalize, reluDifference, relu and add of vectors
+// linear, rows, l2Normalize, reluDifference, pixelNorm, relu and add of vectors
+StepPtr denseStep(Context& context, int layer);
 StepPtr lossStep(Context& context, int layer);
 StepPtr tokensStep(Context& context, int layer);
 StepPtr layerNormStep(Context& context, int layer);
@@ -113,5 +115,6 @@ StepPtr efficientAttentionStep(Context& context, int layer);
 StepPtr tokenStep(Context& context, int layer);
 StepPtr flattenStep(Context& context, int layer);
 StepPtr imageLinearStep(Context& context, int layer);  // linear at each position of an image
+StepPtr generatorStep(Context& context, int layer);    // what StyleGAN and StyleGAN3 add, but pixelNorm
 
 }  // namespace comface::cuda

@@ -53,6 +53,14 @@ class Head {
     for (int j = 0; j < d_; ++j) softmax(key.value, k_, j, d_, t_);
   }
 
+  /** Where number (i, k), or (k, i), of rows of d is. */
+  auto rows() const {
+    return [d = d_](int i, int k) { return static_cast<size_t>(i) * d + k; };
+  }
+  auto across() const {
+    return [d = d_](int i, int k) { return static_cast<size_t>(k) * d + i; };
+  }
+
   Unsure context() const {
     return product(d_, d_, t_, k_, across(), v_, rows());  // of key j and value c
   }
@@ -80,12 +88,6 @@ class Head {
   }
 
  private:
-  auto rows() const {
-    return [d = d_](int i, int k) { return static_cast<size_t>(i) * d + k; };
-  }
-  auto across() const {
-    return [d = d_](int i, int k) { return static_cast<size_t>(k) * d + i; };
-  }
   Unsure rounded(Unsure square) const {
     square.round(unit_, least_);
     return square;

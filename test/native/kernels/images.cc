@@ -56,9 +56,9 @@ void testElementwise(Number number) {
     for (size_t i = 0; i < count; ++i) {
       a[i] = i % 5 == 0 ? 0 : round(number, normal()), b[i] = round(number, normal());
       if (i % 7 == 3) a[i] = NAN;
-      rectified[i] = a[i] < 0 ? slope * a[i] : a[i];
+      rectified[i] = a[i] < 0 ? round(number, slope * a[i]) : a[i];
       sum[i] = round(number, a[i] + b[i]);
-      masked[i] = a[i] > 0 ? b[i] : slope * b[i];
+      masked[i] = a[i] > 0 ? b[i] : round(number, slope * b[i]);
     }
     const std::string what = std::string("elementwise ") + nameOf(number) + " " + std::to_string(count);
     inAllOrders(what, [&](bool checks) {

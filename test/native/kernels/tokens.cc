@@ -179,8 +179,11 @@ void testLayerNorm(Number number) {
 }
 
 int run(const std::string& only) {
-  return runParts(
-      only, {{"tokens", testTokens}, {"token", testToken}, {"layerNorm", testLayerNorm}, {"attention", testAttention}, {"efficient", testEfficient}});
+  return runParts(only, {{"tokens", testTokens},
+                         {"token", testToken},
+                         {"layerNorm", testLayerNorm},
+                         {"attention", testAttention},
+                         {"efficient", testEfficient}});
 }
 
 }  // namespace
