@@ -263,7 +263,15 @@ const epilogue = (batch: number, channels: number, height: number, width: number
   ],
 });
 
-function modulated(batch: number, channels: number, edge: [number, number], out: number, kernel: number, pad: number, demodulate = true): OpCase {
+function modulated(
+  batch: number,
+  channels: number,
+  edge: [number, number],
+  out: number,
+  kernel: number,
+  pad: number,
+  demodulate = true,
+): OpCase {
   return {
     name: `modulated conv ${batch}x${channels}x${edge.join('x')} -> ${out}, kernel ${kernel}, pad ${pad}${demodulate ? '' : ', not demodulated'}`,
     batch,
@@ -275,9 +283,22 @@ function modulated(batch: number, channels: number, edge: [number, number], out:
   };
 }
 
-function transposed(batch: number, channels: number, edge: [number, number], out: number, kernel: number, stride: number, pad: number): OpCase {
+function transposed(
+  batch: number,
+  channels: number,
+  edge: [number, number],
+  out: number,
+  kernel: number,
+  stride: number,
+  pad: number,
+): OpCase {
   const layer: LayerRecord = { op: 'convTranspose', name: 'conv', input: 'images', out, kernel, stride, pad };
-  return one(`transposed conv ${batch}x${channels}x${edge.join('x')} -> ${out}, ${kernel}/${stride}/${pad}`, batch, image(channels, ...edge), layer);
+  return one(
+    `transposed conv ${batch}x${channels}x${edge.join('x')} -> ${out}, ${kernel}/${stride}/${pad}`,
+    batch,
+    image(channels, ...edge),
+    layer,
+  );
 }
 
 type FilteredRelu = GeneratorRecord & { op: 'filteredRelu' };
@@ -320,7 +341,13 @@ export const generatorCases: OpCase[] = [
   transposed(2, 16, [3, 3], 16, 3, 3, 2),
   one('blur', 2, image(19, 7, 5), { op: 'blur', name: 'blur', input: 'images' }),
   one('blur of one row', 1, image(16, 1, 9), { op: 'blur', name: 'blur', input: 'images' }),
-  one('blur of one pixel', 3, image(5, 1), { op: 'upsample', name: 'same', input: 'images', up: 1 }, { op: 'blur', name: 'blur', input: 'same' }),
+  one(
+    'blur of one pixel',
+    3,
+    image(5, 1),
+    { op: 'upsample', name: 'same', input: 'images', up: 1 },
+    { op: 'blur', name: 'blur', input: 'same' },
+  ),
   epilogue(2, 16, 5, 7),
   epilogue(3, 37, 4, 4, 0.25),
   epilogue(1, 5, 67, 33),
@@ -331,6 +358,14 @@ export const generatorCases: OpCase[] = [
   modulated(2, 64, [9, 9], 48, 1, 0),
   modulated(1, 5, [4, 4], 3, 1, 0, false),
   modulated(2, 19, [6, 5], 3, 3, 2, false),
+  one(
+    'a modulated conv of an image that nobody else reads',
+    2,
+    image(16, 5),
+    ...style(16),
+    { op: 'blur', name: 'blur', input: 'images' },
+    { op: 'modulatedConv', name: 'conv', inputs: ['blur', 'style'], out: 8, kernel: 3, pad: 2, demodulate: true },
+  ),
   filtered(2, 16, [6, 7], [2, 2, 12, 12, 9, 8]),
   filtered(3, 19, [9, 8], [2, 2, 12, 12, 11, 10], { radial: true }),
   filtered(2, 16, [14, 13], [4, 2, 24, 12, -6, -9]),
@@ -346,6 +381,3 @@ export const generatorCases: OpCase[] = [
   filtered(1, 8, [5, 4], [3, 2, 7, 5, -3, 4]),
   filtered(1, 8, [5, 4], [4, 4, 5, 3, 4, -2], { radial: true }),
 ];
-
-/** CUDA has none of the ops of PCL's network, and refuses a graph that has one. */
-export const cudaCases: OpCase[] = opCases.filter((c) => !faceCycleCases.includes(c));
