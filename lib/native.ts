@@ -186,7 +186,8 @@ export interface NativeModule {
   planFor(library: string, graph: NativeGraphOptions, device: string): Promise<{ sizeBytes: number; choices: string }>;
   /** pictureSize: edge that every picture must have, 0 for any. */
   openFiles(paths: readonly string[], size: number, threads: number, pictureSize: number): NativeSource;
-  openShards(set: NativeShardSet, size: number, threads: number): NativeSource;
+  /** Pictures of sets of one size, one set after the other. */
+  openShards(sets: readonly NativeShardSet[], size: number, threads: number): NativeSource;
   attributeNames: readonly string[];
   /** Draws faces with `threads` threads: packed RGB, count x size x size x 3. */
   drawFaces(shots: NativeShots, threads: number): Promise<Uint8Array>;
@@ -197,6 +198,15 @@ export interface NativeModule {
   faceLandmarks(shots: NativeShots): Promise<Float32Array>;
   /** Pictures one after the other as they lie in a shard: JPEG, or with quality 0 their pixels. */
   encodeFaces(shots: NativeShots, quality: number, threads: number): Promise<{ bytes: Uint8Array; sizes: number[]; crcs: number[] }>;
+  /**
+   * Pictures of a generator as they lie in a shard: `count` x 3 x `edge` x `edge` numbers, -1 black and 1 white, brought to `size` x `size` by the mean of
+   * the area that a pixel covers. With quality 0 their pixels.
+   */
+  encodeImages(
+    values: Float32Array,
+    pictures: { count: number; edge: number; size: number; quality: number },
+    threads: number,
+  ): Promise<{ bytes: Uint8Array; sizes: number[]; crcs: number[] }>;
   /** CRC-32C. */
   crc32c(bytes: Uint8Array): number;
   /** Draws faces and writes each as a baseline JPEG (4:2:0). Rejects with IO naming the file. */

@@ -42,7 +42,7 @@ class SourceObject : public Napi::ObjectWrap<SourceObject> {
     guarded(info.Env(), [&] {
       std::unique_ptr<Pictures> pictures =
           info.Length() > 3 ? picturesInFiles(stringsOf(info[0], "paths"), integerOf(info[3], "pictureSize", 0, 65535))
-                            : picturesInShards(shardSetOf(info[0]));
+                            : picturesInShards(shardSetsOf(info[0]));
       source_ =
           openPictures(std::move(pictures), integerOf(info[1], "size", 8, 4096), integerOf(info[2], "threads", 1, 64));
     });

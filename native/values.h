@@ -31,7 +31,7 @@ Slot slotOf(const Napi::Value& value);
 Graph graphOf(const Napi::Value& value);
 
 Shots shotsOf(const Napi::Value& value);
-ShardSet shardSetOf(const Napi::Value& value);
+std::vector<ShardSet> shardSetsOf(const Napi::Value& value);
 
 Napi::Float32Array toArray(Napi::Env env, const std::vector<float>& values);
 /** The same numbers without a copy when they are many: it would hold up JavaScript for milliseconds. They are freed on

@@ -184,7 +184,7 @@ function ofModule(files: readonly string[], folder: string): Target[] {
   return [
     made('createEngine', 6, () => ['', graph(true)]),
     made('openFiles', 2, () => [files, size, 1, 32]),
-    made('openShards', 2, () => [{ folder, counts: Uint32Array.of(3, 4), size: 16, raw: false, id: '0123456789abcdef' }, 8, 1]),
+    made('openShards', 2, () => [[{ folder, counts: Uint32Array.of(3, 4), size: 16, raw: false, id: '0123456789abcdef' }], 8, 1]),
     made('drawFaces', 2, () => [shots(), 1]),
     made('faceLandmarks', 2, () => [shots()]),
     made('encodeFaces', 2, () => [shots(), 90, 1]),
