@@ -94,6 +94,7 @@ Adam adamOf(const Napi::Value& value) { return adamFrom(Fields(value, "adam")); 
 Slot slotOf(const Napi::Value& value) { return slotFrom(stringOf(value, "slot")); }
 Shots shotsOf(const Napi::Value& value) { return shotsFrom(Fields(value, "shots")); }
 ShardSet shardSetOf(const Napi::Value& value) { return shardSetFrom(Fields(value, "set")); }
+ImageSet imageSetOf(const Napi::Value& value) { return imageSetFrom(Fields(value, "set")); }
 
 Graph graphOf(const Napi::Value& value) {
   const Fields record(value, "graph");
