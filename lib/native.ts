@@ -143,6 +143,24 @@ export interface NativeShots {
   size: number;
 }
 
+/** Pictures one after the other, with the bytes and the CRC-32C of each. */
+export interface NativeEncoded {
+  bytes: Uint8Array;
+  sizes: number[];
+  crcs: number[];
+}
+
+/** Images of a generator to be made pictures of. */
+export interface NativeImageSet {
+  count: number;
+  /** Of the images in pixels. */
+  edge: number;
+  /** Edge of the pictures, at most `edge`. */
+  size: number;
+  /** Of JPEG, 1 to 100; 0: RGB as it is. */
+  quality: number;
+}
+
 /** What a set of shards has in common; docs/data.md. */
 export interface NativeShardSet {
   folder: string;
@@ -197,16 +215,12 @@ export interface NativeModule {
    */
   faceLandmarks(shots: NativeShots): Promise<Float32Array>;
   /** Pictures one after the other as they lie in a shard: JPEG, or with quality 0 their pixels. */
-  encodeFaces(shots: NativeShots, quality: number, threads: number): Promise<{ bytes: Uint8Array; sizes: number[]; crcs: number[] }>;
+  encodeFaces(shots: NativeShots, quality: number, threads: number): Promise<NativeEncoded>;
   /**
-   * Pictures of a generator as they lie in a shard: `count` x 3 x `edge` x `edge` numbers, -1 black and 1 white, brought to `size` x `size` by the mean of
-   * the area that a pixel covers. With quality 0 their pixels.
+   * Images of a generator as pictures, each pixel the mean over its area: floor(127.5 mean + 128) from 0 to 255. As encodeFaces() gives them.
+   * @param values count x 3 x edge x edge, -1 black and 1 white.
    */
-  encodeImages(
-    values: Float32Array,
-    pictures: { count: number; edge: number; size: number; quality: number },
-    threads: number,
-  ): Promise<{ bytes: Uint8Array; sizes: number[]; crcs: number[] }>;
+  encodeImages(values: Float32Array, set: NativeImageSet, threads: number): Promise<NativeEncoded>;
   /** CRC-32C. */
   crc32c(bytes: Uint8Array): number;
   /** Draws faces and writes each as a baseline JPEG (4:2:0). Rejects with IO naming the file. */

@@ -101,6 +101,7 @@ std::vector<ShardSet> shardSetsOf(const Napi::Value& value) {
   for (uint32_t i = 0; i < count; ++i) sets.push_back(shardSetFrom(Fields(array.Get(i), "sets")));
   return sets;
 }
+ImageSet imageSetOf(const Napi::Value& value) { return imageSetFrom(Fields(value, "set")); }
 
 Graph graphOf(const Napi::Value& value) {
   const Fields record(value, "graph");

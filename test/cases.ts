@@ -263,7 +263,15 @@ const epilogue = (batch: number, channels: number, height: number, width: number
   ],
 });
 
-function modulated(batch: number, channels: number, edge: [number, number], out: number, kernel: number, pad: number, demodulate = true): OpCase {
+function modulated(
+  batch: number,
+  channels: number,
+  edge: [number, number],
+  out: number,
+  kernel: number,
+  pad: number,
+  demodulate = true,
+): OpCase {
   return {
     name: `modulated conv ${batch}x${channels}x${edge.join('x')} -> ${out}, kernel ${kernel}, pad ${pad}${demodulate ? '' : ', not demodulated'}`,
     batch,
@@ -275,9 +283,22 @@ function modulated(batch: number, channels: number, edge: [number, number], out:
   };
 }
 
-function transposed(batch: number, channels: number, edge: [number, number], out: number, kernel: number, stride: number, pad: number): OpCase {
+function transposed(
+  batch: number,
+  channels: number,
+  edge: [number, number],
+  out: number,
+  kernel: number,
+  stride: number,
+  pad: number,
+): OpCase {
   const layer: LayerRecord = { op: 'convTranspose', name: 'conv', input: 'images', out, kernel, stride, pad };
-  return one(`transposed conv ${batch}x${channels}x${edge.join('x')} -> ${out}, ${kernel}/${stride}/${pad}`, batch, image(channels, ...edge), layer);
+  return one(
+    `transposed conv ${batch}x${channels}x${edge.join('x')} -> ${out}, ${kernel}/${stride}/${pad}`,
+    batch,
+    image(channels, ...edge),
+    layer,
+  );
 }
 
 type FilteredRelu = GeneratorRecord & { op: 'filteredRelu' };
@@ -320,7 +341,13 @@ export const generatorCases: OpCase[] = [
   transposed(2, 16, [3, 3], 16, 3, 3, 2),
   one('blur', 2, image(19, 7, 5), { op: 'blur', name: 'blur', input: 'images' }),
   one('blur of one row', 1, image(16, 1, 9), { op: 'blur', name: 'blur', input: 'images' }),
-  one('blur of one pixel', 3, image(5, 1), { op: 'upsample', name: 'same', input: 'images', up: 1 }, { op: 'blur', name: 'blur', input: 'same' }),
+  one(
+    'blur of one pixel',
+    3,
+    image(5, 1),
+    { op: 'upsample', name: 'same', input: 'images', up: 1 },
+    { op: 'blur', name: 'blur', input: 'same' },
+  ),
   epilogue(2, 16, 5, 7),
   epilogue(3, 37, 4, 4, 0.25),
   epilogue(1, 5, 67, 33),

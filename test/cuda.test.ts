@@ -50,12 +50,15 @@ describe.skipIf(library === undefined)(library ? cudaName : `CUDA: ${noCuda}`, (
     delete process.env.COMFACE_EMULATION_REFUSE;
   });
 
-  test.each([...opCases.filter((c) => !cudaCases.includes(c)), ...generatorCases])('refuses $name by the layer, for it has no kernel for it', async (c) => {
-    await expect(cudaEngine({ ...c, training: opCases.includes(c) })).rejects.toMatchObject({
-      code: 'INVALID_CONFIG',
-      message: expect.stringMatching(/^Layer `\w+`: .* do not run on CUDA yet; use device cpu/),
-    });
-  });
+  test.each([...opCases.filter((c) => !cudaCases.includes(c)), ...generatorCases])(
+    'refuses $name by the layer, for it has no kernel for it',
+    async (c) => {
+      await expect(cudaEngine({ ...c, training: opCases.includes(c) })).rejects.toMatchObject({
+        code: 'INVALID_CONFIG',
+        message: expect.stringMatching(/^Layer `\w+`: .* do not run on CUDA yet; use device cpu/),
+      });
+    },
+  );
 
   test('heads of attention that are wider than its kernels know are refused by the layer', async () => {
     const layers: LayerRecord[] = [

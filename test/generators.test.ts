@@ -1,369 +1,312 @@
-// StyleGAN and StyleGAN3 as records and tensors: what a file holds is found whatever its container, in the shapes and scales of the reference, and what is
-// missing, odd or something else is named.
-import { writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+// The generators' ops on the CPU: against the plain loops in double, the same bits for any threads and batch, what is refused; and the averages of
+// images. Against the public implementations they are held in the goldens (test/golden).
 import { describe, expect, test } from 'vitest';
-import { type GeneratorFile, readGenerator } from '../lib/generate/file.ts';
-import { latentOf, shifted, truncated } from '../lib/generate/latents.ts';
-import { stylegan1Synthesis, summedKernels } from '../lib/generate/stylegan1.ts';
-import { defaultSettings, stylegan3Design, stylegan3Synthesis, stylegan3Table } from '../lib/generate/stylegan3.ts';
 import type { LayerRecord } from '../lib/models/layers.ts';
-import { native } from '../lib/native.ts';
-import { memoryPlace, rowMajor, StoredTensor, storageIn } from '../lib/weights/stored.ts';
-import {
-  lernapparatState,
-  moved,
-  nvidiaFile,
-  persistent,
-  type StateDict,
-  small3,
-  stylegan1State,
-  stylegan3State,
-  tensorFlowFile,
-  tensorFlowState,
-  text,
-  torchFile,
-} from './generators.ts';
-import { distance, numbers, refusal, temporaryFolder } from './support.ts';
+import { type NativeEngine, native } from '../lib/native.ts';
+import { generatorCases, type OpCase } from './cases.ts';
+import { inputsOf, nmse, parametersOf } from './figures/opruns.ts';
+import { type EngineOptions, engineFor, numbers } from './support.ts';
 
-function fileOf(bytes: Uint8Array, name = 'weights'): string {
-  const path = join(temporaryFolder(), name);
-  writeFileSync(path, bytes);
-  return path;
-}
-const read = (bytes: Uint8Array): Promise<GeneratorFile> => readGenerator(fileOf(bytes));
+const inference = (c: OpCase, options: Partial<EngineOptions> = {}) =>
+  engineFor({ layers: c.layers, batch: c.batch, training: false, ...options });
 
-/** What a graph wants, as the native code lists it. */
-async function wantedBy(layers: readonly LayerRecord[]): Promise<Record<string, number[]>> {
-  const engine = await native().module.createEngine('', { layers, batch: 1, training: false, precision: 'fp32', threads: 1 });
-  try {
-    return Object.fromEntries(engine.parameters.map(({ name, dims }) => [name, dims]));
-  } finally {
-    engine.dispose();
-  }
-}
-const shapesOf = ({ weights }: GeneratorFile['mapping']): Record<string, number[]> =>
-  Object.fromEntries([...weights].map(([name, { shape }]) => [name, shape]));
-
-/** The value of a graph's last layer, by the plain loops. */
-async function run({ layers, weights }: GeneratorFile['mapping'], input: Float32Array): Promise<Float32Array> {
-  const engine = await native().module.createEngine('', { layers, batch: 1, training: false, precision: 'fp32', threads: 1 });
-  try {
-    for (const { name } of engine.parameters) await engine.write('parameter', name, weights.get(name)!.data as Float32Array);
-    await engine.forward(input, new Float32Array());
-    return await engine.read('value', layers.at(-1)!.name);
-  } finally {
-    engine.dispose();
-  }
+async function fill(engine: NativeEngine, parameters: ReadonlyMap<string, Float32Array>): Promise<void> {
+  for (const [name, value] of parameters) await engine.write('parameter', name, value);
 }
 
-const firstState = stylegan1State();
-/** Transposed convolutions begin at 128 pixels in all files but genforce's, which say it themselves. */
-const plainState = stylegan1State({ fusedFrom: 1024 });
+/** What a case gives for these images, after a run on nothing but NaN: no number may stay from that. */
+async function resultOf(engine: NativeEngine, c: OpCase, images: Float32Array): Promise<Float32Array> {
+  await engine.forward(new Float32Array(images.length).fill(Number.NaN), new Float32Array());
+  await engine.forward(images, new Float32Array());
+  return engine.read('value', c.layers.at(-1)!.name);
+}
 
-describe('every container of StyleGAN', () => {
-  test.each<[string, () => Uint8Array, StateDict, string]>([
-    ['of genforce', () => torchFile(firstState), firstState, 'a StyleGAN of genforce'],
-    ['of TensorFlow', () => tensorFlowFile(plainState), plainState, "NVIDIA's StyleGAN"],
-    ['of TensorFlow with every layer fused', () => tensorFlowFile(plainState, { fused_scale: '\x88' }), plainState, "NVIDIA's StyleGAN"],
-    ['of lernapparat', () => torchFile(lernapparatState(plainState)), plainState, 'a StyleGAN of lernapparat'],
-  ])('%s gives the tensors that the graphs want', async (what, make, state, title) => {
-    const file = await read(make());
-    expect(file).toMatchObject({ family: 'stylegan1', title, resolution: 16, z: 16, w: 16, layers: 6 });
-    for (const graph of [file.mapping, file.synthesis]) expect(shapesOf(graph)).toEqual(await wantedBy(graph.layers));
-    const { weights } = file.synthesis;
-    const scale = Math.sqrt(2) / Math.sqrt(9 * 8);
-    const conv1 = state['synthesis.layer1.conv.weight']!.data;
-    expect(weights.get('layer1.conv.weight')!.data).toEqual(conv1.map((value) => value * scale));
-    const style = state['synthesis.layer3.epilogue.style_mod.dense.linear.weight']!.data;
-    expect(weights.get('layer3.style.weight')!.data).toEqual(style.map((value) => value / 4));
-    const dense = state['mapping.dense1.linear.weight']!.data;
-    expect(
-      distance(
-        file.mapping.weights.get('dense1.weight')!.data as Float32Array,
-        dense.map((value) => (value * Math.SQRT2) / 400),
-      ),
-    ).toBeLessThan(1e-6);
-    expect(
-      distance(
-        file.mapping.weights.get('dense1.bias')!.data as Float32Array,
-        state['mapping.dense1.wscale.bias']!.data.map((v) => v / 100),
-      ),
-    ).toBeLessThan(1e-6);
-    const isFused = what.includes('fused') || what === 'of genforce';
-    expect(weights.get('layer4.conv.weight')!.shape).toEqual(isFused ? [8, 4, 4, 4] : [4, 8, 3, 3]);
-    if (what === 'of lernapparat') {
-      expect([file.average, file.isNoiseDrawn]).toEqual([undefined, true]);
-      const noise = weights.get('layer5.noise')!.data as Float32Array;
-      expect(Math.sqrt(noise.reduce((sum, value) => sum + value ** 2, 0) / noise.length)).toBeGreaterThan(0.8);
-    } else {
-      expect([file.average, file.isNoiseDrawn]).toEqual([state['truncation.w_avg']!.data, false]);
-      expect(weights.get('layer5.noise')!.data).toEqual(state['synthesis.layer5.epilogue.apply_noise.noise']!.data);
-    }
-  });
-
-  test('pictures of one network are the same from every container', async () => {
-    const ws = numbers(6 * 16, 5);
-    const images = [];
-    for (const bytes of [torchFile(plainState), tensorFlowFile(plainState)]) images.push(await run((await read(bytes)).synthesis, ws));
-    expect(images[0]).toHaveLength(3 * 16 * 16);
-    expect(images[1]).toEqual(images[0]);
-  });
-});
-
-test('summed kernels of 4 x 4 up-sample as the definition of a transposed convolution says', () => {
-  const kernel = Float32Array.from({ length: 9 }, (_, i) => i + 1);
-  // The zero-padded kernel added to itself, shifted by one pixel right, down, and both.
-  expect([...summedKernels(kernel, 1, 1)]).toEqual([1, 3, 5, 3, 5, 12, 16, 9, 11, 24, 28, 15, 7, 15, 17, 9]);
-});
-
-test('StyleGAN at 1024 has the layers of the reference: eighteen, transposed convolutions from 128 on, blur after each up-sampling', () => {
-  const channels = [512, 512, 512, 512, 512, 512, 512, 512, 256, 256, 128, 128, 64, 64, 32, 32, 16, 16];
-  const fused = channels.map((_, l) => l % 2 === 0 && l >= 10);
-  const layers = stylegan1Synthesis({ resolution: 1024, z: 512, mapping: Array(8).fill(512), channels, fused });
-  const count = (op: string) => layers.filter((layer) => layer.op === op).length;
-  expect(['styleEpilogue', 'token', 'upsample', 'convTranspose', 'blur', 'constant'].map(count)).toEqual([18, 18, 4, 4, 8, 1]);
-  expect(count('conv')).toBe(18 - 1 - 4 + 1);
-  expect(layers[0]).toMatchObject({ channels: 512, height: 18, width: 1 });
-  expect(layers.at(-1)).toMatchObject({ op: 'conv', out: 3, kernel: 1, bias: true });
-});
-
-/** The published table: edge, rates in and out, factors up and down, cutoff, half-width, padding of T and R. */
-const table: [number, number, number, number, number, number, number, [number, number], [number, number]][] = [
-  [36, 16, 16, 2, 2, 2.0, 6.0, [9, 8], [11, 10]],
-  [36, 16, 16, 2, 2, 3.1748, 4.8252, [9, 8], [11, 10]],
-  [52, 16, 32, 4, 2, 5.0397, 10.9603, [-6, -9], [-2, -5]],
-  [52, 32, 32, 2, 2, 8.0, 8.0, [9, 8], [11, 10]],
-  [84, 32, 64, 4, 2, 12.6992, 19.3008, [-6, -9], [-2, -5]],
-  [148, 64, 128, 4, 2, 20.1587, 43.8413, [-6, -9], [-2, -5]],
-  [148, 128, 128, 2, 2, 32.0, 32.0, [9, 8], [11, 10]],
-  [276, 128, 256, 4, 2, 50.7968, 77.2032, [-6, -9], [-2, -5]],
-  [276, 256, 256, 2, 2, 80.6349, 47.3651, [9, 8], [11, 10]],
-  [532, 256, 512, 4, 2, 128.0, 128.0, [-6, -9], [-2, -5]],
-  [1044, 512, 1024, 4, 2, 203.1873, 308.8127, [-6, -9], [-2, -5]],
-  [1044, 1024, 1024, 2, 2, 322.5398, 189.4602, [9, 8], [11, 10]],
-  [1044, 1024, 1024, 2, 2, 512, 118.3459, [9, 8], [11, 10]],
-  [1024, 1024, 1024, 2, 2, 512, 118.3459, [-11, -12], [-9, -10]],
-  [1024, 1024, 1024, 1, 1, 512, 118.3459, [0, 0], [0, 0]],
+/** A narrow synthesis network of each kind: every op behind another, as they are used. */
+const synthesis: OpCase[] = [
+  {
+    name: 'the layers of StyleGAN',
+    batch: 3,
+    layers: [
+      { op: 'input', name: 'ws', channels: 21, height: 3, width: 1 },
+      ...[0, 1, 2].flatMap((l): LayerRecord[] => [
+        { op: 'token', name: `w${l}`, input: 'ws', position: l },
+        { op: 'linear', name: `style${l}`, input: `w${l}`, out: l === 2 ? 32 : 38, bias: true },
+      ]),
+      { op: 'constant', name: 'constant', input: 'ws', out: 19, height: 4, width: 4 },
+      { op: 'styleEpilogue', name: 'end0', inputs: ['constant', 'style0'] },
+      { op: 'upsample', name: 'up', input: 'end0', up: 2 },
+      { op: 'conv', name: 'conv1', input: 'up', out: 19, kernel: 3, stride: 1, pad: 1 },
+      { op: 'blur', name: 'blur1', input: 'conv1' },
+      { op: 'styleEpilogue', name: 'end1', inputs: ['blur1', 'style1'] },
+      { op: 'convTranspose', name: 'conv2', input: 'end1', out: 16, kernel: 4, stride: 2, pad: 1 },
+      { op: 'blur', name: 'blur2', input: 'conv2' },
+      { op: 'styleEpilogue', name: 'end2', inputs: ['blur2', 'style2'] },
+      { op: 'conv', name: 'rgb', input: 'end2', out: 3, kernel: 1, stride: 1, pad: 0, bias: true },
+    ],
+  },
+  {
+    name: 'the layers of StyleGAN3',
+    batch: 3,
+    layers: [
+      { op: 'input', name: 'ws', channels: 21, height: 3, width: 1 },
+      { op: 'token', name: 'w0', input: 'ws', position: 0 },
+      { op: 'linear', name: 't', input: 'w0', out: 4, bias: true },
+      { op: 'fourierFeatures', name: 'features', input: 't', out: 19, height: 9, width: 9, rate: 4, bandwidth: 0.5 },
+      { op: 'linear', name: 'mixed', input: 'features', out: 19, bias: false },
+      ...[1, 2].flatMap((l): LayerRecord[] => [
+        { op: 'token', name: `w${l}`, input: 'ws', position: l },
+        { op: 'linear', name: `style${l}`, input: `w${l}`, out: 19, bias: true },
+      ]),
+      { op: 'modulatedConv', name: 'conv1', inputs: ['mixed', 'style1'], out: 19, kernel: 3, pad: 2, demodulate: true },
+      {
+        ...{ op: 'filteredRelu', name: 'relu1', input: 'conv1', up: 4, down: 2, upTaps: 24, downTaps: 12, padLow: -2, padHigh: -5 },
+        ...{ radial: true, slope: 0.2, gain: Math.SQRT2, clamp: 256 },
+      },
+      { op: 'modulatedConv', name: 'conv2', inputs: ['relu1', 'style2'], out: 3, kernel: 1, pad: 0 },
+      {
+        ...{ op: 'filteredRelu', name: 'rgb', input: 'conv2', up: 1, down: 1, upTaps: 0, downTaps: 0, padLow: 0, padHigh: 0 },
+        ...{ slope: 1, gain: 1, clamp: 64 },
+      },
+    ],
+  },
 ];
-const channelsOf = {
-  t: [512, 512, 512, 512, 512, 512, 512, 323, 203, 128, 81, 51, 32, 32, 3],
-  r: [1024, 1024, 1024, 1024, 1024, 1024, 1024, 645, 406, 256, 161, 102, 64, 64, 3],
-};
+const cases = [...generatorCases, ...synthesis];
 
-/** Shapes without numbers: those of 1024 pixels would be a hundred megabytes. */
-const shapesOnly = (state: Record<string, number[]>) => ({
-  path: 'x',
-  tensors: new Map(
-    Object.entries(state).map(([name, shape]) => {
-      const layout = { shape, strides: rowMajor(shape), offset: 0 };
-      return [name, new StoredTensor(storageIn(memoryPlace(new Uint8Array(), 'x'), 'F32'), layout)];
-    }),
-  ),
+describe('the CPU backend agrees with the plain loops in double', () => {
+  test.each(cases)('$name', async (c) => {
+    const { images } = inputsOf(c, 31);
+    const [cpu, plain] = [await inference(c), await inference(c, { device: 'reference', precision: 'fp64' })];
+    const parameters = parametersOf(plain, 5);
+    for (const engine of [cpu, plain]) await fill(engine, parameters);
+    const expected = await resultOf(plain, c, images);
+    expect(expected.every(Number.isFinite)).toBe(true);
+    expect(expected.some((v) => v !== 0)).toBe(true);
+    expect(nmse(await resultOf(cpu, c, images), expected)).toBeLessThan(1e-11);
+    const single = await inference(c, { device: 'reference' });
+    await fill(single, parameters);
+    expect(nmse(await resultOf(single, c, images), expected)).toBeLessThan(1e-11);
+  });
 });
 
-describe('StyleGAN3 at 1024', () => {
-  test('has the published layer table by its formulas', () => {
-    const rows = stylegan3Table(1024, 14, defaultSettings);
-    expect(rows).toHaveLength(15);
-    for (const [i, row] of rows.entries()) {
-      const [size, rateIn, rateOut, up, down, cutoff, halfWidth] = table[i]!;
-      expect({ i, ...row, cutoff: row.cutoff.toFixed(3), halfWidth: row.halfWidth.toFixed(3) }).toEqual({
-        ...{ i, size, rateIn, rateOut, up, down },
-        ...{ cutoff: cutoff.toFixed(3), halfWidth: halfWidth.toFixed(3) },
-      });
+/** Each row of a square filter below the middle as its mirror image above it. */
+function mirrored(filter: Float32Array, taps: number): Float32Array {
+  return filter.map((v, i) => {
+    const [row, column] = [Math.floor(i / taps), i % taps];
+    return row < taps / 2 ? v : filter[(taps - 1 - row) * taps + column]!;
+  });
+}
+
+const radial = generatorCases.filter(({ layers }) => layers.some((layer) => layer.op === 'filteredRelu' && layer.radial));
+test.each(radial)('so do radial filters that are the same from below: $name', async (c) => {
+  const { images } = inputsOf(c, 33);
+  const [cpu, plain] = [await inference(c), await inference(c, { device: 'reference', precision: 'fp64' })];
+  const parameters = parametersOf(plain, 8);
+  const { name, dims } = plain.parameters.find((each) => each.name.endsWith('.downFilter'))!;
+  parameters.set(name, mirrored(parameters.get(name)!, dims[0]!));
+  for (const engine of [cpu, plain]) await fill(engine, parameters);
+  const expected = await resultOf(plain, c, images);
+  expect(nmse(await resultOf(cpu, c, images), expected)).toBeLessThan(1e-11);
+  // One tap away from that, which must not be overlooked.
+  parameters.get(name)![dims[0]! + 1]! += 0.5;
+  for (const engine of [cpu, plain]) await engine.write('parameter', name, parameters.get(name)!);
+  const other = await resultOf(plain, c, images);
+  expect(nmse(other, expected)).toBeGreaterThan(1e-6);
+  expect(nmse(await resultOf(cpu, c, images), other)).toBeLessThan(1e-11);
+});
+
+test.each(cases)('other filters and weights are taken over, the same bits for any number of threads and samples: $name', async (c) => {
+  const { images } = inputsOf(c, 32);
+  const engine = await inference(c, { threads: 1 });
+  await fill(engine, parametersOf(engine, 6));
+  await resultOf(engine, c, images);
+  const parameters = parametersOf(engine, 7);
+  await fill(engine, parameters);
+  const expected = Buffer.from((await resultOf(engine, c, images)).buffer);
+  for (const threads of [2, 5]) {
+    const other = await inference(c, { threads });
+    await fill(other, parameters);
+    expect(Buffer.from((await resultOf(other, c, images)).buffer).equals(expected), `${threads} threads`).toBe(true);
+  }
+  const one = { ...c, batch: 1 };
+  const alone = await inference(one);
+  await fill(alone, parameters);
+  const [width, bytes] = [images.length / c.batch, expected.length / c.batch];
+  for (let n = 0; n < c.batch; n++) {
+    const result = await resultOf(alone, one, images.slice(n * width, (n + 1) * width));
+    expect(Buffer.from(result.buffer).equals(expected.subarray(n * bytes, (n + 1) * bytes)), `sample ${n}`).toBe(true);
+  }
+});
+
+describe('layers of generators are refused by name, with what they expect', () => {
+  const input = (channels: number, height: number, width = height): LayerRecord => ({ op: 'input', name: 'x', channels, height, width });
+  const relu = { op: 'filteredRelu', name: 'f', input: 'x', up: 2, down: 2, upTaps: 4, downTaps: 4, padLow: 3, padHigh: 3 } as const;
+  const filtered = (more: object): LayerRecord[] => [input(4, 5), { ...relu, slope: 0.2, gain: 1, clamp: 1, ...more } as LayerRecord];
+  const styled = (out: number, layer: object): LayerRecord[] => [
+    input(4, 5),
+    { op: 'avgPool', name: 'mean', input: 'x' },
+    { op: 'linear', name: 's', input: 'mean', out, bias: false },
+    { name: 'c', inputs: ['x', 's'], ...layer } as LayerRecord,
+  ];
+  const conv = { op: 'modulatedConv', out: 2, kernel: 3, pad: 1 };
+  const fourier = { op: 'fourierFeatures', name: 'w', input: 'x', out: 8, height: 4, width: 4, rate: 8, bandwidth: 1 } as const;
+  const refused: [string, LayerRecord[], RegExp][] = [
+    ['a norm of pixels', [input(4, 5), { op: 'pixelNorm', name: 'p', input: 'x' }], /`p`: expected a vector per sample as input/],
+    [
+      'a constant of no pixel',
+      [input(4, 1), { op: 'constant', name: 'k', input: 'x', out: 4, height: 0, width: 2 }],
+      /`k`: expected out, height and/,
+    ],
+    [
+      'an image that is enlarged too far',
+      [input(4, 5), { op: 'upsample', name: 'u', input: 'x', up: 2 ** 23 }],
+      /`u`: expected sizes from 1 to 2\^24/,
+    ],
+    ['an image that is enlarged by 0', [input(4, 5), { op: 'upsample', name: 'u', input: 'x', up: 0 }], /`u`: expected up >= 1/],
+    [
+      'a transposed convolution that leaves nothing',
+      [input(4, 1, 2), { op: 'convTranspose', name: 't', input: 'x', out: 2, kernel: 3, stride: 1, pad: 2 }],
+      /`t`: a result of -1 pixels along an edge/,
+    ],
+    ['a style of the wrong width', styled(4, { op: 'styleEpilogue' }), /`c`: expected a style of 8 numbers for each of 2 samples/],
+    ['an image as a style', [input(4, 5), { ...conv, name: 'c', inputs: ['x', 'x'] } as LayerRecord], /`c`: expected a style of 4 numbers/],
+    [
+      'a style that is an image of one pixel',
+      [
+        ...styled(4, conv).slice(0, 1),
+        { op: 'conv', name: 's', input: 'x', out: 4, kernel: 5, stride: 1, pad: 0 },
+        { ...conv, name: 'c', inputs: ['x', 's'] } as LayerRecord,
+      ],
+      /`c`: expected a vector as style here/,
+    ],
+    ['padding as wide as the kernel', styled(4, { ...conv, pad: 3 }), /`c`: expected kernel >= 1, stride >= 1 and 0 <= pad < kernel/],
+    ['Fourier features of anything but four numbers', [input(5, 1), fourier], /`w`: expected a vector of 4 numbers per sample as input/],
+    [
+      'a bandwidth beyond what the rate holds',
+      [input(4, 1), { ...fourier, bandwidth: 4 }],
+      /`w`: expected a bandwidth of at least 0 and a rate above/,
+    ],
+    ['a new rate without a filter', filtered({ upTaps: 0 }), /`f`: expected a filter where it changes the rate/],
+    ['a radial filter of no taps', filtered({ down: 1, downTaps: 0, radial: true }), /`f`: expected downTaps of a radial filter/],
+    ['filters wider than the image between them', filtered({ padLow: -5, padHigh: -5 }), /`f`: its filters do not fit an input of 5/],
+    ['more taps than there is memory for', filtered({ upTaps: 129 }), /`f`: expected filters of 0 to 128 taps/],
+    ['a rate times 17', filtered({ up: 17 }), /`f`: expected up and down from 1 to 16/],
+    ['a clamp of 0', filtered({ clamp: 0 }), /`f`: expected gain and clamp above 0/],
+    ['a slope below 0', filtered({ slope: -1 }), /`f`: expected a slope of at least 0/],
+    [
+      'a part of the samples',
+      [input(4, 1), { op: 'pixelNorm', name: 'p', input: 'x' }, { op: 'rows', name: 'half', input: 'p', from: 0, to: 1, of: 2 }],
+      /`half`: cannot be in a graph with layers of a generator/,
+    ],
+  ];
+  test.each(refused)('%s', async (_, layers, message) => {
+    for (const device of ['cpu', 'reference'] as const) {
+      // The plain loops take an image of one pixel for a vector.
+      if (device === 'reference' && message.source.endsWith('here')) continue;
+      const expected = { code: 'INVALID_CONFIG', message: expect.stringMatching(message) };
+      await expect(engineFor({ layers, batch: 2, training: false, device })).rejects.toMatchObject(expected);
     }
   });
 
-  test.each(['t', 'r'] as const)('configuration %s has the published padding, channels and filters', (which) => {
-    const isRadial = which === 'r';
-    const channels = channelsOf[which];
-    const shapes: Record<string, number[]> = { 'mapping.fc0.weight': [512, 512], 'mapping.fc1.weight': [512, 512] };
-    shapes['synthesis.input.freqs'] = [channels[0]!, 2];
-    for (const [i, [size, , , up]] of table.entries()) {
-      const name = `synthesis.L${i}_${size}_${channels[i]}`;
-      const kernel = isRadial || i === 14 ? 1 : 3;
-      shapes[`${name}.weight`] = [channels[i]!, channels[Math.max(0, i - 1)]!, kernel, kernel];
-      if (i === 14) continue;
-      shapes[`${name}.up_filter`] = [6 * up];
-      shapes[`${name}.down_filter`] = isRadial && i < 12 ? [12, 12] : [12];
+  test('training', async () => {
+    for (const { layers, batch } of generatorCases.slice(0, 14)) {
+      const at = layers.find(({ op }) => !['input', 'token', 'linear'].includes(op))!.name;
+      const message = `Layer \`${at}\`: is for inference only.`;
+      await expect(engineFor({ layers, batch })).rejects.toMatchObject({ code: 'INVALID_CONFIG', message });
     }
-    const design = stylegan3Design(shapesOnly(shapes), defaultSettings);
-    expect(design.layers.map(({ padLow, padHigh }) => [padLow, padHigh])).toEqual(table.map((row) => row[isRadial ? 8 : 7]));
-    expect(design.layers.map(({ out }) => out)).toEqual(channels);
-    expect(design.layers.map((layer) => layer.isRadial)).toEqual(table.map((_, i) => isRadial && i < 12));
-    expect(design.input).toEqual({ channels: channels[0], size: 36, rate: 16, bandwidth: 2 });
-    const layers = stylegan3Synthesis(design);
-    expect(layers[0]).toMatchObject({ height: 16 });
-    expect(layers.filter(({ op }) => op === 'filteredRelu').at(-1)).toMatchObject({ upTaps: 0, downTaps: 0, slope: 1, gain: 1, clamp: 64 });
-    expect(layers.filter(({ op }) => op === 'modulatedConv').map((layer) => (layer as { demodulate?: boolean }).demodulate)).toEqual([
-      ...Array(14).fill(true),
-      false,
-    ]);
+  });
+
+  test('a precision of 16 bits', async () => {
+    const { layers, batch } = generatorCases[0]!;
+    const expected = { code: 'INVALID_CONFIG', message: 'Layer `norm`: expected precision fp32.' };
+    await expect(engineFor({ layers, batch, training: false, precision: 'bf16' })).rejects.toMatchObject(expected);
   });
 });
 
-describe('every container of StyleGAN3', () => {
-  const states = { t: small3(), r: small3(true) };
-  test.each<[string, StateDict, () => Uint8Array, string]>([
-    ['a state dict of a T', states.t, () => torchFile(states.t), 'stylegan3-t'],
-    ['a state dict of an R', states.r, () => torchFile(states.r), 'stylegan3-r'],
-    ["NVIDIA's pickle", states.r, () => nvidiaFile(states.r), 'stylegan3-r'],
-  ])('%s gives the tensors that the graphs want', async (_, state, make, family) => {
-    const file = await read(make());
-    expect(file).toMatchObject({ family, resolution: 16, z: 16, w: 16, layers: 6, average: state['mapping.w_avg']!.data });
-    for (const graph of [file.mapping, file.synthesis]) expect(shapesOf(graph)).toEqual(await wantedBy(graph.layers));
-    const { weights } = file.synthesis;
-    expect((weights.get('L1_36_8.conv.gain')!.data as Float32Array)[0]).toBeCloseTo(1 / Math.sqrt(0.7), 6);
-    const last = state['synthesis.L4_16_3.weight']!.data;
-    expect(weights.get('L4_16_3.conv.weight')!.data).toEqual(last.map((value) => value * 0.25));
-    const affine = state['synthesis.L4_16_3.affine.weight']!.data;
-    expect(
-      distance(
-        weights.get('L4_16_3.affine.weight')!.data as Float32Array,
-        affine.map((value) => value / 4 / Math.sqrt(4)),
-      ),
-    ).toBeLessThan(1e-6);
-    const fc = state['mapping.fc0.weight']!.data;
-    expect(
-      distance(
-        file.mapping.weights.get('fc0.weight')!.data as Float32Array,
-        fc.map((value) => (value * 0.01 * Math.SQRT2) / 4),
-      ),
-    ).toBeLessThan(1e-6);
+describe('images become pictures', () => {
+  /** The mean over each pixel's area, from the definition: the image drawn so large that pixels of both sizes are whole. */
+  function averages(values: Float32Array, edge: number, size: number): number[] {
+    const pixels: number[] = [];
+    for (let i = 0; i < size; i++)
+      for (let j = 0; j < size; j++)
+        for (let c = 0; c < 3; c++) {
+          let sum = 0;
+          for (let k = 0; k < edge; k++)
+            for (let l = 0; l < edge; l++)
+              sum += values[(c * edge + Math.floor((i * edge + k) / size)) * edge + Math.floor((j * edge + l) / size)]!;
+          pixels.push(Math.max(0, Math.min(255, Math.floor((sum / edge ** 2) * 127.5 + 128))));
+        }
+    return pixels;
+  }
+
+  test.each([
+    [8, 4],
+    [12, 4],
+    [7, 7],
+    [10, 4],
+    [11, 7],
+    [5, 3],
+    [9, 1],
+  ])('of %i pixels along an edge become %i by area', async (edge, size) => {
+    const values = numbers(2 * 3 * edge * edge, edge, 1.2);
+    const { bytes, sizes, crcs } = await native().module.encodeImages(values, { count: 2, edge, size, quality: 0 }, 2);
+    const each = values.length / 2;
+    const expected = [0, 1].map((n) => averages(values.slice(n * each, (n + 1) * each), edge, size));
+    expect([...bytes]).toEqual(expected.flat());
+    expect(sizes).toEqual([3 * size * size, 3 * size * size]);
+    expect(crcs).toEqual(expected.map((pixels) => native().module.crc32c(Uint8Array.from(pixels))));
   });
 
-  test('the transformation of the input is the identity where a file has none', async () => {
-    const { synthesis } = await read(torchFile(small3(false, false)));
-    expect([...(synthesis.weights.get('input.features.transform')!.data as Float32Array)]).toEqual([1, 0, 0, 0, 1, 0, 0, 0, 1]);
+  test('-1 is black, 0 is 128, 1 and all above are white', async () => {
+    const values = Float32Array.from([-1.5, -1, -0.999, -1e-9, 0, 0.999, 1, 7, 1e30].flatMap((v) => [v, v, v]));
+    const { bytes } = await native().module.encodeImages(values, { count: 9, edge: 1, size: 1, quality: 0 }, 1);
+    expect([...bytes].filter((_, i) => i % 3 === 0)).toEqual([0, 0, 0, 127, 128, 255, 255, 255, 255]);
   });
 
-  test('pictures of one network are the same from a state dict and a pickle', async () => {
-    const ws = numbers(6 * 16, 5);
-    const images = [];
-    for (const bytes of [torchFile(states.r), nvidiaFile(states.r)]) images.push(await run((await read(bytes)).synthesis, ws));
-    expect(images[0]).toHaveLength(3 * 16 * 16);
-    expect(images[1]).toEqual(images[0]);
-    expect(images[0]!.some((value) => Math.abs(value) > 1e-3)).toBe(true);
-  });
-});
-
-describe('a file that is not as it should be is refused by name', () => {
-  const without = (name: string): StateDict => Object.fromEntries(Object.entries(firstState).filter(([key]) => key !== name));
-  const noise = 'synthesis.layer2.epilogue.apply_noise.noise';
-  test.each<[string, () => Uint8Array, RegExp, string]>([
-    [
-      'a tensor that is missing',
-      () => torchFile(without(noise)),
-      /none called synthesis\.layer2\.epilogue\.apply_noise\.noise/,
-      'INVALID_INPUT',
-    ],
-    [
-      'one of another shape',
-      () => torchFile({ ...firstState, [noise]: { shape: [1, 1, 4, 4], data: new Float32Array(16) } }),
-      /\[1, 1, 8, 8\] for synthesis\.layer2\.\S+ of .* found \[1, 1, 4, 4\]/,
-      'INVALID_INPUT',
-    ],
-    [
-      'one that no layer has',
-      () => torchFile({ ...firstState, 'mapping.extra.weight': moved(firstState[noise]!, [0, 1, 2, 3]) }),
-      /mapping\.extra\.weight besides/,
-      'INVALID_INPUT',
-    ],
-    [
-      'a number that is none',
-      () => torchFile({ ...firstState, 'truncation.w_avg': { shape: [16], data: new Float32Array(16).fill(Number.NaN) } }),
-      /truncation\.w_avg/,
-      'NOT_FINITE',
-    ],
-    ['half a file', () => torchFile(firstState).subarray(0, 9000), /expected/, 'CORRUPT_FILE'],
-    [
-      "rosinality's StyleGAN",
-      () => torchFile({ 'generator.progression.0.conv1.weight': firstState[noise]! }),
-      /rosinality/,
-      'INVALID_INPUT',
-    ],
-    ['a StyleGAN2', () => torchFile({ 'synthesis.b4.const': firstState[noise]! }), /a StyleGAN2/, 'INVALID_INPUT'],
-    [
-      'a network of comface',
-      () => torchFile({ 'conv1.weight': firstState[noise]!, 'change.weight': firstState[noise]! }),
-      /comface trained/,
-      'INVALID_INPUT',
-    ],
-    ['a ResNet', () => torchFile({ 'layer1.0.conv1.weight': firstState[noise]! }), /embeds pictures/, 'INVALID_INPUT'],
-    ['anything else', () => torchFile({ a: firstState[noise]! }), /1 tensor: a/, 'INVALID_INPUT'],
-    [
-      'a StyleGAN3 of other margins',
-      () => torchFile(stylegan3State({ sizes: [32, 32, 32, 16, 16], channels: [8, 8, 6, 4, 3], ups: [2, 2, 2, 2] })),
-      /36 x 36 from layer 0/,
-      'INVALID_INPUT',
-    ],
-    [
-      'one that wants labels',
-      () => torchFile({ ...small3(), 'mapping.embed.weight': firstState[noise]! }),
-      /one that wants them/,
-      'INVALID_INPUT',
-    ],
-  ])('%s', async (_, make, message, code) => {
-    const error = await refusal(() => read(make()));
-    expect({ code: error.code, message: error.message }).toEqual({ code, message: expect.stringMatching(message) });
-    expect(error.hint).toBeTruthy();
+  test('JPEG is that of the pixels, in order, for any number of threads', async () => {
+    const { module } = native();
+    const [edge, size, count] = [24, 16, 5];
+    const values = numbers(count * 3 * edge * edge, 3, 1.1);
+    const raw = await module.encodeImages(values, { count, edge, size, quality: 0 }, 1);
+    const [one, many] = [
+      await module.encodeImages(values, { count, edge, size, quality: 88 }, 1),
+      await module.encodeImages(values, { count, edge, size, quality: 88 }, 4),
+    ];
+    expect(many).toEqual(one);
+    let at = 0;
+    for (const [n, length] of one.sizes.entries()) {
+      const jpeg = await module.encodeJpeg(raw.bytes.slice(n * 3 * size ** 2, (n + 1) * 3 * size ** 2), size, size, 88);
+      expect(one.bytes.subarray(at, at + length)).toEqual(jpeg);
+      expect(one.crcs[n]).toBe(module.crc32c(jpeg));
+      at += length;
+    }
+    expect(at).toBe(one.bytes.length);
   });
 
-  test.each<[string, string, RegExp]>([
-    ['code in place of a module', `${'}('}${text('G_ema')}cos\nsystem\n(${text('id')}tRu`, /`os\.system`/],
-    ['code in the state of a module', `}(${text('G_ema')}${persistent('Generator', 'cbuiltins\neval\n')}u`, /`builtins\.eval`/],
-    ['a state that is a number', persistent('Generator', 'K\x05'), /the class and the state of an object/],
-    ['tensors that are a list', persistent('Generator', `}(${text('_buffers')}]u`), /a dict for _buffers/],
-    ['arguments of a network', 'cdnnlib.tflib.network\nNetwork\n(K\x01tR', /no arguments/],
-    ['a state of a network that is none', 'cdnnlib.tflib.network\nNetwork\n)\x81K\x01b', /a dict of attributes/],
-  ])('a hostile pickle: %s', async (_, opcodes, message) => {
-    const error = await refusal(() => read(Buffer.from(`\x80\x02${opcodes}.`, 'latin1')));
-    expect(error.message).toMatch(message);
-    expect(error.message).toMatch(/ at byte \d+ /);
-  });
-
-  test('a module that holds itself is read to its end', async () => {
-    const loop = `}q\x00(${text('_modules')}h\x00u0${persistent('Generator', 'h\x00')}`;
-    const error = await refusal(() => read(Buffer.from(`\x80\x02${loop}.`, 'latin1')));
-    expect(error.code).toBe('INVALID_INPUT');
-  });
-});
-
-test('the source text that a pickle brings along stays text', async () => {
-  // persistent() and networkInPickle() write `raise SystemExit` there.
-  expect((await read(nvidiaFile(small3()))).family).toBe('stylegan3-t');
-});
-
-describe('between the graphs', () => {
-  test('a subject has the same z each time, another has another, and all are of the length that directions of Z were learned at', () => {
-    const z = latentOf(7, 1n, 512);
-    expect(latentOf(7, 1n, 512)).toEqual(z);
-    expect(distance(latentOf(8, 1n, 512), z)).toBeGreaterThan(0.5);
-    expect(distance(latentOf(7, 2n, 512), z)).toBeGreaterThan(0.5);
-    expect(Math.sqrt(z.reduce((sum, value) => sum + value ** 2, 0))).toBeCloseTo(Math.sqrt(512), 4);
-    const all = Array.from({ length: 50 }, (_, subject) => [...latentOf(subject, 1n, 512)]).flat();
-    expect(all.reduce((sum, value) => sum + value, 0) / all.length).toBeCloseTo(0, 1);
-    // Of normals 68.3 % lie within one deviation, and 0.27 % beyond three.
-    expect(all.filter((value) => Math.abs(value) < 1).length / all.length).toBeCloseTo(0.683, 2);
-    const beyond = all.filter((value) => Math.abs(value) > 3).length / all.length;
-    expect([beyond > 0.0015, beyond < 0.004]).toEqual([true, true]);
-  });
-
-  test('truncation reaches the first layers alone, and an edit the layers of its direction', () => {
-    const average = Float32Array.of(1, 2);
-    const ws = truncated(Float32Array.of(3, -2), 3, { average, psi: 0.5, layers: 2 });
-    expect([...ws]).toEqual([2, 0, 2, 0, 3, -2]);
-    const flat = { values: Float32Array.of(1, -1), rows: 1, from: 0, to: 2 };
-    expect([...shifted(ws, 2, flat, 2)]).toEqual([4, -2, 4, -2, 3, -2]);
-    const each = { values: Float32Array.of(1, 0, 0, 1, 5, 5), rows: 3, from: 1, to: 3 };
-    expect([...shifted(ws, 2, each, -1)]).toEqual([2, 0, 2, -1, -2, -7]);
-    expect([...ws]).toEqual([2, 0, 2, 0, 3, -2]);
-  });
-
-  test('names of TensorFlow and of genforce are those of one network', () => {
-    const { synthesis, mapping } = tensorFlowState(plainState);
-    expect(synthesis['8x8/Conv0_up/weight']!.shape).toEqual([3, 3, 8, 8]);
-    expect(mapping['Dense0/weight']!.shape).toEqual([16, 16]);
+  test('what is no image is refused', async () => {
+    const values = new Float32Array(2 * 3 * 25);
+    const set = { count: 2, edge: 5, size: 3, quality: 90 };
+    const encode = async (given: unknown, of: object, threads: unknown = 1) =>
+      native().module.encodeImages(given as Float32Array, { ...set, ...of }, threads as number);
+    const refused: [Promise<unknown>, RegExp][] = [
+      [encode(values.subarray(1), {}), /`values`/],
+      [encode([...values], {}), /`values`/],
+      [encode(values, { size: 6 }), /`size`/],
+      [encode(values, { count: 3 }), /`values`/],
+      [encode(values, { count: 0 }), /`count`/],
+      [encode(values, { edge: 2.5 }), /`edge`/],
+      [encode(values, { quality: 101 }), /`quality`/],
+      [encode(values, {}, 0), /`threads`/],
+      [
+        encode(
+          values.map((v, i) => (i === 90 ? Number.NaN : v)),
+          {},
+        ),
+        /Expected finite numbers for `values` but picture 1 has others\./,
+      ],
+    ];
+    for (const [call, message] of refused)
+      await expect(call).rejects.toMatchObject({ code: 'INVALID_INPUT', message: expect.stringMatching(message) });
+    const shared = new Float32Array(new SharedArrayBuffer(values.byteLength));
+    await expect(encode(shared, {})).rejects.toMatchObject({ code: 'INVALID_INPUT' });
   });
 });

@@ -188,6 +188,7 @@ function ofModule(files: readonly string[], folder: string): Target[] {
     made('drawFaces', 2, () => [shots(), 1]),
     made('faceLandmarks', 2, () => [shots()]),
     made('encodeFaces', 2, () => [shots(), 90, 1]),
+    made('encodeImages', 2, () => [new Float32Array(2 * 3 * 25), { count: 2, edge: 5, size: 3, quality: 90 }, 1]),
     made('crc32c', 1, () => [new Uint8Array(8)]),
     made('writeFaces', 2, () => [shots(), [join(folder, 'face.jpg')], 90, 1]),
     made('decodeJpeg', 1, () => [new Uint8Array(64).fill(255)]),
