@@ -165,8 +165,8 @@ void checkGenerator(const Layer& layer, const Shape& in, const Shape* second) {
 }
 
 void checkNumbers(const Layer& layer, const Shape& in) {
-  const bool window = layer.op == Op::conv || layer.op == Op::maxPool || layer.op == Op::convTranspose ||
-                      layer.op == Op::modulatedConv;
+  const bool window =
+      layer.op == Op::conv || layer.op == Op::maxPool || layer.op == Op::convTranspose || layer.op == Op::modulatedConv;
   if (window && (layer.kernel < 1 || layer.stride < 1 || layer.pad < 0 || layer.pad >= layer.kernel)) {
     refuse(layer, "expected kernel >= 1, stride >= 1 and 0 <= pad < kernel");
   }
@@ -320,6 +320,13 @@ void Graph::finish() {
     }
     if (layer.op == Op::batchNorm && training && static_cast<size_t>(in.n / chunks) * in.h * in.w < 2) {
       refuse(layer, "batch statistics need at least two values per channel");
+    }
+  }
+  const auto generator = std::ranges::find_if(layers, [](const Layer& l) { return isGenerator(l.op); });
+  for (const Layer& layer : layers) {
+    if (generator != layers.end() && (layer.op == Op::rows || isLoss(layer.op))) {
+      refuse(layer,
+             "cannot be in a graph with layers of a generator, whose samples have nothing to do with each other");
     }
   }
   if (chunks > 1 && (!training || losses.empty())) refuse(layers[0], "chunks are for training with a loss");

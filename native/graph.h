@@ -59,11 +59,11 @@ struct Layer {
   std::string name;
   std::array<int, 2> inputs = {-1, -1};  // indices of earlier layers
   int out = 0, kernel = 0, stride = 1, pad = 0;
-  int height = 0, width = 0;     // constant, fourierFeatures
+  int height = 0, width = 0;                                                // constant, fourierFeatures
   int up = 1, down = 1, upTaps = 0, downTaps = 0, padLow = 0, padHigh = 0;  // filteredRelu; up: upsample, too
-  int from = 0, to = 0, of = 1;  // rows
-  int heads = 1;                 // attention, efficientAttention
-  int position = 0;              // token
+  int from = 0, to = 0, of = 1;                                             // rows
+  int heads = 1;                                                            // attention, efficientAttention
+  int position = 0;                                                         // token
   bool bias = false;
   bool ceil = false;                           // maxPool
   bool classToken = false, positions = false;  // tokens

@@ -7,12 +7,14 @@
 namespace comface {
 namespace {
 
-const char* const kOpNames[kOpCount] = {"input",          "conv",      "batchNorm",    "relu",    "add",
-                                        "maxPool",        "avgPool",   "linear",       "rows",    "l2Normalize",
-                                        "reluDifference", "infoNce",   "squaredError", "tokens",  "layerNorm",
-                                        "gelu",           "attention", "token",        "flatten", "efficientAttention",
-                                        "pixelNorm", "constant", "upsample", "convTranspose", "blur", "styleEpilogue",
-                                        "fourierFeatures", "modulatedConv", "filteredRelu"};
+const char* const kOpNames[kOpCount] = {"input",        "conv",          "batchNorm",       "relu",
+                                        "add",          "maxPool",       "avgPool",         "linear",
+                                        "rows",         "l2Normalize",   "reluDifference",  "infoNce",
+                                        "squaredError", "tokens",        "layerNorm",       "gelu",
+                                        "attention",    "token",         "flatten",         "efficientAttention",
+                                        "pixelNorm",    "constant",      "upsample",        "convTranspose",
+                                        "blur",         "styleEpilogue", "fourierFeatures", "modulatedConv",
+                                        "filteredRelu"};
 const char* const kSlotNames[kSlotCount] = {"parameter", "gradient", "firstMoment",   "secondMoment",
                                             "statistic", "value",    "valueGradient", "lossScale"};
 const char* const kPrecisions[] = {"fp32", "bf16", "fp64", "fp16"};
@@ -91,6 +93,15 @@ ShardSet shardSetFrom(const Record& record) {
   const std::string id = record.string("id");
   const auto [end, error] = std::from_chars(id.data(), id.data() + id.size(), set.id, 16);
   if (id.size() != 16 || error != std::errc() || end != id.data() + id.size()) refuse("id", "16 hexadecimal digits");
+  return set;
+}
+
+ImageSet imageSetFrom(const Record& record) {
+  ImageSet set{};
+  set.count = checkInteger(record.number("count"), "count", 1, 1 << 20);
+  set.edge = checkInteger(record.number("edge"), "edge", 1, 1 << 14);
+  set.size = checkInteger(record.number("size"), "size", 1, set.edge);
+  set.quality = checkInteger(record.number("quality"), "quality", 0, 100);
   return set;
 }
 

@@ -100,8 +100,8 @@ void FourierFeatures<T>::forward(const Node<T>& node) {
 
 /**
  * The weights of sample n are w[o,c,k,l] s[n,c] (Karras et al., 2020, section 2.2). Demodulated they are divided by
- * their norm for each o: sqrt(sum over c,k,l of squares + eps). Before that w of each o and s of each sample are brought
- * to a mean square of 1, which keeps eps small beside them. Times gain; stride 1, zero padding.
+ * their norm for each o: sqrt(sum over c,k,l of squares + eps). Before that w of each o and s of each sample are
+ * brought to a mean square of 1, which keeps eps small beside them. Times gain; stride 1, zero padding.
  */
 template <typename T>
 void ModulatedConv<T>::forward(const Node<T>& node) {
@@ -114,7 +114,8 @@ void ModulatedConv<T>::forward(const Node<T>& node) {
     for (int o = 0; o < out.c; ++o) {
       const T* own = node.tensors[0] + o * count;
       T scale = 1;
-      if (layer.demodulate) scale /= std::sqrt(squaresOf(style, in.c) / in.c) * std::sqrt(squaresOf(own, count) / count);
+      if (layer.demodulate)
+        scale /= std::sqrt(squaresOf(style, in.c) / in.c) * std::sqrt(squaresOf(own, count) / count);
       for (size_t i = 0; i < count; ++i) weight[i] = scale * own[i] * style[i / window];
       const T norm = std::sqrt(squaresOf(weight.data(), count) + static_cast<T>(layer.eps));
       const T gain = node.tensors[1][0];

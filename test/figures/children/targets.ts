@@ -184,10 +184,11 @@ function ofModule(files: readonly string[], folder: string): Target[] {
   return [
     made('createEngine', 6, () => ['', graph(true)]),
     made('openFiles', 2, () => [files, size, 1, 32]),
-    made('openShards', 2, () => [{ folder, counts: Uint32Array.of(3, 4), size: 16, raw: false, id: '0123456789abcdef' }, 8, 1]),
+    made('openShards', 2, () => [[{ folder, counts: Uint32Array.of(3, 4), size: 16, raw: false, id: '0123456789abcdef' }], 8, 1]),
     made('drawFaces', 2, () => [shots(), 1]),
     made('faceLandmarks', 2, () => [shots()]),
     made('encodeFaces', 2, () => [shots(), 90, 1]),
+    made('encodeImages', 2, () => [new Float32Array(2 * 3 * 25), { count: 2, edge: 5, size: 3, quality: 90 }, 1]),
     made('crc32c', 1, () => [new Uint8Array(8)]),
     made('writeFaces', 2, () => [shots(), [join(folder, 'face.jpg')], 90, 1]),
     made('decodeJpeg', 1, () => [new Uint8Array(64).fill(255)]),

@@ -23,12 +23,12 @@ double work(const Graph& graph) {
       total += static_cast<double>(in.n) * c * between * tapsUp(l) * tapsUp(l);
       window = static_cast<double>(tapsDown(l)) * tapsDown(l);
     }
-    const bool isSum = hasWeights(l.op) || l.op == Op::efficientAttention || l.op == Op::convTranspose ||
-                       l.op == Op::modulatedConv;
-    const double inner = isSum                                              ? c
-                         : l.op == Op::infoNce                              ? n * n * c
-                         : l.op == Op::attention                            ? static_cast<double>(l.shape.h) * l.shape.w
-                                                                            : 1;
+    const bool isSum =
+        hasWeights(l.op) || l.op == Op::efficientAttention || l.op == Op::convTranspose || l.op == Op::modulatedConv;
+    const double inner = isSum                   ? c
+                         : l.op == Op::infoNce   ? n * n * c
+                         : l.op == Op::attention ? static_cast<double>(l.shape.h) * l.shape.w
+                                                 : 1;
     total += static_cast<double>(l.shape.count()) * window * inner;
   }
   for (const Parameter& p : graph.parameters) total += static_cast<double>(p.count);
