@@ -369,6 +369,7 @@ export const generatorCases: OpCase[] = [
   filtered(2, 16, [6, 7], [2, 2, 12, 12, 9, 8]),
   filtered(3, 19, [9, 8], [2, 2, 12, 12, 11, 10], { radial: true }),
   filtered(2, 16, [14, 13], [4, 2, 24, 12, -6, -9]),
+  filtered(1, 8, [21, 14], [4, 2, 24, 12, -6, -9]),
   filtered(1, 21, [12, 11], [4, 2, 24, 12, -2, -5], { radial: true }),
   filtered(1, 16, [37, 150], [2, 2, 12, 12, -11, -12], { slope: 0.3, clamp: 0.7 }),
   filtered(1, 3, [140, 80], [2, 2, 12, 12, -9, -10], { radial: true, clamp: 0.5 }),

@@ -1,7 +1,7 @@
 // StyleGAN3's leaky ReLU (Karras et al., 2021, section 3.1): up by a filter, bent, down by a filter, tile by tile, so
-// that the image in between, four or sixteen times as large, is in shared memory only. Roof of the usual filters (12
-// taps at factor 2): 1 number read and written for each, 190 FLOP separable, 410 radial, of which half a load each from
-// shared memory is the price.
+// that the image in between, four or sixteen times as large, is in shared memory only. Sums of the usual filters (taps
+// in registers, windows shared by neighbors) load half a number for each product. Roof of those, 12 taps at factor 2: 1
+// number read and written for each, 230 FLOP separable and 430 radial, halos included.
 #include "cuda/generator.h"
 #include "cuda/number.h"
 
@@ -16,75 +16,124 @@ constexpr size_t kMostShared = 96 << 10;
  * between the filters, `in` of what that is made of. */
 struct TileEdges {
   int out, between, in;
-  __host__ __device__ TileEdges(const FilteredRelu& a, int edge)
-      : out(edge), between((edge - 1) * a.down + a.downTaps), in((between + a.upTaps - 2) / a.up + 1) {}
-  /** Floats of two memories that the passes go back and forth between, and of the filters. */
-  __host__ __device__ size_t first() const { return size_t{kChannelStep} * max(in * in, between * between); }
-  __host__ __device__ size_t second() const { return size_t{kChannelStep} * between * max(in, out); }
-  __host__ __device__ static int max(int a, int b) { return a > b ? a : b; }
+  __host__ __device__ constexpr TileEdges(int edge, int up, int upTaps, int down, int downTaps)
+      : out(edge), between((edge - 1) * down + downTaps), in((between + upTaps - 2) / up + 1) {}
+  /** Floats of two memories that the passes go back and forth between. */
+  __host__ __device__ constexpr int first() const { return kChannelStep * most(in * in, between * between); }
+  __host__ __device__ constexpr int second() const { return kChannelStep * between * most(in, out); }
+
+ private:
+  __host__ __device__ static constexpr int most(int a, int b) { return a > b ? a : b; }
 };
 
-size_t sharedBytes(const FilteredRelu& a, int edge) {
-  const TileEdges tile(a, edge);
+/** Filters that the compiler knows. Neighbors that a thread adds up together share what they read. */
+template <int kUp, int kUpTaps, int kDown, int kDownTaps>
+struct Known {
+  static constexpr int kTapsUp = kUpTaps, kWindow = kUpTaps / kUp, kTapsDown = kDownTaps, kStrip = 8;
+  static_assert(kUpTaps % kUp == 0);
+  static __device__ constexpr int up(const FilteredRelu&) { return kUp; }
+  static __device__ constexpr int upTaps(const FilteredRelu&) { return kUpTaps; }
+  static __device__ constexpr int down(const FilteredRelu&) { return kDown; }
+  static __device__ constexpr int downTaps(const FilteredRelu&) { return kDownTaps; }
+  static __host__ __device__ constexpr TileEdges tile(const FilteredRelu&, int) {
+    return {2 * kStrip, kUp, kUpTaps, kDown, kDownTaps};
+  }
+};
+/** Any others. 0: known when it runs. */
+struct Others {
+  static constexpr int kTapsUp = 0, kWindow = 0, kTapsDown = 0, kStrip = 1;
+  static __device__ int up(const FilteredRelu& a) { return a.up; }
+  static __device__ int upTaps(const FilteredRelu& a) { return a.upTaps; }
+  static __device__ int down(const FilteredRelu& a) { return a.down; }
+  static __device__ int downTaps(const FilteredRelu& a) { return a.downTaps; }
+  static __host__ __device__ TileEdges tile(const FilteredRelu& a, int edge) {
+    return {edge, a.up, a.upTaps, a.down, a.downTaps};
+  }
+};
+
+size_t sharedBytes(const FilteredRelu& a, const TileEdges& tile) {
   const size_t taps = a.upTaps + (a.isRadial ? a.downTaps * a.downTaps : a.downTaps);
-  return (tile.first() + tile.second() + taps) * sizeof(float);
+  return (static_cast<size_t>(tile.first()) + tile.second() + taps) * sizeof(float);
 }
 
 /** The largest edge of the result's tile that fits; 0: none. */
 int edgeOf(const FilteredRelu& a) {
   for (int edge = 32; edge > 0; edge -= edge > 8 ? 4 : 1) {
-    if (sharedBytes(a, edge) <= kMostShared) return edge;
+    if (sharedBytes(a, Others::tile(a, edge)) <= kMostShared) return edge;
   }
   return 0;
 }
 
+/** Numbers that are `stride` apart in shared memory: in registers, if the compiler knows how many, else there. */
+template <int kCount>
+struct Held {
+  float own[kCount];
+  __device__ Held(const float* from, int stride) {
+#pragma unroll
+    for (int k = 0; k < kCount; ++k) own[k] = from[k * stride];
+  }
+  __device__ float operator[](int k) const { return own[k]; }
+};
+template <>
+struct Held<0> {
+  const float* from;
+  int stride;
+  __device__ Held(const float* from, int stride) : from(from), stride(stride) {}
+  __device__ float operator[](int k) const { return from[k * stride]; }
+};
+
 __device__ inline int floorDivided(int a, int b) { return a >= 0 ? a / b : -((b - 1 - a) / b); }
 
-/** The factors and taps of a filter pair, known to the compiler or (0) not. */
-template <int kUp, int kUpTaps, int kDown, int kDownTaps>
-struct Filters {
-  static __device__ int up(const FilteredRelu& a) { return kUp > 0 ? kUp : a.up; }
-  static __device__ int upTaps(const FilteredRelu& a) { return kUp > 0 ? kUpTaps : a.upTaps; }
-  static __device__ int down(const FilteredRelu& a) { return kUp > 0 ? kDown : a.down; }
-  static __device__ int downTaps(const FilteredRelu& a) { return kUp > 0 ? kDownTaps : a.downTaps; }
+/** What lies along rows, or along columns, of a block's tile. */
+struct Axis {
+  int between;  // the first number between the filters
+  int in;       // the first of x, which may lie outside
+  int last;     // the last of x that the first between the filters reads, from `in` on
+  int phase;    // of the `up` numbers that read the same of x, those before the first
+  template <class F>
+  __device__ static Axis of(const FilteredRelu& a, int out) {
+    const int up = F::up(a), between = out * F::down(a);
+    const int end = between + F::upTaps(a) - 1 - a.padLow, x = floorDivided(end, up);
+    const int in = -floorDivided(a.padLow - between, up);
+    return {between, in, x - in, end - x * up};
+  }
+  /** Groups of numbers that read the same of x. */
+  template <class F>
+  __device__ int groups(const FilteredRelu& a, int count) const {
+    return (count - 1 + phase) / F::up(a) + 1;
+  }
 };
 
-/** What a block works on. Squares in shared memory are rows x columns x 8 channels. */
+/** The part of the result that a block makes, and eight channels. Squares in shared memory are rows x columns x 8. */
 struct Block {
-  int n, channel;         // the first of eight
-  int outRow, outColumn;  // the result's first pixel
-  int row, column;        // the first pixel between the filters
-  int inRow, inColumn;    // the first pixel of x, which may lie outside
-  __device__ Block(const FilteredRelu& a, const TileEdges& tile) {
+  int n, channel, row, column;
+  __device__ Block(const FilteredRelu& a, int edge) {
     const unsigned groups = a.c / kChannelStep;
-    const unsigned across = (a.outWidth + tile.out - 1) / tile.out, along = (a.outHeight + tile.out - 1) / tile.out;
-    unsigned at = blockIdx.x;
-    channel = static_cast<int>(at % groups) * kChannelStep, at /= groups;
-    outColumn = static_cast<int>(at % across) * tile.out, at /= across;
-    outRow = static_cast<int>(at % along) * tile.out, n = static_cast<int>(at / along);
-    row = outRow * a.down, column = outColumn * a.down;
-    // Number i between the filters reads those of z, x with zeros in between, from i on.
-    inRow = -floorDivided(a.padLow - row, a.up), inColumn = -floorDivided(a.padLow - column, a.up);
+    const unsigned across = (a.outWidth + edge - 1) / edge, along = (a.outHeight + edge - 1) / edge;
+    unsigned i = blockIdx.x;
+    channel = static_cast<int>(i % groups) * kChannelStep, i /= groups;
+    column = static_cast<int>(i % across) * edge, i /= across;
+    row = static_cast<int>(i % along) * edge, n = static_cast<int>(i / along);
   }
 };
-
-/** Calls body(row, column, channel) for a rows x columns square. */
-template <class F>
-__device__ inline void forSquare(int rows, int columns, const F& body) {
-  for (int i = threadIdx.x; i < rows * columns * kChannelStep; i += kThreads) {
-    const int pixel = i / kChannelStep;
-    body(pixel / columns, pixel % columns, i % kChannelStep);
-  }
-}
 
 __device__ inline int at(int row, int column, int columns, int channel) {
   return (row * columns + column) * kChannelStep + channel;
 }
+/** Calls body(outer, inner, channel): inner ones and channels are neighbors in a warp. */
+template <class F>
+__device__ inline void forEach(int outers, int inners, const F& body) {
+  for (int i = threadIdx.x; i < outers * inners * kChannelStep; i += kThreads) {
+    const int pixel = i / kChannelStep;
+    body(pixel / inners, pixel % inners, i % kChannelStep);
+  }
+}
 
 /** x + bias, 0 outside. */
-__device__ void fetch(const FilteredRelu& a, const Block& block, const TileEdges& tile, float* to) {
-  for (int i = threadIdx.x; i < tile.in * tile.in; i += kThreads) {
-    const int row = block.inRow + i / tile.in, column = block.inColumn + i % tile.in;
+__device__ inline void fetch(const FilteredRelu& a, const Block& block, int firstRow, int firstColumn, int edge,
+                             float* to) {
+  for (int i = threadIdx.x; i < edge * edge; i += kThreads) {
+    const int row = firstRow + i / edge, column = firstColumn + i % edge;
     Eight x = splat(0);
     if (row >= 0 && row < a.inHeight && column >= 0 && column < a.inWidth) {
       const size_t pixel = (static_cast<size_t>(block.n) * a.inHeight + row) * a.inWidth + column;
@@ -98,34 +147,40 @@ __device__ void fetch(const FilteredRelu& a, const Block& block, const TileEdges
 }
 
 /**
- * One number between the filters: the sum over k of taps[k] z[i + upTaps - 1 - k], where z is x at each up-th place
- * from padLow on. `from` holds x from `first` on, numbers `stride` apart; i: in the whole image.
+ * Number i between the filters is the sum over k of taps[k] z[i + upTaps - 1 - k], where z is x at each up-th place
+ * from padLow on. Calls put(i, sum) for the numbers of a group that are in [0, count). last: the last of x that it
+ * reads.
  */
-template <class F>
-__device__ inline float filteredUp(const FilteredRelu& a, const float* taps, const float* from, int first, int stride,
-                                   int i) {
+template <class F, class Put>
+__device__ inline void filterUp(const FilteredRelu& a, const Axis& axis, const Held<F::kTapsUp>& taps,
+                                const float* last, int stride, int group, int count, const Put& put) {
   const int up = F::up(a), upTaps = F::upTaps(a);
-  const int last = i + upTaps - 1 - a.padLow, x = floorDivided(last, up);
-  const float* value = from + (x - first) * stride;
-  float sum = 0;
-  const int phase = last - x * up;
-  const float* tap = taps + phase;
+  const Held<F::kWindow> x(last, -stride);
 #pragma unroll
-  for (int k = 0; k < (upTaps + up - 1) / up; ++k) {
-    if (phase + k * up < upTaps) sum += tap[k * up] * value[-k * stride];
+  for (int phase = 0; phase < up; ++phase) {
+    const int i = group * up + phase - axis.phase;
+    if (i < 0 || i >= count) continue;
+    float sum = 0;
+#pragma unroll
+    for (int k = 0; phase + k * up < upTaps; ++k) sum += taps[phase + k * up] * x[k];
+    put(i, sum);
   }
-  return sum;
 }
 
-/** The sum over k of taps[k] from[i down + downTaps - 1 - k], numbers `stride` apart. */
+/** sums[s] += the sum over k of taps[k] from[s down + downTaps - 1 - k], for a strip's numbers. */
 template <class F>
-__device__ inline float filteredDown(const FilteredRelu& a, const float* taps, const float* from, int stride, int i) {
-  const int downTaps = F::downTaps(a);
-  const float* const last = from + (i * F::down(a) + downTaps - 1) * stride;
-  float sum = 0;
+__device__ inline void filterDown(const FilteredRelu& a, const Held<F::kTapsDown>& taps, const float* from, int stride,
+                                  float (&sums)[F::kStrip]) {
+  const int down = F::down(a), downTaps = F::downTaps(a);
 #pragma unroll
-  for (int k = 0; k < downTaps; ++k) sum += taps[k] * last[-k * stride];
-  return sum;
+  for (int i = 0; i < (F::kStrip - 1) * down + downTaps; ++i) {
+    const float value = from[i * stride];
+#pragma unroll
+    for (int s = 0; s < F::kStrip; ++s) {
+      const int k = s * down + downTaps - 1 - i;
+      if (k >= 0 && k < downTaps) sums[s] += taps[k] * value;
+    }
+  }
 }
 
 __device__ inline float bent(const FilteredRelu& a, float x) {
@@ -135,65 +190,74 @@ __device__ inline float bent(const FilteredRelu& a, float x) {
 
 /** Grid: N x tiles of the result x eights of channels. Shared: two memories (TileEdges) and the filters. */
 template <class F, bool kRadial>
-__global__ void __launch_bounds__(kThreads) filteredKernel(FilteredRelu a, TileEdges tile) {
+__global__ void __launch_bounds__(kThreads) filteredKernel(FilteredRelu a, int edge) {
   COMFACE_DYNAMIC_SHARED(float, first);
-  float *const second = first + tile.first(), *const upTaps = second + tile.second();
-  float* const downTaps = upTaps + F::upTaps(a);
-  const Block block(a, tile);
+  const TileEdges tile = F::tile(a, edge);
+  float *const second = first + tile.first(), *const up = second + tile.second(), *const down = up + F::upTaps(a);
+  const Block block(a, tile.out);
+  const Axis rows = Axis::of<F>(a, block.row), columns = Axis::of<F>(a, block.column);
+  const int downTaps = F::downTaps(a), pitch = tile.between * kChannelStep;
   // A filter up has a gain of `up` along each axis, for the zeros.
   for (int k = threadIdx.x; k < F::upTaps(a); k += kThreads)
-    upTaps[k] = a.upFilter ? a.upFilter[k] * static_cast<float>(F::up(a)) : 1;
-  const int downCount = kRadial ? F::downTaps(a) * F::downTaps(a) : F::downTaps(a);
-  for (int k = threadIdx.x; k < downCount; k += kThreads) downTaps[k] = a.downFilter ? a.downFilter[k] : 1;
-  fetch(a, block, tile, first);
+    up[k] = a.upFilter ? a.upFilter[k] * static_cast<float>(F::up(a)) : 1;
+  for (int k = threadIdx.x; k < (kRadial ? downTaps * downTaps : downTaps); k += kThreads)
+    down[k] = a.downFilter ? a.downFilter[k] : 1;
+  fetch(a, block, rows.in, columns.in, tile.in, first);
   __syncthreads();
-  forSquare(tile.in, tile.between, [&](int row, int column, int c) {
-    const float* const from = first + at(row, 0, tile.in, c);
-    second[at(row, column, tile.between, c)] =
-        filteredUp<F>(a, upTaps, from, block.inColumn, kChannelStep, block.column + column);
+  const Held<F::kTapsUp> upTaps(up, 1);
+  forEach(tile.in, columns.groups<F>(a, tile.between), [&](int row, int group, int c) {
+    const float* const last = first + at(row, columns.last + group, tile.in, c);
+    filterUp<F>(a, columns, upTaps, last, kChannelStep, group, tile.between,
+                [&](int column, float sum) { second[at(row, column, tile.between, c)] = sum; });
   });
   __syncthreads();
-  const int pitch = tile.between * kChannelStep;
-  forSquare(tile.between, tile.between, [&](int row, int column, int c) {
-    const float* const from = second + at(0, column, tile.between, c);
-    first[at(row, column, tile.between, c)] =
-        bent(a, filteredUp<F>(a, upTaps, from, block.inRow, pitch, block.row + row));
+  forEach(rows.groups<F>(a, tile.between), tile.between, [&](int group, int column, int c) {
+    const float* const last = second + at(rows.last + group, column, tile.between, c);
+    filterUp<F>(a, rows, upTaps, last, pitch, group, tile.between,
+                [&](int row, float sum) { first[at(row, column, tile.between, c)] = bent(a, sum); });
   });
   __syncthreads();
   if constexpr (!kRadial) {
-    forSquare(tile.between, tile.out, [&](int row, int column, int c) {
-      const float* const from = first + at(row, 0, tile.between, c);
-      second[at(row, column, tile.out, c)] = filteredDown<F>(a, downTaps, from, kChannelStep, column);
+    const Held<F::kTapsDown> taps(down, 1);
+    forEach(tile.out / F::kStrip, tile.between, [&](int strip, int row, int c) {
+      float sums[F::kStrip] = {};
+      filterDown<F>(a, taps, first + at(row, strip * F::kStrip * F::down(a), tile.between, c), kChannelStep, sums);
+#pragma unroll
+      for (int s = 0; s < F::kStrip; ++s) second[at(row, strip * F::kStrip + s, tile.out, c)] = sums[s];
     });
     __syncthreads();
   }
-  forSquare(tile.out, tile.out, [&](int row, int column, int c) {
-    if (block.outRow + row >= a.outHeight || block.outColumn + column >= a.outWidth) return;
-    float sum = 0;
+  forEach(tile.out / F::kStrip, tile.out, [&](int strip, int column, int c) {
+    const int row = strip * F::kStrip;
+    float sums[F::kStrip] = {};
     if constexpr (kRadial) {
-      const int taps = F::downTaps(a), last = row * F::down(a) + taps - 1;
-      for (int k = 0; k < taps; ++k) {
-        const float* const from = first + at(last - k, 0, tile.between, c);
-        sum += filteredDown<F>(a, downTaps + k * taps, from, kChannelStep, column);
+      for (int l = 0; l < downTaps; ++l) {
+        const Held<F::kTapsDown> taps(down + l, downTaps);
+        const int from = column * F::down(a) + downTaps - 1 - l;
+        filterDown<F>(a, taps, first + at(row * F::down(a), from, tile.between, c), pitch, sums);
       }
     } else {
-      sum = filteredDown<F>(a, downTaps, second + at(0, column, tile.out, c), tile.out * kChannelStep, row);
+      const Held<F::kTapsDown> taps(down, 1);
+      filterDown<F>(a, taps, second + at(row * F::down(a), column, tile.out, c), tile.out * kChannelStep, sums);
     }
-    const size_t pixel =
-        (static_cast<size_t>(block.n) * a.outHeight + block.outRow + row) * a.outWidth + block.outColumn + column;
-    a.y[pixel * a.c + block.channel + c] = sum;
+#pragma unroll
+    for (int s = 0; s < F::kStrip; ++s) {
+      const int y = block.row + row + s, x = block.column + column;
+      if (y >= a.outHeight || x >= a.outWidth) continue;
+      const size_t pixel = (static_cast<size_t>(block.n) * a.outHeight + y) * a.outWidth + x;
+      a.y[pixel * a.c + block.channel + c] = sums[s];
+    }
   });
 }
 
 template <class F>
 void start(const FilteredRelu& args, cudaStream_t stream) {
-  const int edge = edgeOf(args);
-  const size_t across = (args.outWidth + edge - 1) / edge, along = (args.outHeight + edge - 1) / edge;
-  const size_t blocks = args.n * across * along * (args.c / kChannelStep);
+  const TileEdges tile = F::tile(args, edgeOf(args));
+  const size_t across = (args.outWidth + tile.out - 1) / tile.out, along = (args.outHeight + tile.out - 1) / tile.out;
+  const size_t blocks = args.n * across * along * (args.c / kChannelStep), bytes = sharedBytes(args, tile);
   const auto kernel = args.isRadial ? filteredKernel<F, true> : filteredKernel<F, false>;
-  allowShared(kernel, sharedBytes(args, edge));
-  launch(kernel, dim3(static_cast<unsigned>(blocks)), dim3(kThreads), sharedBytes(args, edge), stream, args,
-         TileEdges(args, edge));
+  allowShared(kernel, bytes);
+  launch(kernel, dim3(static_cast<unsigned>(blocks)), dim3(kThreads), bytes, stream, args, tile.out);
 }
 
 }  // namespace
@@ -204,9 +268,9 @@ void filteredRelu(const FilteredRelu& args, cudaStream_t stream) {
   const auto are = [&](int up, int upTaps, int down, int downTaps) {
     return args.up == up && args.upTaps == upTaps && args.down == down && args.downTaps == downTaps;
   };
-  if (are(2, 12, 2, 12)) return start<Filters<2, 12, 2, 12>>(args, stream);
-  if (are(4, 24, 2, 12)) return start<Filters<4, 24, 2, 12>>(args, stream);
-  start<Filters<0, 0, 0, 0>>(args, stream);
+  if (are(2, 12, 2, 12)) return start<Known<2, 12, 2, 12>>(args, stream);
+  if (are(4, 24, 2, 12)) return start<Known<4, 24, 2, 12>>(args, stream);
+  start<Others>(args, stream);
 }
 
 }  // namespace comface::cuda
