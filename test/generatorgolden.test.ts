@@ -35,7 +35,8 @@ const kWidth = 512;
 /** Layers whose w StyleGAN truncates. */
 const kTruncated = 8;
 
-const ways: { name: string; device: NonNullable<EngineOptions['device']> }[] = [
+type Way = { name: string; device: NonNullable<EngineOptions['device']> };
+const ways: Way[] = [
   { name: 'plain loops', device: 'reference' },
   { name: 'cpu', device: 'cpu' },
   ...(cudaBackend() === undefined ? [] : [{ name: cudaName, device: 'cuda' } as const]),
@@ -50,7 +51,7 @@ beforeAll(async () => {
 
 const open = (file: string): Promise<GeneratorFile> => readGenerator(join(files, file));
 
-async function engineOf({ layers, weights }: GraphWeights, batch: number, device: EngineOptions['device']): Promise<NativeEngine> {
+async function engineOf({ layers, weights }: GraphWeights, batch: number, device: Way['device']): Promise<NativeEngine> {
   const engine = await engineFor({ layers, batch, device, training: false });
   for (const { name } of engine.parameters) await engine.write('parameter', name, weights.get(name)!.data as Float32Array);
   return engine;
