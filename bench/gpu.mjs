@@ -199,6 +199,9 @@ const benchCases = isQuick
       'train/resnet50-224-341-fp16',
       'train/resnet50-224-1024',
       'train/vit_b_16-224-85',
+      'generate/stylegan1',
+      'generate/stylegan3-t',
+      'generate/stylegan3-r',
     ];
 
 /** What is most likely PyTorch's best first, for time may end; then what shows that it is. */

@@ -138,6 +138,8 @@ inline bool isAttention(Op op) { return op == Op::attention || op == Op::efficie
 /** Begins with weights of 1 and biases of 0. */
 inline bool isNorm(Op op) { return op == Op::batchNorm || op == Op::layerNorm; }
 inline bool isLoss(Op op) { return op == Op::infoNce || op == Op::squaredError; }
+/** Makes a vector of an image. */
+inline bool endsImages(Op op) { return op == Op::avgPool || op == Op::token || op == Op::flatten; }
 
 /** Taps of filteredRelu's two filters; one where there is none. */
 inline int tapsUp(const Layer& layer) { return layer.upTaps > 0 ? layer.upTaps : 1; }

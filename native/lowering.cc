@@ -29,9 +29,6 @@ bool isImageOp(Op op) {
   }
 }
 
-/** Makes a vector of an image. */
-bool endsImages(Op op) { return op == Op::avgPool || op == Op::token || op == Op::flatten; }
-
 /** Makes an image of whatever. */
 bool beginsImages(Op op) { return op == Op::constant || op == Op::fourierFeatures; }
 

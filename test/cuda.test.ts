@@ -11,7 +11,6 @@ import { comfaceGraph } from '../lib/models/heads.ts';
 import type { LayerRecord } from '../lib/models/layers.ts';
 import { visionTransformer } from '../lib/models/vit.ts';
 import { type NativeEngine, native, type Slot } from '../lib/native.ts';
-import { cudaCases, generatorCases, opCases } from './cases.ts';
 import { type CudaOptions, cudaBackend, cudaEngine, cudaName, deviceBytes, isOnGpu, noCuda } from './cuda.ts';
 import { planOf, runAugment, sharedFolder, smallFaces } from './faces.ts';
 import { adamAt, distance, engineFor, numbers } from './support.ts';
@@ -50,15 +49,19 @@ describe.skipIf(library === undefined)(library ? cudaName : `CUDA: ${noCuda}`, (
     delete process.env.COMFACE_EMULATION_REFUSE;
   });
 
-  test.each([...opCases.filter((c) => !cudaCases.includes(c)), ...generatorCases])(
-    'refuses $name by the layer, for it has no kernel for it',
-    async (c) => {
-      await expect(cudaEngine({ ...c, training: opCases.includes(c) })).rejects.toMatchObject({
-        code: 'INVALID_CONFIG',
-        message: expect.stringMatching(/^Layer `\w+`: .* do not run on CUDA yet; use device cpu/),
-      });
-    },
-  );
+  test('filters that do not fit into the memory of a block are refused by the layer', async () => {
+    const layers: LayerRecord[] = [
+      { op: 'input', name: 'images', channels: 3, height: 64, width: 64 },
+      {
+        ...{ op: 'filteredRelu', name: 'wide', input: 'images', up: 1, down: 1, upTaps: 128, downTaps: 128, padLow: 127, padHigh: 127 },
+        ...{ slope: 0.2, gain: 1, clamp: 256 },
+      },
+    ];
+    await expect(cudaEngine({ layers, batch: 1, training: false })).rejects.toMatchObject({
+      code: 'INVALID_CONFIG',
+      message: 'Layer `wide`: filters of 128 and 128 taps do not fit into the memory of a block of the CUDA backend; use device cpu.',
+    });
+  });
 
   test('heads of attention that are wider than its kernels know are refused by the layer', async () => {
     const layers: LayerRecord[] = [
@@ -292,6 +295,7 @@ describe.skipIf(library === undefined)(library ? cudaName : `CUDA: ${noCuda}`, (
     ['a ResNet', backbone('resnet18', { size: 32, width: 16 })],
     ['a transformer', transformer(32)],
     ["a transformer's map", mapLayers(transformer(32)).layers],
+    ["PCL's network", backbone('pcl', { size: 32, width: 16 })],
   ])('an engine for inference embeds as the plain loops do, by %s', async (_, layers) => {
     const options = { layers, batch: 4, training: false };
     const source = native().module.openFiles((await readManifest(data)).files.slice(0, 10), 32, 1, 32);

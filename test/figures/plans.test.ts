@@ -1,4 +1,4 @@
-// Every graph of a ResNet's training, and of a vision transformer's, has a plan of cuDNN's for an H200 and an A100, by the real cuDNN and without a GPU: it plans for a device
+// Every graph of a ResNet's training, of a vision transformer's and of PCL's network has a plan of cuDNN's for an H200 and an A100, by the real cuDNN and without a GPU: it plans for a device
 // that is described to it (docs: CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR). A plan proves support, not results and not speed.
 import { execFile } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
@@ -71,8 +71,8 @@ function shapes(name: BackboneName): Set<string> {
 
 describe.skipIf(driver === undefined)(driver ? 'cuDNN plans, for a GPU that is not here,' : `cuDNN plans: ${reason}`, () => {
   /** More graphs than so many of cuDNN's; of a vision transformer those of the patches' convolution alone. */
-  const least = { resnet50: 60, resnet18: 30, vit_b_16: 1 } as const;
-  const cases = (['resnet50', 'resnet18', 'vit_b_16'] as const).flatMap((name) =>
+  const least = { resnet50: 60, resnet18: 30, vit_b_16: 1, pcl: 30 } as const;
+  const cases = (['resnet50', 'resnet18', 'vit_b_16', 'pcl'] as const).flatMap((name) =>
     (['bf16', 'fp16', 'fp32'] as const).flatMap((precision) =>
       (['h200', 'a100'] as const).map((device) => [name, precision, device] as const),
     ),

@@ -192,5 +192,6 @@ int runPart(int argc, char** argv, const Run& run) {
 
 void testNorm(Number number);       // norm.cc
 void testAttention(Number number);  // attention.cc
+void testEfficient(Number number);  // efficient.cc
 
 }  // namespace comface::cuda
