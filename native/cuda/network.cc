@@ -101,7 +101,8 @@ StepPtr Network::stepOf(int layer) {
       return flattenStep(context_, layer);
     default:
       // But for a norm of vectors, what generators add is of images.
-      return isImage && isGenerator(graph_.layers[layer].op) ? generatorStep(context_, layer) : denseStep(context_, layer);
+      return isImage && isGenerator(graph_.layers[layer].op) ? generatorStep(context_, layer)
+                                                             : denseStep(context_, layer);
   }
 }
 
