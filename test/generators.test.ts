@@ -145,7 +145,7 @@ describe('layers of generators are refused by name, with what they expect', () =
     input(4, 5),
     { op: 'avgPool', name: 'mean', input: 'x' },
     { op: 'linear', name: 's', input: 'mean', out, bias: false },
-    { name: 'c', inputs: ['x', 's'], ...layer } as LayerRecord,
+    { name: 'c', inputs: ['x', 's'], ...layer } as unknown as LayerRecord,
   ];
   const conv = { op: 'modulatedConv', out: 2, kernel: 3, pad: 1 };
   const fourier = { op: 'fourierFeatures', name: 'w', input: 'x', out: 8, height: 4, width: 4, rate: 8, bandwidth: 1 } as const;
