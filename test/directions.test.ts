@@ -171,7 +171,7 @@ describe('projecting', () => {
       rows: values.length / 512,
       values,
       norm: 1,
-      sha256: '',
+      sha256: 'a',
     },
     ...more,
   });

@@ -35,7 +35,8 @@ const kWidth = 512;
 /** Layers whose w StyleGAN truncates. */
 const kTruncated = 8;
 
-const ways: { name: string; device: NonNullable<EngineOptions['device']> }[] = [
+type Way = { name: string; device: NonNullable<EngineOptions['device']> };
+const ways: Way[] = [
   { name: 'plain loops', device: 'reference' },
   { name: 'cpu', device: 'cpu' },
   ...(cudaBackend() === undefined ? [] : [{ name: cudaName, device: 'cuda' } as const]),
@@ -50,7 +51,7 @@ beforeAll(async () => {
 
 const open = (file: string): Promise<GeneratorFile> => readGenerator(join(files, file));
 
-async function engineOf({ layers, weights }: GraphWeights, batch: number, device: EngineOptions['device']): Promise<NativeEngine> {
+async function engineOf({ layers, weights }: GraphWeights, batch: number, device: Way['device']): Promise<NativeEngine> {
   const engine = await engineFor({ layers, batch, device, training: false });
   for (const { name } of engine.parameters) await engine.write('parameter', name, weights.get(name)!.data as Float32Array);
   return engine;
@@ -211,6 +212,8 @@ describe('a picture moves smoothly as w moves along a direction', () => {
     const away = alphas.map((_, i) => distance(at(i), at(5)));
     for (const i of [5, 6, 7, 8, 9]) expect(away[i + 1], `alpha ${i - 4}`).toBeGreaterThan(away[i]!);
     for (const i of [5, 4, 3, 2, 1]) expect(away[i - 1], `alpha ${i - 6}`).toBeGreaterThan(away[i]!);
+    // The two sides lead apart.
+    expect(distance(at(0), at(10))).toBeGreaterThan(Math.max(away[0]!, away[10]!));
     // No step is a leap: none is larger than the whole way on its side.
     for (let i = 0; i < 10; i++) expect(distance(at(i), at(i + 1))).toBeLessThan(Math.max(away[0]!, away[10]!));
   });

@@ -168,7 +168,11 @@ describe('layers of generators are refused by name, with what they expect', () =
       /`t`: a result of -1 pixels along an edge/,
     ],
     ['a style of the wrong width', styled(4, { op: 'styleEpilogue' }), /`c`: expected a style of 8 numbers for each of 2 samples/],
-    ['an image as a style', [input(4, 5), { ...conv, name: 'c', inputs: ['x', 'x'] } as LayerRecord], /`c`: expected a style of 4 numbers/],
+    [
+      'an image as a style',
+      [input(4, 5), { op: 'modulatedConv', out: 2, kernel: 3, pad: 1, name: 'c', inputs: ['x', 'x'] }],
+      /`c`: expected a style of 4 numbers/,
+    ],
     [
       'a style that is an image of one pixel',
       [

@@ -4,16 +4,17 @@ import { rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { readData } from '../lib/data/dataset.ts';
+import type { SetOptions } from '../lib/data/generation.ts';
 import { inspect } from '../lib/data/inspect.ts';
 import { joinSets } from '../lib/data/joined.ts';
 import { PairSampler } from '../lib/data/pairs.ts';
-import { type DrawnOptions, generate } from '../lib/data/procedural.ts';
+import { generate } from '../lib/data/procedural.ts';
 import { train } from '../lib/train/train.ts';
 import { plainAugment, planOf, sharedFolder, smallRun } from './faces.ts';
 import { refusal, temporaryFolder } from './support.ts';
 
 const shared = sharedFolder();
-const options: Omit<DrawnOptions, 'out'> = { subjects: 3, attributes: ['smile', 'age'], alphas: 5, size: 32, threads: 1 };
+const options: Omit<SetOptions, 'out'> = { subjects: 3, attributes: ['smile', 'age'], alphas: 5, size: 32, threads: 1 };
 const [a, b, c] = ['a', 'b', 'c'].map((name) => join(shared, name)) as [string, string, string];
 
 beforeAll(async () => {

@@ -51,6 +51,8 @@ export interface SetOptions {
   size: number;
   /** Decides every picture: an integer from 0 to 2^53 - 1. @default 1 */
   seed?: number;
+  /** Of drawn faces, 0 or 1: two families of camera, light and background. @default 0 */
+  domain?: number;
   /** JPEG quality, 1 to 100; 0, in shards only: pixels as they are, which are read fastest. @default 90 */
   quality?: number;
   /**

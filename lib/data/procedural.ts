@@ -35,16 +35,10 @@ export const kRenderer = 2;
 /** What file systems give to files. */
 const kBlockBytes = 4096;
 
-/** What to draw. */
-export interface DrawnOptions extends SetOptions {
-  /** Of drawn faces, 0 or 1: two families of camera, light and background. @default 0 */
-  domain?: number;
-}
-
 /** {@link generate} of the package for drawn faces. */
-export async function generate(options: DrawnOptions & { format: 'files' }): Promise<DataSet & Manifest>;
-export async function generate(options: DrawnOptions): Promise<DataSet>;
-export async function generate(given: DrawnOptions): Promise<DataSet> {
+export async function generate(options: SetOptions & { format: 'files' }): Promise<DataSet & Manifest>;
+export async function generate(options: SetOptions): Promise<DataSet>;
+export async function generate(given: SetOptions): Promise<DataSet> {
   checkObject('options', given);
   const options = { ...given }; // read once: what was checked is what is used
   const { signal, onDisk } = options;
@@ -112,7 +106,7 @@ interface Plan extends CheckedSet {
   domain: number;
 }
 
-function plan(options: DrawnOptions): Plan {
+function plan(options: SetOptions): Plan {
   const { domain = 0 } = options;
   const set = checkSet(options, attributeIndex);
   checkInteger('domain', domain, 0, 1);

@@ -4,7 +4,7 @@ import { createHash } from 'node:crypto';
 import { existsSync, readFileSync, statSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import { basename, dirname, join, relative, resolve } from 'node:path';
-import { checkOneOf, checkText, textsOf } from '../check.js';
+import { checkInteger, checkNumber, checkObject, checkOneOf, checkText, textsOf } from '../check.js';
 import { ComFaceError, invalid, messageOf, show } from '../errors.js';
 import { readWeights } from '../weights/read.js';
 import { MemorySource } from '../weights/source.js';
@@ -69,7 +69,8 @@ const kManifestLevels = 4;
  * ```
  */
 export async function readDirections(from: string | readonly string[], options: DirectionOptions = {}): Promise<Direction[]> {
-  const { generator, space } = options ?? {};
+  checkObject('options', options);
+  const { generator, space } = options;
   if (generator !== undefined) checkText('generator', generator);
   if (space !== undefined) checkOneOf('space', space, spaces);
   const paths = typeof from === 'string' ? [from] : textsOf('directions', from);
@@ -205,6 +206,15 @@ export const entryOf = ({ file, generator, space, attribute, sha256, rows, width
  * @throws ComFaceError INVALID_INPUT for others that do not fit, or where nothing is left.
  */
 export function projectDirection(direction: Direction, others: readonly Direction[]): Direction {
+  const one = checkedDirection('direction', direction);
+  if (!Array.isArray(others)) throw invalid('others', 'a list of directions', others, 'Pass an array.');
+  return projected(
+    one,
+    Array.from(others, (other, i) => checkedDirection(`others[${i}]`, other)),
+  );
+}
+
+function projected(direction: Direction, others: readonly Direction[]): Direction {
   for (const other of others) checkKin(direction, other);
   const { width, rows } = direction;
   const values = new Float32Array(rows * width);
@@ -214,6 +224,22 @@ export function projectDirection(direction: Direction, others: readonly Directio
   }
   const sha256 = createHash('sha256').update(values).digest('hex');
   return { ...direction, values, sha256, norm: lengthOf(values.subarray(0, width)) };
+}
+
+/** A copy of what ought to be a direction, each part of it read once. @throws ComFaceError INVALID_INPUT. */
+export function checkedDirection(name: string, value: unknown): Direction {
+  checkObject(name, value);
+  const { file, attribute, generator, space, width, rows, values, norm, sha256 } = value as Direction;
+  for (const [key, part] of Object.entries({ file, attribute, sha256 })) checkText(`${name}.${key}`, part);
+  if (generator !== null) checkText(`${name}.generator`, generator);
+  if (space !== null) checkOneOf(`${name}.space`, space, spaces);
+  checkInteger(`${name}.width`, width, 1, kMostWidth);
+  checkInteger(`${name}.rows`, rows, 1, kMostWidth);
+  checkNumber(`${name}.norm`, norm, 0, Number.MAX_VALUE);
+  const isWhole = values instanceof Float32Array && ArrayBuffer.isView(values) && values.length === rows * width;
+  if (!isWhole || !values.every(Number.isFinite))
+    throw invalid(`${name}.values`, `a Float32Array of ${rows} x ${width} finite numbers`, values, 'Pass what readDirections() gives.');
+  return { file, attribute, generator, space, width, rows, values: Float32Array.from(values), norm, sha256 };
 }
 
 function checkKin(direction: Direction, other: Direction): void {

@@ -13,11 +13,12 @@ import {
   isMadeOfShards,
   makeShards,
   picturesOfShard,
+  type SetOptions,
   targetOf,
 } from '../data/generation.js';
 import type { SetPlan } from '../data/makeset.js';
 import type { Manifest } from '../data/manifest.js';
-import { type DrawnOptions, generate as generateDrawn } from '../data/procedural.js';
+import { generate as generateDrawn } from '../data/procedural.js';
 import { sheetOf } from '../data/sheet.js';
 import { planIn } from '../data/target.js';
 import { ComFaceError, invalid } from '../errors.js';
@@ -34,7 +35,7 @@ export const sources = ['procedural', 'stylegan1', 'stylegan3'] as const;
 export type SetSource = (typeof sources)[number];
 
 /** What to make. */
-export interface GenerateOptions extends DrawnOptions {
+export interface GenerateOptions extends SetOptions {
   /** What makes the pictures; a generator needs `weights` and `directions`, and makes shards alone. @default 'procedural' */
   source?: SetSource;
   /** Of a generator: the file of its weights. */
@@ -183,12 +184,20 @@ function choicesIn(text: string, planText: string): string {
   }
 }
 
+/** A row of a preview. */
+export interface PreviewRow {
+  /** Number of the subject. */
+  subject: number;
+  /** What changes. */
+  attribute: string;
+}
+
 /** What a preview shows. */
 export interface Preview {
   /** The sheet as a JPEG. */
   jpeg: Uint8Array;
-  /** Of each row the number of the subject and the attribute that changes. */
-  rows: { subject: number; attribute: string }[];
+  /** Of each row who it shows, and what changes. */
+  rows: PreviewRow[];
   /** Of each column how far it is changed. */
   alphas: number[];
 }

@@ -5,7 +5,7 @@ import type { LayerRecord } from '../models/layers.js';
 import { type ChosenDevice, chooseDevice, type Device, devices, type NativeEngine, native, threadCount, workerCount } from '../native.js';
 import { writeState } from '../train/state.js';
 import { checkFits, chooseDirections } from './choose.js';
-import type { Direction } from './directions.js';
+import { checkedDirection, type Direction } from './directions.js';
 import { type GeneratorFamily, type GeneratorFile, type GraphWeights, readGenerator } from './file.js';
 import { latentOf, mixed, shifted, truncated } from './latents.js';
 
@@ -238,11 +238,11 @@ export class Generator {
    * @throws ComFaceError INVALID_INPUT for a direction of another generator; DISPOSED; DEVICE_FAILED.
    */
   async edited(subject: number, direction: Direction, alpha: number, options: { seed?: number; psi?: number } = {}): Promise<Float32Array> {
-    checkObject('direction', direction);
+    const own = checkedDirection('direction', direction);
     checkNumber('alpha', alpha, -1000, 1000);
     const z = this.latent(subject, options);
-    checkFits(direction, this);
-    const [shift] = chooseDirections([direction], [direction.attribute], this, []);
+    checkFits(own, this);
+    const [shift] = chooseDirections([own], [own.attribute], this, []);
     const base = this.truncate(await this.map(z), options.psi);
     if (shift!.space === 'W') return shifted(base, this.w, shift!, alpha);
     const moved = await this.map(shifted(z, this.z, { ...shift!, from: 0, to: 1 }, alpha));

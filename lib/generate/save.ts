@@ -7,14 +7,18 @@ import { writeWhole } from '../data/shards.js';
 import { ComFaceError, invalid, messageOf } from '../errors.js';
 import { makeFolder } from '../folders.js';
 import { encodeNpy } from '../use/npy.js';
-import { type Direction, entryOf } from './directions.js';
+import { checkedDirection, type Direction, entryOf } from './directions.js';
 
 /**
- * Writes a direction. @param file Where it goes: a .npy file, replaced when it is there. @returns it as it is there.
+ * Writes a direction, and what it is into a `manifest.json` beside it.
  *
+ * @param given The direction, of which generator and space are known.
+ * @param file Where it goes: a .npy file, replaced when it is there.
+ * @returns it as it is there.
  * @throws ComFaceError INVALID_INPUT for one of which generator or space are not known, CORRUPT_FILE for a manifest that is none, IO.
  */
-export async function saveDirection(direction: Direction, file: string): Promise<Direction> {
+export async function saveDirection(given: Direction, file: string): Promise<Direction> {
+  const direction = checkedDirection('direction', given);
   checkText('out', file);
   if (!file.endsWith('.npy')) throw invalid('out', 'a name that ends in .npy', file, 'Name a .npy file.');
   const { generator, space, values, rows, width } = direction;

@@ -88,7 +88,7 @@ export function layersOf({ input, style, record }: GeneratorOp): LayerRecord[] {
     images,
     { op: 'token', name: 'first', input: 'images', position: 0 },
     { op: 'linear', name: 'style', input: 'first', out: style, bias: true },
-    { ...record, name: 'op', inputs: ['images', 'style'] } as LayerRecord,
+    { ...record, name: 'op', inputs: ['images', 'style'] } as unknown as LayerRecord,
   ];
 }
 
