@@ -1,8 +1,10 @@
 // Sets that a generator makes: of a small one of random numbers, on the plain loops. What a picture shows is decided by subject, attribute and alpha alone,
 // and a set that was stopped ends in the same bytes.
+import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { readDirections } from '../lib/generate/directions.ts';
 import { type GenerateOptions, generate, previewSet } from '../lib/generate/generate.ts';
@@ -151,28 +153,31 @@ describe('a set of a generator', () => {
     expect(pixels.subarray(0, 3072).equals(pixels.subarray(3072, 6144))).toBe(false);
   });
 
-  test('that was stopped goes on and ends in the same bytes, and is then read and not made again', async () => {
-    const folder = temporaryFolder();
-    const [whole, stopped] = [join(folder, 'whole'), join(folder, 'stopped')];
-    const more = { shardBytes: 3 * 512, subjects: 3 };
-    await generate(options(whole, more));
-    const controller = new AbortController();
-    const stop = generate(
-      options(stopped, { ...more, signal: controller.signal, onProgress: ({ done }) => done >= 8 && controller.abort() }),
-    );
-    await expect(stop).rejects.toMatchObject({ name: 'AbortError' });
-    const left = readdirSync(stopped);
-    expect(left).toContain('generate.json');
-    expect(left.filter((name) => name.endsWith('.shard')).length).toBeGreaterThan(0);
-    const first = readdirSync(stopped).filter((name) => name.endsWith('.shard')).length;
-    const drawn: number[] = [];
-    await generate(options(stopped, { ...more, onProgress: ({ done }) => drawn.push(done) }));
-    expect(drawn[0]).toBeGreaterThan(first);
-    expect(await digest(stopped)).toBe(await digest(whole));
-    let isDrawn = false;
-    await generate(options(stopped, { ...more, onProgress: () => (isDrawn = true) }));
-    expect(isDrawn).toBe(false);
-  });
+  test.each(['reference', 'cpu'] as const)(
+    'that was stopped goes on and ends in the same bytes, and is then read and not made again (%s)',
+    async (device) => {
+      const folder = temporaryFolder();
+      const [whole, stopped] = [join(folder, 'whole'), join(folder, 'stopped')];
+      const more = { device, shardBytes: 3 * 512, subjects: 3 };
+      await generate(options(whole, more));
+      const controller = new AbortController();
+      const stop = generate(
+        options(stopped, { ...more, signal: controller.signal, onProgress: ({ done }) => done >= 8 && controller.abort() }),
+      );
+      await expect(stop).rejects.toMatchObject({ name: 'AbortError' });
+      const left = readdirSync(stopped);
+      expect(left).toContain('generate.json');
+      expect(left.filter((name) => name.endsWith('.shard')).length).toBeGreaterThan(0);
+      const first = readdirSync(stopped).filter((name) => name.endsWith('.shard')).length;
+      const drawn: number[] = [];
+      await generate(options(stopped, { ...more, onProgress: ({ done }) => drawn.push(done) }));
+      expect(drawn[0]).toBeGreaterThan(first);
+      expect(await digest(stopped)).toBe(await digest(whole));
+      let isDrawn = false;
+      await generate(options(stopped, { ...more, onProgress: () => (isDrawn = true) }));
+      expect(isDrawn).toBe(false);
+    },
+  );
 
   test('of StyleGAN3 gives each subject one attribute in turn', async () => {
     const out = join(temporaryFolder(), 'set');
@@ -223,4 +228,44 @@ test('a preview shows the first people of a set, a row for each of their attribu
   expect(rows).toEqual([0, 1].flatMap((subject) => ['weight', 'age', 'smile'].map((attribute) => ({ subject, attribute }))));
   expect(await native().module.decodeJpeg(jpeg)).toMatchObject({ width: 5 * 32, height: 6 * 32 + 5 * 4 });
   expect(() => readdirSync(out)).toThrow();
+});
+
+describe('on the command line', () => {
+  const cli = fileURLToPath(new URL('../dist/cli.js', import.meta.url));
+  const comface = (...args: string[]) => spawnSync(process.execPath, [cli, ...args], { encoding: 'utf8', cwd: shared, timeout: 60_000 });
+  const small = ['--source', 'stylegan1', '--weights', weights, '--directions', directions, '--device', 'reference', '--size', '32'];
+
+  test('a preview, then the set, joined with another', () => {
+    const sheet = comface('generate', '--out', 'made', ...small, '--subjects', '1', '--preview', 'sheet.jpg');
+    expect([sheet.status, sheet.stdout]).toEqual([0, 'sheet.jpg\n']);
+    expect(sheet.stderr).toContain('Rows: weight of 0, age of 0, smile of 0.');
+    const made = comface('generate', '--out', 'made', ...small, '--subjects', '1', '--alphas', '3');
+    expect([made.status, made.stdout]).toEqual([0, '9 pictures in made\n']);
+    const drawn = comface('generate', '--out', 'drawn', '--subjects', '2', '--alphas', '3', '--size', '32', '--composition', 'single');
+    expect([drawn.status, drawn.stdout]).toEqual([0, '6 pictures in drawn\n']);
+    const joined = comface('join', 'made', 'drawn', '--renumber', '--out', 'both');
+    expect([joined.status, joined.stdout]).toEqual([0, '15 pictures of 3 subjects in both\n']);
+    const missing = comface('generate', '--out', 'more', ...small, '--attributes', 'age,Bald');
+    expect([missing.status, missing.stderr]).toEqual([2, expect.stringContaining('none of Bald')]);
+  });
+
+  test('directions are listed, shown and projected', () => {
+    const [listed, shown] = [
+      comface('directions', 'list', 'directions', '--json'),
+      comface('directions', 'show', 'directions/weight.npy', '--json'),
+    ];
+    expect(JSON.parse(listed.stdout).directions.map(({ attribute }: { attribute: string }) => attribute)).toEqual([
+      'Bald',
+      'Bangs',
+      'age',
+      'smile',
+      'weight',
+    ]);
+    expect(JSON.parse(shown.stdout)).toMatchObject({ attribute: 'weight', space: 'W', width: 16, rows: 1, values: expect.any(Array) });
+    const without = ['--without', 'directions/stylegan_ffhq_age_w_boundary.npy'];
+    const projected = comface('directions', 'project', 'directions/weight.npy', ...without, '--out', 'own/weight.npy');
+    expect([projected.status, projected.stdout]).toEqual([0, 'own/weight.npy\n']);
+    expect(readdirSync(join(shared, 'own')).sort()).toEqual(['manifest.json', 'weight.npy']);
+    expect(comface('directions', 'project', 'directions/weight.npy', '--out', 'own/b.npy')).toMatchObject({ status: 2 });
+  });
 });
