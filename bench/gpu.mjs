@@ -185,6 +185,7 @@ const testCalls = isQuick
       ['figures/kernels.test', ''],
       ['test/cuda.test', ''],
       ['figures/cuda.test', '^N4 whole'],
+      ['figures/cuda.test', '^N4 each op of generators'],
       ['figures/cuda.test', '^N4 each op in bf16'],
       ['cudatrain.test', ''],
       ['figures/golden.test', ''],
