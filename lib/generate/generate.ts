@@ -190,6 +190,8 @@ export interface PreviewRow {
   subject: number;
   /** What changes. */
   attribute: string;
+  /** File of the direction that it changes along. */
+  direction: string;
 }
 
 /** What a preview shows. */
@@ -238,6 +240,7 @@ export async function previewSet(given: GenerateOptions): Promise<Preview> {
   const names = Array.from({ length: rows }, (_, row) => ({
     subject: table.subject[row]!,
     attribute: set.attributes[table.attribute[row]!]!,
+    direction: directions[table.attribute[row]!]!.file,
   }));
   return { jpeg, rows: names, alphas: [...previewAlphas] };
 }
