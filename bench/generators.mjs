@@ -140,7 +140,7 @@ function resultOf(layer, { channels, height, width }) {
   }
 }
 
-const kGemm = { runs: 7, edge: 2048 };
+const kGemm = { runs: 5, edge: 4096 };
 
 /** GFLOP/s of a product of two square matrices, the best of a few. @param {string} library @param {number} threads @param {number} [edge] */
 export async function gemmRate(library, threads, edge = kGemm.edge) {

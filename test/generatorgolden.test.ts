@@ -212,6 +212,8 @@ describe('a picture moves smoothly as w moves along a direction', () => {
     const away = alphas.map((_, i) => distance(at(i), at(5)));
     for (const i of [5, 6, 7, 8, 9]) expect(away[i + 1], `alpha ${i - 4}`).toBeGreaterThan(away[i]!);
     for (const i of [5, 4, 3, 2, 1]) expect(away[i - 1], `alpha ${i - 6}`).toBeGreaterThan(away[i]!);
+    // The two sides lead apart.
+    expect(distance(at(0), at(10))).toBeGreaterThan(Math.max(away[0]!, away[10]!));
     // No step is a leap: none is larger than the whole way on its side.
     for (let i = 0; i < 10; i++) expect(distance(at(i), at(i + 1))).toBeLessThan(Math.max(away[0]!, away[10]!));
   });

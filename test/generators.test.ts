@@ -21,8 +21,19 @@ async function resultOf(engine: NativeEngine, c: OpCase, images: Float32Array): 
   return engine.read('value', c.layers.at(-1)!.name);
 }
 
-/** A narrow synthesis network of each kind: every op behind another, as they are used. */
-const synthesis: OpCase[] = [
+/** A narrow mapping network, and a synthesis network of each kind: every op behind another, as they are used. */
+const networks: OpCase[] = [
+  {
+    name: 'a mapping network',
+    batch: 7,
+    layers: [
+      { op: 'input', name: 'z', channels: 37, height: 1, width: 1 },
+      { op: 'pixelNorm', name: 'normalized', input: 'z' },
+      { op: 'linear', name: 'fc0', input: 'normalized', out: 23, bias: true },
+      { op: 'relu', name: 'relu0', input: 'fc0', slope: 0.2 },
+      { op: 'linear', name: 'fc1', input: 'relu0', out: 9, bias: true },
+    ],
+  },
   {
     name: 'the layers of StyleGAN',
     batch: 3,
@@ -70,7 +81,7 @@ const synthesis: OpCase[] = [
     ],
   },
 ];
-const cases = [...generatorCases, ...synthesis];
+const cases = [...generatorCases, ...networks];
 
 describe('the CPU backend agrees with the plain loops in double', () => {
   test.each(cases)('$name', async (c) => {
@@ -145,7 +156,7 @@ describe('layers of generators are refused by name, with what they expect', () =
     input(4, 5),
     { op: 'avgPool', name: 'mean', input: 'x' },
     { op: 'linear', name: 's', input: 'mean', out, bias: false },
-    { name: 'c', inputs: ['x', 's'], ...layer } as LayerRecord,
+    { name: 'c', inputs: ['x', 's'], ...layer } as unknown as LayerRecord,
   ];
   const conv = { op: 'modulatedConv', out: 2, kernel: 3, pad: 1 };
   const fourier = { op: 'fourierFeatures', name: 'w', input: 'x', out: 8, height: 4, width: 4, rate: 8, bandwidth: 1 } as const;
@@ -168,7 +179,11 @@ describe('layers of generators are refused by name, with what they expect', () =
       /`t`: a result of -1 pixels along an edge/,
     ],
     ['a style of the wrong width', styled(4, { op: 'styleEpilogue' }), /`c`: expected a style of 8 numbers for each of 2 samples/],
-    ['an image as a style', [input(4, 5), { ...conv, name: 'c', inputs: ['x', 'x'] } as LayerRecord], /`c`: expected a style of 4 numbers/],
+    [
+      'an image as a style',
+      [input(4, 5), { op: 'modulatedConv', out: 2, kernel: 3, pad: 1, name: 'c', inputs: ['x', 'x'] }],
+      /`c`: expected a style of 4 numbers/,
+    ],
     [
       'a style that is an image of one pixel',
       [

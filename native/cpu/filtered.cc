@@ -3,6 +3,8 @@
 // is only ever there as the few rows that the filter of the way down still needs.
 #include <omp.h>
 
+#include <utility>
+
 #include "cpu/generator.h"
 #include "cpu/vectors.h"
 
@@ -29,9 +31,20 @@ struct Phase {
         source((at + first - a.padLow) / a.up) {}
 };
 
-/** Runs body(i, integral_constant<sums>) for `count` numbers, the last tile overlapping the one before. */
+// Sums stay in registers only where the compiler sees each of them by a constant index before it unrolls loops, so what
+// goes over them is unrolled and inlined here.
+#define COMFACE_INLINE __attribute__((always_inline))
+
+/** f<0>(), f<1>(), ... f<N - 1>(). */
+template <int N, class F>
+COMFACE_INLINE inline void unrolled(const F& f) {
+  [&]<int... I>(std::integer_sequence<int, I...>) COMFACE_INLINE { (f.template operator()<I>(), ...); }
+  (std::make_integer_sequence<int, N>());
+}
+
+/** Runs body<sums>(i) for `count` numbers, the last tile overlapping the one before. */
 template <class Body>
-inline void forTiles(int count, const Body& body) {
+COMFACE_INLINE inline void forTiles(int count, const Body& body) {
   if (count < kSums) {
     for (int i = 0; i < count; ++i) body.template operator()<1>(i);
     return;
@@ -43,35 +56,54 @@ inline void forTiles(int count, const Body& body) {
 template <int Taps>
 void combineRows(const float* const* rows, const float* weights, int taps, int count, float* to) {
   if constexpr (Taps > 0) taps = Taps;
-  forTiles(count, [&]<int S>(int i) {
+  forTiles(count, [&]<int S>(int i) COMFACE_INLINE {
     Vec sum[S] = {};
+    const size_t at = static_cast<size_t>(i) * B;
     for (int k = 0; k < taps; ++k) {
       const Vec w = splat(weights[k]);
-      const float* from = rows[k] + static_cast<size_t>(i) * B;
-      for (int s = 0; s < S; ++s) sum[s] += w * load(from + s * B);
+      const float* from = rows[k] + at;
+      unrolled<S>([&]<int J>() COMFACE_INLINE { sum[J] += w * load(from + J * B); });
     }
-    for (int s = 0; s < S; ++s) store(to + (static_cast<size_t>(i) + s) * B, sum[s]);
+    unrolled<S>([&]<int J>() COMFACE_INLINE { store(to + at + J * B, sum[J]); });
+  });
+}
+
+/** sum[s] += over k of weights[k] from[s Step + k]: each number is loaded once for all the sums that it meets. */
+template <int Taps, int Step, int S>
+COMFACE_INLINE inline void addTaps(const float* from, const float* weights, Vec (&sum)[S]) {
+  Vec w[Taps];
+  unrolled<Taps>([&]<int K>() COMFACE_INLINE { w[K] = splat(weights[K]); });
+  unrolled<(S - 1) * Step + Taps>([&]<int M>() COMFACE_INLINE {
+    const Vec v = load(from + M * B);
+    unrolled<S>([&]<int J>() COMFACE_INLINE {
+      constexpr int k = M - J * Step;
+      if constexpr (k >= 0 && k < Taps) sum[J] += w[k] * v;
+    });
   });
 }
 
 /** to[i toStep] = finish(sum over r, k of weights[r][k] rows[r][i Step + k]), whole vectors; taps numbers in a row of
  * weights. Taps, Step: 0 where they are known at run time only. */
 template <int Taps, int Step, class Finish>
-inline void filterRows(const float* const* rows, int rowCount, const float* weights, int taps, int step, int count,
-                       float* to, int toStep, const Finish& finish) {
-  if constexpr (Taps > 0) taps = Taps;
+void filterRows(const float* const* rows, int rowCount, const float* weights, int taps, int step, int count, float* to,
+                int toStep, const Finish& finish) {
   if constexpr (Step > 0) step = Step;
-  forTiles(count, [&]<int S>(int i) {
+  forTiles(count, [&]<int S>(int i) COMFACE_INLINE {
     Vec sum[S] = {};
     for (int r = 0; r < rowCount; ++r) {
       const float* from = rows[r] + static_cast<size_t>(i) * step * B;
       const float* w = weights + static_cast<size_t>(r) * taps;
+      if constexpr (Taps > 0 && Step > 0) {
+        addTaps<Taps, Step>(from, w, sum);
+        continue;
+      }
       for (int k = 0; k < taps; ++k) {
         const Vec weight = splat(w[k]);
-        for (int s = 0; s < S; ++s) sum[s] += weight * load(from + (s * step + k) * B);
+        unrolled<S>([&]<int J>() COMFACE_INLINE { sum[J] += weight * load(from + (J * step + k) * B); });
       }
     }
-    for (int s = 0; s < S; ++s) store(to + (static_cast<size_t>(i) + s) * toStep * B, finish(sum[s]));
+    float* out = to + static_cast<size_t>(i) * toStep * B;
+    unrolled<S>([&]<int J>() COMFACE_INLINE { store(out + J * toStep * B, finish(sum[J])); });
   });
 }
 
@@ -245,6 +277,8 @@ void run(const FilteredArgs& a) {
 }
 
 }  // namespace
+
+#undef COMFACE_INLINE
 
 extern const Filtered filtered;
 const Filtered filtered = {run, scratchOf};

@@ -88,12 +88,13 @@ size_t modulationScratch(const Modulation& args) {
 
 void modulation(const Modulation& args, float* scratch, cudaStream_t stream) {
   const int in = paddedChannels(args.in), out = paddedChannels(args.out);
-  float* const norms = scratch + static_cast<size_t>(args.out) * in;
+  float* const squares = args.isDemodulated ? scratch : nullptr;
+  float* const norms = squares ? squares + static_cast<size_t>(args.out) * in : nullptr;
   launch(scalesKernel, dim3(args.n), dim3(kThreads), 0, stream, args, in);
-  if (args.isDemodulated) launch(squaresKernel, dim3(args.out), dim3(kThreads), 0, stream, args, in, scratch, norms);
+  if (squares) launch(squaresKernel, dim3(args.out), dim3(kThreads), 0, stream, args, in, squares, norms);
   const size_t rows = static_cast<size_t>(args.n) * out;
   launch(factorsKernel, dim3(static_cast<unsigned>((rows + kWarps - 1) / kWarps)), dim3(kThreads), 0, stream, args, in,
-         out, scratch, norms);
+         out, squares, norms);
 }
 
 void scaleChannels(const float* x, const float* factors, int n, size_t area, int c, float* y, cudaStream_t stream) {

@@ -99,17 +99,10 @@ StepPtr Network::stepOf(int layer) {
       return tokenStep(context_, layer);
     case Op::flatten:
       return flattenStep(context_, layer);
-    case Op::constant:
-    case Op::upsample:
-    case Op::convTranspose:
-    case Op::blur:
-    case Op::styleEpilogue:
-    case Op::fourierFeatures:
-    case Op::modulatedConv:
-    case Op::filteredRelu:
-      return generatorStep(context_, layer);
     default:
-      return denseStep(context_, layer);
+      // But for a norm of vectors, what generators add is of images.
+      return isImage && isGenerator(graph_.layers[layer].op) ? generatorStep(context_, layer)
+                                                             : denseStep(context_, layer);
   }
 }
 

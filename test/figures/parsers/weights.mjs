@@ -24,7 +24,9 @@ const plain = JSON.parse(readFileSync(new URL('weights.json', folder), 'utf8')).
 
 const archives = made('.zip.pth');
 const streams = made('.stream.pth');
-const pickles = [...made('.pkl'), ...plain.map((text) => Buffer.from(text, 'base64'))];
+/** A module of NVIDIA's generators and a network of TensorFlow, as their own programs pickle them (test/golden/generators.py). */
+const generators = ['module.pkl', 'network.pkl'].map((name) => readFileSync(new URL(`../../golden/generators/${name}`, import.meta.url)));
+const pickles = [...made('.pkl'), ...plain.map((text) => Buffer.from(text, 'base64')), ...generators];
 /** What an archive's tensors look at, whatever their pickle has become. @type {Record<string, Buffer>} */
 const storages = Object.fromEntries(Array.from({ length: 8 }, (_, key) => [key, Buffer.alloc(24 << (key % 3), key + 60)]));
 const inner = await Promise.all(
