@@ -6,7 +6,7 @@ For whoever changes a generator; neither users nor `npm test` need Python. refer
     python test/golden/generators.py --stylegan3 FOLDER --interfacegan FOLDER --lernapparat FOLDER && npx biome check --write test/golden/generators
     ... --whole FOLDER  # instead: layer by layer at full size. COMFACE_GENERATORS=FOLDER npx vitest run test/generatorlayers.test.ts
 
-Everything is computed in double. Inputs are keyed (keyed.py) or tiled (generatorfiles.py) and not stored.
+Everything is computed in double, but layers at full size in float32. Inputs are keyed (keyed.py) or tiled (generatorfiles.py) and not stored.
 """
 
 import argparse
@@ -298,7 +298,7 @@ def summary(value):
 
 
 def number(key, shape, spread=1.0, center=0.0):
-    return torch.from_numpy(tiled(f"generators/{key}", shape, spread, center)).double()
+    return torch.from_numpy(tiled(f"generators/{key}", shape, spread, center))
 
 
 def in_parts(filtered):
@@ -312,7 +312,7 @@ def in_parts(filtered):
 
 def whole_stylegan3(reference, config):
     """Each layer of the released networks on an input of small numbers, convolution and filtered leaky ReLU, and its filters."""
-    net = references.double(released(reference, config))
+    net = released(reference, config)
     reference.filtered.filtered_lrelu = in_parts(reference.filtered._filtered_lrelu_ref)
     for name in net.layer_names:
         layer, key = getattr(net, name), f"{config}/{name}"
@@ -325,8 +325,7 @@ def whole_stylegan3(reference, config):
         style = number(f"{key}/style", [1, into], 0.5, 1)
         layer.affine = Given(style * scale)
         layer.w_dim = into
-        with references.in_double(reference):
-            result = layer(x, style)
+        result = layer(x, style)
         filters = {"upFilter": layer.up_filter, "downFilter": layer.down_filter}
         yield key, result, {leaf: NUMPY(value) for leaf, value in filters.items() if value is not None}
 
@@ -337,7 +336,7 @@ def whole_stylegan1(genforce):
         size, key, is_up = 4 << index // 2, f"stylegan1/{index}", index % 2 == 0
         out = channels[index // 2 + 1]
         into = channels[index // 2] if is_up else out
-        block = (genforce.UpConvBlock if is_up else genforce.ConvBlock)(index, into, out).double()
+        block = (genforce.UpConvBlock if is_up else genforce.ConvBlock)(index, into, out)
         weight = block.conv.weight if hasattr(block, "conv") else block.weight
         weight.data = number(f"{key}/weight", list(weight.shape), UNIT)
         block.epilogue.apply_noise.noise = number(f"{key}/noise", [1, 1, size, size], UNIT)
