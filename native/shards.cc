@@ -246,7 +246,8 @@ std::unique_ptr<Pictures> picturesInShards(std::vector<ShardSet> sets) {
     parts.push_back(picturesInShards(std::move(set)));
     count += parts.back()->count();
     if (parts.back()->edge() != parts[0]->edge())
-      invalid(std::to_string(parts[0]->edge()) + ", as in the first set,", "size", static_cast<uint64_t>(parts.back()->edge()));
+      invalid(std::to_string(parts[0]->edge()) + ", as in the first set,", "size",
+              static_cast<uint64_t>(parts.back()->edge()));
   }
   if (count > std::numeric_limits<uint32_t>::max()) invalid("1 to 4294967295 pictures", "counts", count);
   if (parts.size() == 1) return std::move(parts[0]);

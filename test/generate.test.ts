@@ -225,7 +225,9 @@ test('a preview shows the first people of a set, a row for each of their attribu
   const out = join(temporaryFolder(), 'set');
   const { jpeg, rows, alphas } = await previewSet(options(out));
   expect(alphas).toEqual([-5, -2.5, 0, 2.5, 5]);
-  expect(rows).toEqual([0, 1].flatMap((subject) => ['weight', 'age', 'smile'].map((attribute) => ({ subject, attribute }))));
+  const named = { weight: 'weight', age: 'stylegan_ffhq_age_w_boundary', smile: 'stylegan_ffhq_smile_boundary' };
+  const all = Object.entries(named).map(([attribute, name]) => ({ attribute, direction: join(directions, `${name}.npy`) }));
+  expect(rows).toEqual([0, 1].flatMap((subject) => all.map((each) => ({ subject, ...each }))));
   expect(await native().module.decodeJpeg(jpeg)).toMatchObject({ width: 5 * 32, height: 6 * 32 + 5 * 4 });
   expect(() => readdirSync(out)).toThrow();
 });

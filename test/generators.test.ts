@@ -148,6 +148,22 @@ test.each(cases)('other filters and weights are taken over, the same bits for an
   }
 });
 
+test('however long a chain of layers, it takes the memory of the few images that are needed at once, and of one sample', async () => {
+  const chain = (count: number): LayerRecord[] => [
+    { op: 'input', name: 'z', channels: 1, height: 1, width: 1 },
+    { op: 'constant', name: 'blur0', input: 'z', out: 16, height: 256, width: 256 },
+    ...Array.from({ length: count }, (_, i): LayerRecord => ({ op: 'blur', name: `blur${i + 1}`, input: `blur${i}` })),
+  ];
+  const imageBytes = 4 * 16 * 256 * 256;
+  for (const count of [1, 12]) {
+    for (const batch of [1, 5]) {
+      const { sizeBytes } = await engineFor({ layers: chain(count), batch, training: false });
+      // Beside the constant itself and the results.
+      expect((sizeBytes - imageBytes * (1 + batch)) / imageBytes, `${count} layers, ${batch} samples`).toBeCloseTo(2, 2);
+    }
+  }
+});
+
 describe('layers of generators are refused by name, with what they expect', () => {
   const input = (channels: number, height: number, width = height): LayerRecord => ({ op: 'input', name: 'x', channels, height, width });
   const relu = { op: 'filteredRelu', name: 'f', input: 'x', up: 2, down: 2, upTaps: 4, downTaps: 4, padLow: 3, padHigh: 3 } as const;

@@ -93,7 +93,9 @@ export async function generate(given: GenerateOptions): Promise<DataSet> {
   const generation = { out, format: set.format, planText: `${JSON.stringify({ ...planned.header, cast: set.cast })}\n` };
   const plan: SetPlan = { ...planned, picturesOfShard: picturesOfShard(set), chunk: 1, samples: kSamples };
   if (await isMadeOfShards(generation, plan)) return readData(out);
-  await using generator = await makeGenerator(file, set, choicesIn(planIn(targetOf(generation)), generation.planText));
+  const kept = choicesIn(planIn(targetOf(generation)), generation.planText);
+  await using generator = await makeGenerator(file, set, kept);
+  if (kept !== '' && kept !== generator.choices) warn(out);
   await begin(generation, `${JSON.stringify({ choices: generator.choices })}\n`);
   const maker = new PictureMaker(generator, { ...set, directions }, options.signal);
   const draw = (from: number, count: number) => maker.draw(from, count);
@@ -174,6 +176,12 @@ function headerOf(set: LatentSet, file: GeneratorFile, directions: readonly Chos
   };
 }
 
+const warn = (out: string): void =>
+  process.emitWarning(`The set in ${out} began with other choices of convolutions than it goes on with: the last bits may differ`, {
+    code: 'COMFACE_OTHER_CHOICES',
+    detail: 'It was begun on another processor, or by another version. Make it anew where every picture has to be the same.',
+  });
+
 /** What an earlier call chose, behind its plan. */
 function choicesIn(text: string, planText: string): string {
   try {
@@ -190,6 +198,8 @@ export interface PreviewRow {
   subject: number;
   /** What changes. */
   attribute: string;
+  /** File of the direction that it changes along. */
+  direction: string;
 }
 
 /** What a preview shows. */
@@ -238,6 +248,7 @@ export async function previewSet(given: GenerateOptions): Promise<Preview> {
   const names = Array.from({ length: rows }, (_, row) => ({
     subject: table.subject[row]!,
     attribute: set.attributes[table.attribute[row]!]!,
+    direction: directions[table.attribute[row]!]!.file,
   }));
   return { jpeg, rows: names, alphas: [...previewAlphas] };
 }
