@@ -1,6 +1,7 @@
 // @ts-check
 // The table of cases. `prepare` makes one ready and checks that it computes the right thing; only then `run` is timed, again and again.
 import { openIndex, samplePairs } from './cases/data.mjs';
+import { pictures } from './cases/generate.mjs';
 import { growCases } from './cases/grow.mjs';
 import { infoNce, infoNceBesideProducts } from './cases/infonce.mjs';
 import { load, makeViews, readJpeg, readRaw } from './cases/loading.mjs';
@@ -53,6 +54,8 @@ const resnet50 = { backbone: /** @type {const} */ ('resnet50'), size: 224, pairs
 const vit = { backbone: /** @type {const} */ ('vit_b_16'), size: 224, pairs: 4, steps: 1 };
 const resnet18 = { backbone: /** @type {const} */ ('resnet18'), size: 64, pairs: 32, steps: 5 };
 const narrow = { backbone: /** @type {const} */ ('resnet18'), size: 32, pairs: 8, width: 16, steps: 20 };
+
+const generated = { unit: 'images/s', iterations: 5, timeMs: 0 };
 
 /** The same name on both devices; a GPU's rivals are in bench/gpu.mjs. @type {Case['prepare']} */
 const narrowSteps = (setting) =>
@@ -108,6 +111,9 @@ export const cases = {
   'embed/resnet18-64': { unit: 'images/s', prepare: embed },
   // 150 ms, both JPEG files read and decoded.
   'compare/resnet50-224': { unit: 'compares/s', line: 6.7, prepare: compare },
+  'generate/stylegan1': { ...generated, prepare: pictures('stylegan1') },
+  'generate/stylegan3-t': { ...generated, prepare: pictures('stylegan3-t') },
+  'generate/stylegan3-r': { ...generated, prepare: pictures('stylegan3-r') },
   'start/package': { unit: 'starts/s', only: 'cpu', ...inTurns, prepare: startUp },
   ...growCases,
 };

@@ -16,6 +16,8 @@ export const kPython = process.env.PYTHON ?? 'python3';
  * @typedef {object} Ready What a contender says when it may begin.
  * @property {number} items Of one round. @property {string} [checked] @property {number} [difference] @property {number[]} [losses] Of the first step.
  * @property {string} [how] Versions, and what it really runs with. @property {number} [sizeBytes] Buffers of an engine. @property {string} [engine]
+ * @property {readonly number[]} [shape] Of a batch of pictures. @property {number} [pairs] Channels of convolutions, in times out. @property {number} [flop] Of a picture.
+ * @property {number} [gemm] GFLOP/s of a matrix product.
  * @typedef {{ cpuMs: number, wallMs: number, peakRssBytes?: number }} Round
  * @typedef {'cpuMs' | 'wallMs'} Clock cpuMs: what all of its threads computed.
  * @typedef {object} Rival One line of a result.

@@ -161,7 +161,8 @@ async function test(report, stage, files, names) {
   return { status, text };
 }
 
-/** Sizes: InfoNCE's of SimCLR to beyond CLIP, pictures of a step, numbers of a ResNet-50's Adam, rows of its widest normalization, tokens of a ViT-B/16's step. */
+/** Sizes: InfoNCE's of SimCLR to beyond CLIP, pictures of a step, numbers of a ResNet-50's Adam, rows of its widest normalization, tokens of a ViT-B/16's
+ * step, pictures of a smaller step, a layer of StyleGAN3 for eight. */
 const kernelCases = isQuick
   ? ['infonce 256', 'augment 2', 'copy 1048576']
   : [
@@ -172,6 +173,9 @@ const kernelCases = isQuick
       ...[802816, 3211264].map((rows) => `norm ${rows}`),
       'layerNorm 50235',
       ...['bf16', 'fp32'].map((type) => `attention 255 ${type}`),
+      'efficient 255',
+      'filtered 4096',
+      'radial 4096',
     ];
 
 /** One at a time, so that what ended stays when time does; what shows most first. @type {[file: string, names: string][]} */
@@ -181,6 +185,7 @@ const testCalls = isQuick
       ['figures/kernels.test', ''],
       ['test/cuda.test', ''],
       ['figures/cuda.test', '^N4 whole'],
+      ['figures/cuda.test', '^N4 each op of generators'],
       ['figures/cuda.test', '^N4 each op in bf16'],
       ['cudatrain.test', ''],
       ['figures/golden.test', ''],
@@ -199,6 +204,9 @@ const benchCases = isQuick
       'train/resnet50-224-341-fp16',
       'train/resnet50-224-1024',
       'train/vit_b_16-224-85',
+      'generate/stylegan1',
+      'generate/stylegan3-t',
+      'generate/stylegan3-r',
     ];
 
 /** What is most likely PyTorch's best first, for time may end; then what shows that it is. */

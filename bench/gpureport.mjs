@@ -28,27 +28,46 @@ const judged = (text, value, floor, aim) =>
 /** MLPerf Training v4.0, ResNet-50: images a second of each H200. */
 const kMlPerf = 7951;
 
+const isGenerator = (/** @type {{ name: string }} */ { name }) => name.startsWith('generate/');
+
 /** @param {Report} report */
 function steps(report) {
-  return report.bench.map((result) => {
-    const pairs = Number(/-(\d+)(-fp16|-unordered)?$/.exec(result.name)?.[1] ?? 0);
-    const { first, error } = best(report, 'comface', pairs, [result.precision ?? 'bf16']);
-    const alone = best(report, 'resnet', pairs === 85 ? 256 : pairs === 341 ? 1024 : 0, [result.precision ?? 'bf16']).first;
-    const ratio = first?.per_second === undefined ? undefined : result.rate / first.per_second;
-    const isFor = pairs < 1024 && result.precision === 'bf16';
+  return report.bench
+    .filter((result) => !isGenerator(result))
+    .map((result) => {
+      const pairs = Number(/-(\d+)(-fp16|-unordered)?$/.exec(result.name)?.[1] ?? 0);
+      const { first, error } = best(report, 'comface', pairs, [result.precision ?? 'bf16']);
+      const alone = best(report, 'resnet', pairs === 85 ? 256 : pairs === 341 ? 1024 : 0, [result.precision ?? 'bf16']).first;
+      const ratio = first?.per_second === undefined ? undefined : result.rate / first.per_second;
+      const isFor = pairs < 1024 && result.precision === 'bf16';
+      return [
+        `\`${result.name}\``,
+        `${rate(result.rate)} ${result.unit}`,
+        `${result.medianMs.toFixed(1)} ms, MAD ${result.madPercent.toFixed(1)} %`,
+        result.sizeBytes === undefined ? '' : `${gib(result.sizeBytes)} GiB`,
+        first ? `${rate(Number(first.per_second))}, ${first.way}, ${gib(Number(first.peak_bytes ?? 0))} GiB` : (error ?? 'not run'),
+        alone ? `${rate(Number(alone.per_second))}, ${alone.way}` : '',
+        [
+          ratio === undefined ? '' : judged(times(ratio), ratio, 1.2, 2),
+          isFor ? `${((100 * result.rate) / kMlPerf).toFixed(0)} % of ${rate(kMlPerf)}` : '',
+        ]
+          .filter(Boolean)
+          .join('; '),
+      ];
+    });
+}
+
+/** Pictures of StyleGAN and StyleGAN3 beside the public implementations, as far as these were there. @param {Report} report */
+function pictures(report) {
+  return report.bench.filter(isGenerator).map((result) => {
+    const there = (result.rivals ?? []).filter(({ ratio }) => ratio !== undefined);
     return [
       `\`${result.name}\``,
-      `${rate(result.rate)} ${result.unit}`,
-      `${result.medianMs.toFixed(1)} ms, MAD ${result.madPercent.toFixed(1)} %`,
+      `${result.rate.toPrecision(3)} ${result.unit}`,
+      `${(1000 / result.rate).toFixed(2)} ms`,
       result.sizeBytes === undefined ? '' : `${gib(result.sizeBytes)} GiB`,
-      first ? `${rate(Number(first.per_second))}, ${first.way}, ${gib(Number(first.peak_bytes ?? 0))} GiB` : (error ?? 'not run'),
-      alone ? `${rate(Number(alone.per_second))}, ${alone.way}` : '',
-      [
-        ratio === undefined ? '' : judged(times(ratio), ratio, 1.2, 2),
-        isFor ? `${((100 * result.rate) / kMlPerf).toFixed(0)} % of ${rate(kMlPerf)}` : '',
-      ]
-        .filter(Boolean)
-        .join('; '),
+      result.generation ? `${(100 * result.generation.share).toFixed(0)} %` : '',
+      there.map(({ name, ratio }) => `${name}: ${judged(times(Number(ratio)), Number(ratio), 1, 1.5)}`).join('; ') || 'not run',
     ];
   });
 }
@@ -132,7 +151,8 @@ export function markdown(report) {
     `${passed} tests passed, ${failed.length} failed${failed.length > 0 ? `: ${failed.join('; ')}` : ''}.`,
     ...report.figures.map(({ id, line, state }) => `- ${state === 'failed' ? '**failed** ' : ''}${id} ${line}`),
   ];
-  if (report.bench.length > 0) {
+  const drawn = pictures(report);
+  if (report.bench.length > drawn.length) {
     parts.push(
       '## Whole training steps',
       "Files read and decoded, views made on the device, forward, backward, Adam; losses read every 10 steps. PyTorch's step begins with finished views in its memory: it reads, decodes and augments nothing. ResNet-50 alone is a training step of 256 or 1,024 images with neither heads nor losses.",
@@ -140,6 +160,13 @@ export function markdown(report) {
         ['case', 'rate', 'median of a run', 'buffers', "PyTorch's best, views/s", "PyTorch's ResNet-50 alone, images/s", ''],
         steps(report),
       ),
+    );
+  }
+  if (drawn.length > 0) {
+    parts.push(
+      '## Pictures of generators',
+      'Eight pictures of 1024 pixels at a time in fp32, read back; the share is of the rate of a product of two matrices.',
+      table(['case', 'rate', 'a picture', 'buffers', 'share', 'PyTorch'], drawn),
     );
   }
   if (report.kernels.length > 0) {

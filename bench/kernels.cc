@@ -2,8 +2,10 @@
 //   kernels CASE SIZE [fp32|bf16|fp16] [--seconds S]
 // CASE and SIZE: infonce ROWS (forward and backward, 128 wide), augment PICTURES (256 x 256 to three views of 224),
 // adam NUMBERS, norm ROWS (batch normalization with relu, 256 channels, forward and backward), layerNorm TOKENS (768
-// channels, forward and backward), attention PICTURES (197 tokens, 12 heads of 64, forward and backward), copy BYTES
-// (the memory's own rate: the roof of the others). Prints one line of JSON. bench/gpu.mjs runs it.
+// channels, forward and backward), attention PICTURES (197 tokens, 12 heads of 64, forward and backward), efficient
+// PICTURES (50 x 50 positions, one head of 64, forward and backward), filtered and radial CHANNELS (84 x 84 to 148 x
+// 148, as in a layer of StyleGAN3-T or -R), copy BYTES (the memory's own rate: the roof of the others). Prints one line
+// of JSON. bench/gpu.mjs runs it.
 #include "cuda/kernels.h"
 
 #include <algorithm>
@@ -17,6 +19,7 @@
 #include <vector>
 
 #include "cuda/augment.h"
+#include "cuda/generator.h"
 #include "cuda/runtime.h"
 
 namespace comface::cuda {
@@ -28,6 +31,7 @@ constexpr int kWidth = 128;     // of InfoNCE
 constexpr int kChannels = 256;  // of the normalization
 constexpr int kEdge = 256, kView = 224;
 constexpr int kTokens = 197, kHeads = 12, kHeadWidth = 64;  // of ViT-B/16
+constexpr int kPositions = 50 * 50, kFaceCycleWidth = 64;   // of PCL's network at its 100 pixels
 
 /** What is timed; bytes and FLOP of one run that cannot be avoided. */
 struct Work {
@@ -205,6 +209,60 @@ Work attentionWork(int pictures, Number number) {
   return work;
 }
 
+Work efficientWork(int pictures, Number number) {
+  Work work;
+  const size_t count = static_cast<size_t>(pictures) * kPositions * kFaceCycleWidth;
+  char *x = converted(work, number, 3 * count), *dy = converted(work, number, count);
+  char *y = work.buffer<char>(count * sizeOf(number)), *dx = work.buffer<char>(3 * count * sizeOf(number));
+  EfficientAttention args{pictures, kPositions, 1, kFaceCycleWidth, x, y, nullptr, nullptr};
+  args.saved = work.buffer(efficientSaved(args)), args.scratch = work.buffer(efficientScratch(args));
+  work.run = [=](cudaStream_t stream) {
+    efficientAttention(number, args, stream);
+    efficientAttentionBackward(number, args, dy, dx, stream);
+  };
+  // Forward reads x and writes y; backward reads x, y and dy and writes dx.
+  work.bytes = (4.0 + 8) * count * sizeOf(number);
+  work.flop = (2.0 + 4) * 2 * kFaceCycleWidth * count;
+  return work;
+}
+
+Work filteredWork(int channels, bool isRadial) {
+  Work work;
+  constexpr int kIn = 84, kOut = 148, kUp = 4, kDown = 2, kUpTaps = 24, kDownTaps = 12;
+  const int c = paddedChannels(channels);
+  // By how much padding the result is as wide as StyleGAN3's; more before than behind.
+  constexpr int kTotal = (kOut - 1) * kDown + 1 - kIn * kUp + kUpTaps + kDownTaps - 2, kPadLow = (kTotal + kUp) / 2;
+  const size_t in = size_t{kIn} * kIn * c, out = size_t{kOut} * kOut * c;
+  const FilteredRelu args{1,
+                          c,
+                          kIn,
+                          kIn,
+                          kOut,
+                          kOut,
+                          kUp,
+                          kDown,
+                          kUpTaps,
+                          kDownTaps,
+                          kPadLow,
+                          isRadial,
+                          0.2f,
+                          1.41f,
+                          256,
+                          work.filled(drawn(in)),
+                          work.filled(drawn(c)),
+                          work.filled(drawn(kUpTaps)),
+                          work.filled(drawn(isRadial ? kDownTaps * kDownTaps : kDownTaps)),
+                          work.buffer(out)};
+  work.run = [=](cudaStream_t stream) { filteredRelu(args, stream); };
+  work.bytes = sizeof(float) * static_cast<double>(in + out);
+  // Of each number of the result, kDown * kDown between the filters: up along rows (of every kUp-th), then columns;
+  // down.
+  const double between = kDown * kDown, up = between * (kUpTaps / kUp) * (1 + 1.0 / kUp);
+  const double down = isRadial ? kDownTaps * kDownTaps : kDownTaps * (1 + kDown);
+  work.flop = 2 * (up + down) * static_cast<double>(out);
+  return work;
+}
+
 Work copyWork(size_t bytes) {
   Work work;
   char *from = work.buffer<char>(bytes), *to = work.buffer<char>(bytes);
@@ -263,15 +321,21 @@ int benchmark(int argc, char** argv) {
   const Number number = type == "fp32" ? Number::fp32 : type == "fp16" ? Number::fp16 : Number::bf16;
   try {
     if (size == 0)
-      throw Error(Code::invalidInput,
-                  "kernels infonce|augment|adam|norm|layerNorm|attention|copy SIZE [fp32|bf16|fp16]");
-    const char* const shown = name == "infonce" ? "fp32" : type.c_str();  // it takes and gives nothing else
+      throw Error(
+          Code::invalidInput,
+          "kernels infonce|augment|adam|norm|layerNorm|attention|efficient|filtered|radial|copy SIZE [fp32|bf16|fp16]");
+    // What takes and gives nothing else.
+    const bool isFp32 = name == "infonce" || name == "filtered" || name == "radial";
+    const char* const shown = isFp32 ? "fp32" : type.c_str();
     const Work work = name == "infonce"     ? infoNceWork(static_cast<int>(size))
                       : name == "augment"   ? augmentWork(static_cast<int>(size), number)
                       : name == "adam"      ? adamWork(size, number)
                       : name == "norm"      ? normWork(size, number)
                       : name == "layerNorm" ? layerNormWork(size, number)
                       : name == "attention" ? attentionWork(static_cast<int>(size), number)
+                      : name == "efficient" ? efficientWork(static_cast<int>(size), number)
+                      : name == "filtered"  ? filteredWork(static_cast<int>(size), false)
+                      : name == "radial"    ? filteredWork(static_cast<int>(size), true)
                       : name == "copy"      ? copyWork(size)
                                             : throw Error(Code::invalidInput, "There is no case " + name);
     measure(name, size, shown, work, seconds);

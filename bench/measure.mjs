@@ -17,6 +17,7 @@ import { forgetPeak, machine, peakRss } from './machine.mjs';
  * @property {string} checked @property {number} [sizeBytes] Buffers of the engine. @property {number} [line] @property {boolean} [reached] @property {number | null} [rssGrowthBytes]
  * @property {import('./contenders.mjs').Rival[]} [rivals] @property {RatioLine[]} [ratioLines] @property {boolean} [isLean] Took less memory than every rival that said.
  * @property {import('./cases/grow.mjs').Growth} [growth] @property {boolean} [isaBound] Its ratios are those of processors with the same instructions.
+ * @property {import('./cases/generate.mjs').Generation} [generation]
  * @property {import('./cases/rest.mjs').Rest} [rest] @property {number} [stepsPerRun] Tables show the median of one.
  * @property {boolean} isQuick @property {string} [date] @property {string | undefined} [commit] @property {boolean} [isDirty]
  * @property {{ model?: string | undefined, cores: number, memoryBytes: number, avx2: boolean, avx512: boolean, bf16: boolean }} cpu

@@ -17,6 +17,7 @@ const titles = {
   faces: 'Drawing faces',
   embed: 'Embeddings',
   compare: 'Comparisons',
+  generate: 'Pictures of StyleGAN and StyleGAN3',
   start: 'Start-up',
   grow: 'Cost as work grows',
 };
@@ -148,6 +149,16 @@ function restText({ name, rest }) {
   ];
 }
 
+/** @param {readonly Result[]} results */
+function generationText(results) {
+  const rows = results.flatMap(({ name, generation }) => {
+    if (!generation) return [];
+    const { flop, gemm, share } = generation;
+    return [[`\`${name}\``, `${rounded(flop / 1e9)} GFLOP`, `${rounded(gemm)} GFLOP/s`, `${(100 * share).toFixed(0)} %`]];
+  });
+  return rows.length === 0 ? [] : [table(['case', 'products of a picture', 'a matrix product of the same process', 'share of it'], rows)];
+}
+
 /** @param {Result} result */
 function growthText({ name, growth }) {
   if (!growth) return [];
@@ -206,7 +217,9 @@ export function page(results, notes) {
     const shown = pictures.filter((file) => file.startsWith(`performance-${group}-`));
     parts.push(
       `## ${title}`,
-      ...(group === 'grow' ? own.flatMap(growthText) : [caseTable(own), ...own.flatMap(restText), rivalTables(own)]),
+      ...(group === 'grow'
+        ? own.flatMap(growthText)
+        : [caseTable(own), ...own.flatMap(restText), ...generationText(own), rivalTables(own)]),
       shown.map((file) => `<img src="${file}" width="400" alt="${file.slice('performance-'.length, -'.svg'.length)}">`).join('\n'),
       note,
     );

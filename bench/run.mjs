@@ -10,7 +10,7 @@ import { cases } from './cases.mjs';
 import { better, compareResults, kTolerance, readResults, writeResults } from './compare.mjs';
 import { root } from './contenders.mjs';
 import { isaOf, machine } from './machine.mjs';
-import { compareTable, growthTable, rateText, rivalTable, table } from './tables.mjs';
+import { compareTable, generationLine, growthTable, rateText, rivalTable, table } from './tables.mjs';
 
 /** @typedef {import('./measure.mjs').Result} Result */
 
@@ -124,6 +124,8 @@ function main() {
   console.log(`\n${table(results)}`);
   const beside = results.filter(({ rivals = [] }) => rivals.length > 0);
   if (beside.length > 0) console.log(`\nIn turns with rivals; above 1 x ours is faster:\n${beside.map(rivalTable).join('\n')}`);
+  const generated = results.filter(({ generation }) => generation);
+  if (generated.length > 0) console.log(`\nBeside a product of matrices:\n${generated.map(generationLine).join('\n')}`);
   const grown = results.filter(({ growth }) => growth);
   if (grown.length > 0) console.log(`\nAs work grows:\n${grown.map(growthTable).join('\n')}`);
   if (grown.some(({ growth }) => growth?.laws.some(({ held }) => held === false))) process.exitCode = 1;

@@ -62,6 +62,13 @@ export function rivalTable({ name, unit, rate, peakRssBytes, rivals = [], ratioL
   return [name, ...grid, ...missing, ...lines, ...lean].join('\n');
 }
 
+/** How near pictures come to the rate of a matrix product. @param {Result} result */
+export function generationLine({ name, generation }) {
+  if (!generation) return '';
+  const { flop, gemm, share } = generation;
+  return `  ${name}: ${rateText(flop / 1e9)} GFLOP a picture, ${(100 * share).toFixed(0)} % of ${rateText(gemm)} GFLOP/s`;
+}
+
 /** @param {Result} result */
 export function growthTable({ name, unit, growth }) {
   if (!growth) return '';

@@ -74,7 +74,7 @@ const augment = z
   });
 
 const fields = z.strictObject({
-  data: path().describe('Folder of pictures: shards, as comface generate makes, or files with a manifest.jsonl'),
+  data: path().describe('Folder of pictures: shards, as comface generate makes, several of them joined, or files with a manifest.jsonl'),
   out: path().describe('Run folder, for the log and the checkpoints; made when missing'),
   seed: integer(0, Number.MAX_SAFE_INTEGER).default(1).describe('Decides every random draw of the run'),
   backbone: z

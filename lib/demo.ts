@@ -5,8 +5,9 @@ import { cpus } from 'node:os';
 import { join, resolve } from 'node:path';
 import type { TrainOptions } from './config.js';
 import { type DataSet, isFinished } from './data/dataset.js';
+import type { GenerateProgress, SetOptions } from './data/generation.js';
 import type { Manifest } from './data/manifest.js';
-import { type GenerateOptions, type GenerateProgress, generate } from './data/procedural.js';
+import { generate } from './data/procedural.js';
 import { ComFaceError, invalid } from './errors.js';
 import { Model } from './model.js';
 import { native } from './native.js';
@@ -34,7 +35,7 @@ export const demoScales = {
 const pictures = { attributes: [...kTasks], alphas: 11, size: kSize, seed: kSeed, quality: 92 };
 const learned = (scale: DemoScale) => ({ ...pictures, subjects: demoScales[scale].people, domain: 0 });
 const tested = (scale: DemoScale) => ({ ...pictures, subjects: demoScales[scale].testPeople, firstSubject: 1_000_000, domain: 1 });
-type FaceSet = Omit<GenerateOptions, 'out' | 'alphas'> & { alphas: number };
+type FaceSet = Omit<SetOptions, 'out' | 'alphas'> & { alphas: number };
 const kPairsPerSubject = 16;
 
 /**

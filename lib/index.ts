@@ -4,6 +4,7 @@ export { attributes } from './data/attributes.js';
 export type { Rejected } from './data/collector.js';
 export type { Composition } from './data/composition.js';
 export { type DataSet, readData } from './data/dataset.js';
+export type { DataFormat, GenerateProgress, SetOptions } from './data/generation.js';
 export type { Groups } from './data/groups.js';
 export {
   type AttributeInspection,
@@ -12,16 +13,21 @@ export {
   type InspectOptions,
   inspect,
 } from './data/inspect.js';
+export { type JoinOptions, joinSets } from './data/joined.js';
 export type { FoundFormat, ListingEvent, PackFormat } from './data/listing.js';
 export type { DiskSizes } from './data/makeset.js';
 export { type Manifest, readManifest } from './data/manifest.js';
 export { type PackOptions, type PackProgress, type PackResult, pack } from './data/pack.js';
 export { type PictureNames, readPictures } from './data/pictures.js';
-export { type DataFormat, type GenerateOptions, type GenerateProgress, generate } from './data/procedural.js';
 export { contactSheet, type SheetOptions } from './data/sheet.js';
 export { type TwinOptions, type TwinResult, twin } from './data/twin.js';
 export { type TwinKind, twinFirstSubject } from './data/twins/parts.js';
 export { ComFaceError, type ErrorCode } from './errors.js';
+export { type Direction, type DirectionOptions, type DirectionSpace, projectDirection, readDirections } from './generate/directions.js';
+export type { GeneratorFamily } from './generate/file.js';
+export { type GenerateOptions, generate, type Preview, type PreviewRow, previewSet, type SetSource } from './generate/generate.js';
+export { type EncodedPictures, type Generator, type GeneratorOptions, loadGenerator } from './generate/generator.js';
+export { saveDirection } from './generate/save.js';
 export { type Comparison, loadModel, Model, type ModelDesign, type ModelOptions, type Task } from './model.js';
 export { type BackboneName, backboneNames, embeddingWidth } from './models/backbone.js';
 export type { Device, PrecisionChoice } from './native.js';

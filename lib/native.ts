@@ -143,6 +143,24 @@ export interface NativeShots {
   size: number;
 }
 
+/** Pictures one after the other, with the bytes and the CRC-32C of each. */
+export interface NativeEncoded {
+  bytes: Uint8Array;
+  sizes: number[];
+  crcs: number[];
+}
+
+/** Images of a generator to be made pictures of. */
+export interface NativeImageSet {
+  count: number;
+  /** Of the images in pixels. */
+  edge: number;
+  /** Edge of the pictures, at most `edge`. */
+  size: number;
+  /** Of JPEG, 1 to 100; 0: RGB as it is. */
+  quality: number;
+}
+
 /** What a set of shards has in common; docs/data.md. */
 export interface NativeShardSet {
   folder: string;
@@ -186,7 +204,8 @@ export interface NativeModule {
   planFor(library: string, graph: NativeGraphOptions, device: string): Promise<{ sizeBytes: number; choices: string }>;
   /** pictureSize: edge that every picture must have, 0 for any. */
   openFiles(paths: readonly string[], size: number, threads: number, pictureSize: number): NativeSource;
-  openShards(set: NativeShardSet, size: number, threads: number): NativeSource;
+  /** Pictures of sets of one size, one set after the other. */
+  openShards(sets: readonly NativeShardSet[], size: number, threads: number): NativeSource;
   attributeNames: readonly string[];
   /** Draws faces with `threads` threads: packed RGB, count x size x size x 3. */
   drawFaces(shots: NativeShots, threads: number): Promise<Uint8Array>;
@@ -196,7 +215,12 @@ export interface NativeModule {
    */
   faceLandmarks(shots: NativeShots): Promise<Float32Array>;
   /** Pictures one after the other as they lie in a shard: JPEG, or with quality 0 their pixels. */
-  encodeFaces(shots: NativeShots, quality: number, threads: number): Promise<{ bytes: Uint8Array; sizes: number[]; crcs: number[] }>;
+  encodeFaces(shots: NativeShots, quality: number, threads: number): Promise<NativeEncoded>;
+  /**
+   * Images of a generator as pictures, each pixel the mean over its area: floor(127.5 mean + 128) from 0 to 255. As encodeFaces() gives them.
+   * @param values count x 3 x edge x edge, -1 black and 1 white.
+   */
+  encodeImages(values: Float32Array, set: NativeImageSet, threads: number): Promise<NativeEncoded>;
   /** CRC-32C. */
   crc32c(bytes: Uint8Array): number;
   /** Draws faces and writes each as a baseline JPEG (4:2:0). Rejects with IO naming the file. */

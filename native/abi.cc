@@ -56,7 +56,11 @@ Graph fromRecords(const ComfaceGraph& records) {
     layer.from = r.from, layer.to = r.to, layer.of = r.of, layer.heads = r.heads, layer.position = r.position;
     layer.bias = r.bias != 0, layer.classToken = r.classToken != 0, layer.positions = r.positions != 0;
     layer.quick = r.quick != 0, layer.ceil = r.ceil != 0;
-    layer.slope = r.slope;
+    layer.height = r.height, layer.width = r.width, layer.up = r.up, layer.down = r.down;
+    layer.upTaps = r.upTaps, layer.downTaps = r.downTaps, layer.padLow = r.padLow, layer.padHigh = r.padHigh;
+    layer.demodulate = r.demodulate != 0, layer.radial = r.radial != 0;
+    layer.slope = r.slope, layer.gain = r.gain, layer.clamp = r.clamp;
+    layer.rate = r.rate, layer.bandwidth = r.bandwidth;
     layer.eps = r.eps, layer.momentum = r.momentum, layer.temperature = r.temperature, layer.weight = r.weight;
     graph.layers.push_back(std::move(layer));
   }
@@ -85,11 +89,25 @@ std::vector<ComfaceLayer> toRecords(const Graph& graph) {
                        l.classToken,
                        l.positions,
                        l.quick,
+                       l.height,
+                       l.width,
+                       l.up,
+                       l.down,
+                       l.upTaps,
+                       l.downTaps,
+                       l.padLow,
+                       l.padHigh,
+                       l.demodulate,
+                       l.radial,
                        l.slope,
                        l.eps,
                        l.momentum,
                        l.temperature,
-                       l.weight});
+                       l.weight,
+                       l.gain,
+                       l.clamp,
+                       l.rate,
+                       l.bandwidth});
   }
   return records;
 }

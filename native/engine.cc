@@ -31,6 +31,15 @@ struct Start {
   bool isNormal = true;
 };
 
+/** For benches and tests: generators are read from files. Filters average, convolutions keep the size of numbers. */
+Start startOfGenerator(const Layer& layer, const Parameter& parameter, const Shape& in) {
+  const std::string_view name(parameter.name);
+  if (name.ends_with("Filter")) return {1 / static_cast<float>(parameter.count)};
+  if (layer.op == Op::modulatedConv && parameter.count == 1) return {1};
+  if (layer.op == Op::convTranspose) return {0, static_cast<float>(1 / (std::sqrt(double{1} * in.c) * layer.kernel))};
+  return {0, parameter.dims.size() > 1 || name.ends_with(".phases") ? 1.0f : 0.0f};
+}
+
 /**
  * As torchvision begins ResNets and timm vision transformers (weight_init ""). timm cuts its normal distributions at
  * +-2, a hundred deviations away: at nothing.
@@ -41,6 +50,7 @@ Start startOf(const Graph& graph, const Parameter& parameter) {
   const bool isWeight = parameter.dims.size() > 1;
   if (isNorm(layer.op)) return {parameter.name.ends_with(".weight") ? 1.0f : 0.0f};
   if (layer.op == Op::tokens) return {0, parameter.name.ends_with("cls_token") ? 1e-6f : 0.02f};
+  if (isGenerator(layer.op)) return startOfGenerator(layer, parameter, in);
   const auto isReadBy = [&](Op op) {
     return std::ranges::any_of(graph.users[parameter.layer], [&](int user) { return graph.layers[user].op == op; });
   };

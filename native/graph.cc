@@ -30,6 +30,26 @@ int windowed(const Layer& layer, int extent) {
   return static_cast<int>(out);
 }
 
+/** Of ConvTranspose2d. */
+int transposed(const Layer& layer, int extent) {
+  const int64_t out = (int64_t{extent} - 1) * layer.stride - 2 * int64_t{layer.pad} + layer.kernel;
+  if (out < 1 || out > kMostSize) refuse(layer, "a result of " + std::to_string(out) + " pixels along an edge");
+  return static_cast<int>(out);
+}
+
+/** Of filteredRelu: what is left of the image between its filters by the second one. */
+int filtered(const Layer& layer, int extent) {
+  const int64_t room = edgeBetween(layer, extent) - tapsDown(layer);
+  if (room < 0 || room / layer.down >= kMostSize) {
+    refuse(layer, "its filters do not fit an input of " + std::to_string(extent));
+  }
+  return static_cast<int>(room / layer.down + 1);
+}
+
+int enlarged(const Layer& layer, int extent) {
+  return static_cast<int>(std::min<int64_t>(int64_t{extent} * layer.up, int64_t{kMostSize} + 1));
+}
+
 /** Product of sizes. No machine holds more than the limit, and below it no product of bytes overflows. */
 size_t countOf(const Layer& layer, const std::vector<int>& sizes) {
   constexpr double kMost = 1ull << 40;
@@ -69,6 +89,17 @@ Shape resultShape(const Layer& layer, const Shape& in, const Shape* second) {
       return {in.n, static_cast<int>(std::min<int64_t>(int64_t{in.c} * in.h * in.w, int64_t{kMostSize} + 1)), 1, 1};
     case Op::token:
       return {in.n, in.c, 1, 1};
+    case Op::constant:
+    case Op::fourierFeatures:
+      return {in.n, layer.out, layer.height, layer.width};
+    case Op::upsample:
+      return {in.n, in.c, enlarged(layer, in.h), enlarged(layer, in.w)};
+    case Op::convTranspose:
+      return {in.n, layer.out, transposed(layer, in.h), transposed(layer, in.w)};
+    case Op::modulatedConv:
+      return {in.n, layer.out, windowed(layer, in.h), windowed(layer, in.w)};
+    case Op::filteredRelu:
+      return {in.n, in.c, filtered(layer, in.h), filtered(layer, in.w)};
     case Op::rows: {
       const auto [first, last] = rowRange(layer, in.n);
       if (last <= first) refuse(layer, "no row of " + std::to_string(in.n) + " is left");
@@ -86,8 +117,56 @@ Shape resultShape(const Layer& layer, const Shape& in, const Shape* second) {
   }
 }
 
+void checkFilters(const Layer& layer) {
+  constexpr int kMostFactor = 16, kMostTaps = 128;
+  const auto within = [](int value, int low, int high) { return value >= low && value <= high; };
+  if (!within(layer.up, 1, kMostFactor) || !within(layer.down, 1, kMostFactor)) {
+    refuse(layer, "expected up and down from 1 to 16");
+  }
+  if (!within(layer.upTaps, 0, kMostTaps) || !within(layer.downTaps, 0, kMostTaps)) {
+    refuse(layer, "expected filters of 0 to 128 taps");
+  }
+  if ((layer.up > 1 && layer.upTaps == 0) || (layer.down > 1 && layer.downTaps == 0)) {
+    refuse(layer, "expected a filter where it changes the rate");
+  }
+  if (layer.radial && layer.downTaps == 0) refuse(layer, "expected downTaps of a radial filter");
+  if (!within(layer.padLow, -kMostSize, kMostSize) || !within(layer.padHigh, -kMostSize, kMostSize)) {
+    refuse(layer, "expected padLow and padHigh from -2^24 to 2^24");
+  }
+  if (!(std::isfinite(layer.gain) && layer.gain > 0 && std::isfinite(layer.clamp) && layer.clamp > 0)) {
+    refuse(layer, "expected gain and clamp above 0");
+  }
+}
+
+/** Of the generators' ops. @param second shape of the style, where there is one. */
+void checkGenerator(const Layer& layer, const Shape& in, const Shape* second) {
+  const auto isVector = [](const Shape& s) { return s.h == 1 && s.w == 1; };
+  const bool makesImage = layer.op == Op::constant || layer.op == Op::fourierFeatures;
+  if (makesImage && (layer.out < 1 || layer.height < 1 || layer.width < 1)) {
+    refuse(layer, "expected out, height and width of at least 1");
+  }
+  if (layer.op == Op::fourierFeatures) {
+    if (in.c != 4 || !isVector(in)) refuse(layer, "expected a vector of 4 numbers per sample as input");
+    if (!(std::isfinite(layer.rate) && layer.bandwidth >= 0 && layer.rate > 2 * layer.bandwidth)) {
+      refuse(layer, "expected a bandwidth of at least 0 and a rate above twice that");
+    }
+  }
+  if (layer.op == Op::pixelNorm && !isVector(in)) refuse(layer, "expected a vector per sample as input");
+  if (layer.op == Op::upsample && (layer.up < 1 || layer.up > kMostSize)) refuse(layer, "expected up >= 1");
+  if (layer.op == Op::filteredRelu) checkFilters(layer);
+  const bool isConv = layer.op == Op::convTranspose || layer.op == Op::modulatedConv;
+  if (isConv && layer.out < 1) refuse(layer, "expected out >= 1");
+  if (!isStyled(layer.op)) return;
+  const int64_t width = layer.op == Op::styleEpilogue ? 2 * int64_t{in.c} : in.c;
+  if (second->n != in.n || second->c != width || !isVector(*second)) {
+    refuse(layer, "expected a style of " + std::to_string(width) + " numbers for each of " + std::to_string(in.n) +
+                      " samples");
+  }
+}
+
 void checkNumbers(const Layer& layer, const Shape& in) {
-  const bool window = layer.op == Op::conv || layer.op == Op::maxPool;
+  const bool window =
+      layer.op == Op::conv || layer.op == Op::maxPool || layer.op == Op::convTranspose || layer.op == Op::modulatedConv;
   if (window && (layer.kernel < 1 || layer.stride < 1 || layer.pad < 0 || layer.pad >= layer.kernel)) {
     refuse(layer, "expected kernel >= 1, stride >= 1 and 0 <= pad < kernel");
   }
@@ -123,6 +202,32 @@ void checkNumbers(const Layer& layer, const Shape& in) {
   if (needsVector && (in.h != 1 || in.w != 1)) refuse(layer, "expected a vector per sample as input");
 }
 
+/** The tensors of a layer of the generators by name and sizes, in the order that backends find them in. */
+std::vector<std::pair<const char*, std::vector<int>>> generatorTensors(const Layer& layer, const Shape& in) {
+  const int kernel = layer.kernel;
+  switch (layer.op) {
+    case Op::constant:
+      return {{".weight", {1, layer.out, layer.height, layer.width}}};
+    case Op::convTranspose:
+      return {{".weight", {in.c, layer.out, kernel, kernel}}};
+    case Op::styleEpilogue:
+      return {{".noise", {1, 1, in.h, in.w}}, {".noiseWeight", {in.c}}, {".bias", {in.c}}};
+    case Op::fourierFeatures:
+      return {{".freqs", {layer.out, 2}}, {".phases", {layer.out}}, {".transform", {3, 3}}};
+    case Op::modulatedConv:
+      return {{".weight", {layer.out, in.c, kernel, kernel}}, {".gain", {1}}};
+    case Op::filteredRelu: {
+      std::vector<std::pair<const char*, std::vector<int>>> tensors = {{".bias", {in.c}}};
+      const int down = layer.downTaps;
+      if (layer.upTaps > 0) tensors.push_back({".upFilter", {layer.upTaps}});
+      if (down > 0) tensors.push_back({".downFilter", layer.radial ? std::vector{down, down} : std::vector{down}});
+      return tensors;
+    }
+    default:
+      return {};
+  }
+}
+
 /** The tensors of layer `i`, whose input's shape and own shape are known. */
 void addParameters(Graph& graph, int i) {
   const Layer& layer = graph.layers[i];
@@ -131,6 +236,9 @@ void addParameters(Graph& graph, int i) {
     const size_t count = countOf(layer, dims);
     list.push_back({name, i, std::move(dims), count});
   };
+  for (const auto& [name, dims] : generatorTensors(layer, graph.layers[layer.inputs[0]].shape)) {
+    add(graph.parameters, layer.name + name, dims);
+  }
   if (layer.op == Op::conv)
     add(graph.parameters, layer.name + ".weight", {layer.out, channels, layer.kernel, layer.kernel});
   if (layer.op == Op::linear) add(graph.parameters, layer.name + ".weight", {layer.out, channels});
@@ -183,7 +291,7 @@ void Graph::finish() {
     if (i == 0) continue;
     if (static_cast<int>(layer.op) < 0 || static_cast<int>(layer.op) >= kOpCount) refuse(layer, "its op is not known");
     if (layer.op == Op::input) refuse(layer, "only the first layer may be an input");
-    const bool two = layer.op == Op::add || layer.op == Op::reluDifference;
+    const bool two = readsTwo(layer.op);
     for (int k = 0; k < (two ? 2 : 1); ++k) {
       if (layer.inputs[k] < 0 || layer.inputs[k] >= i) refuse(layer, "its inputs must be earlier layers");
       if (isLoss(layers[layer.inputs[k]].op)) refuse(layer, "a loss has no result to read");
@@ -191,10 +299,17 @@ void Graph::finish() {
     }
     if (!two) layer.inputs[1] = -1;  // backends ask whether there is a second
     const Shape& in = layers[layer.inputs[0]].shape;
+    const Shape* second = two ? &layers[layer.inputs[1]].shape : nullptr;
+    if (layer.op == Op::modulatedConv) layer.stride = 1;
     if (layer.op == Op::linear)
       layer.kernel = layer.stride = 1, layer.pad = 0;  // a convolution, where it reads an image
+    if (isGenerator(layer.op)) {
+      if (training) refuse(layer, "is for inference only");
+      if (precision != Precision::fp32 && precision != Precision::fp64) refuse(layer, "expected precision fp32");
+      checkGenerator(layer, in, second);
+    }
     checkNumbers(layer, in);
-    layer.shape = resultShape(layer, in, two ? &layers[layer.inputs[1]].shape : nullptr);
+    layer.shape = resultShape(layer, in, second);
     checkShape(layer);
     addParameters(*this, i);
     if (isLoss(layer.op)) losses.push_back(i);
@@ -205,6 +320,13 @@ void Graph::finish() {
     }
     if (layer.op == Op::batchNorm && training && static_cast<size_t>(in.n / chunks) * in.h * in.w < 2) {
       refuse(layer, "batch statistics need at least two values per channel");
+    }
+  }
+  const auto generator = std::ranges::find_if(layers, [](const Layer& l) { return isGenerator(l.op); });
+  for (const Layer& layer : layers) {
+    if (generator != layers.end() && (layer.op == Op::rows || isLoss(layer.op))) {
+      refuse(layer,
+             "cannot be in a graph with layers of a generator, whose samples have nothing to do with each other");
     }
   }
   if (chunks > 1 && (!training || losses.empty())) refuse(layers[0], "chunks are for training with a loss");

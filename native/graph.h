@@ -33,22 +33,46 @@ enum class Op : int32_t {
   // PCL's network (Liu et al., 2023), which also has relu with a slope.
   flatten,             // N x C x H x W -> N x CHW, channel after channel as in PyTorch
   efficientAttention,  // as attention, but without scores among positions: Shen et al., 2021, section 3
+  // StyleGAN's generator (Karras et al., 2019): inference in fp32 only, as the three of StyleGAN3 below.
+  pixelNorm,      // vector: x / sqrt(mean over channels of x^2 + eps)
+  constant,       // out, height, width: a learned image, the same for each sample; of its input only N is read
+  upsample,       // up: each pixel up x up times
+  convTranspose,  // out, kernel, stride, pad; no bias
+  blur,           // each channel by itself by [1 2 1] x [1 2 1] / 16, zero padding of 1
+  // Image x and vector style N x 2C; slope, eps. u = leaky relu(x + noise * noiseWeight + bias), then
+  // (u - mean) / sqrt(variance + eps) over positions, biased, then times style[c] + 1 plus style[C + c].
+  styleEpilogue,
+  // StyleGAN3 (Karras et al., 2021).
+  fourierFeatures,  // vector N x 4 (rotation, translation) -> out, height, width; rate, bandwidth: native/reference/
+  // Image x and vector style N x C: a convolution, stride 1, whose weights are scaled by channel for each sample; out,
+  // kernel, pad, flag demodulate, eps.
+  modulatedConv,
+  // Bias, up by `up`, leaky relu times gain, clamp to +-clamp, down by `down`; upTaps and downTaps of the filters (0:
+  // none), padLow left and top, padHigh right and bottom, both at the upsampled rate and negative to crop; flag radial:
+  // the filter of the way down is two-dimensional.
+  filteredRelu,
 };
-inline constexpr int kOpCount = 20;
+inline constexpr int kOpCount = 29;
 
 struct Layer {
   Op op = Op::input;
   std::string name;
   std::array<int, 2> inputs = {-1, -1};  // indices of earlier layers
   int out = 0, kernel = 0, stride = 1, pad = 0;
-  int from = 0, to = 0, of = 1;  // rows
-  int heads = 1;                 // attention, efficientAttention
-  int position = 0;              // token
+  int height = 0, width = 0;                                                // constant, fourierFeatures
+  int up = 1, down = 1, upTaps = 0, downTaps = 0, padLow = 0, padHigh = 0;  // filteredRelu; up: upsample, too
+  int from = 0, to = 0, of = 1;                                             // rows
+  int heads = 1;                                                            // attention, efficientAttention
+  int position = 0;                                                         // token
   bool bias = false;
   bool ceil = false;                           // maxPool
   bool classToken = false, positions = false;  // tokens
   bool quick = false;                          // gelu
-  float slope = 0;                             // relu
+  bool demodulate = false;                     // modulatedConv
+  bool radial = false;                         // filteredRelu
+  float slope = 0;                             // relu, styleEpilogue, filteredRelu
+  float gain = 1, clamp = 256;                 // filteredRelu
+  float rate = 0, bandwidth = 0;               // fourierFeatures
   float eps = 1e-5f, momentum = 0.1f, temperature = 0.1f;
   float weight = 1;  // factor of a loss in the total
   Shape shape;       // of the result: given for input, else computed. A loss has {1, 1}.
@@ -104,11 +128,26 @@ inline int indexOf(const std::vector<Parameter>& list, int layer, int which) {
 
 /** A convolution or, with a kernel of 1, a linear layer. */
 inline bool hasWeights(Op op) { return op == Op::conv || op == Op::linear; }
+/** Of the generators: for inference in fp32 (fp64 with the plain loops). */
+inline bool isGenerator(Op op) { return op >= Op::pixelNorm && op <= Op::filteredRelu; }
+/** An image and a vector per sample that styles it. */
+inline bool isStyled(Op op) { return op == Op::styleEpilogue || op == Op::modulatedConv; }
+inline bool readsTwo(Op op) { return op == Op::add || op == Op::reluDifference || isStyled(op); }
 /** Of 3C channels: query, key, value. */
 inline bool isAttention(Op op) { return op == Op::attention || op == Op::efficientAttention; }
 /** Begins with weights of 1 and biases of 0. */
 inline bool isNorm(Op op) { return op == Op::batchNorm || op == Op::layerNorm; }
 inline bool isLoss(Op op) { return op == Op::infoNce || op == Op::squaredError; }
+/** Makes a vector of an image. */
+inline bool endsImages(Op op) { return op == Op::avgPool || op == Op::token || op == Op::flatten; }
+
+/** Taps of filteredRelu's two filters; one where there is none. */
+inline int tapsUp(const Layer& layer) { return layer.upTaps > 0 ? layer.upTaps : 1; }
+inline int tapsDown(const Layer& layer) { return layer.downTaps > 0 ? layer.downTaps : 1; }
+/** Edge of filteredRelu's image between its filters, for an input of so many pixels. */
+inline int64_t edgeBetween(const Layer& layer, int extent) {
+  return int64_t{extent} * layer.up + layer.padLow + layer.padHigh - (tapsUp(layer) - 1);
+}
 
 /** Rows [first, last) that a rows layer takes from its input. */
 inline std::pair<int, int> rowRange(const Layer& layer, int inputRows) {

@@ -17,14 +17,20 @@ bool isImageOp(Op op) {
     case Op::efficientAttention:
     case Op::token:
     case Op::flatten:
+    case Op::upsample:
+    case Op::convTranspose:
+    case Op::blur:
+    case Op::styleEpilogue:
+    case Op::modulatedConv:
+    case Op::filteredRelu:
       return true;
     default:
       return false;
   }
 }
 
-/** Makes a vector of an image. */
-bool endsImages(Op op) { return op == Op::avgPool || op == Op::token || op == Op::flatten; }
+/** Makes an image of whatever. */
+bool beginsImages(Op op) { return op == Op::constant || op == Op::fourierFeatures; }
 
 [[noreturn]] void refuse(const Layer& layer, const char* rule) {
   throw Error(Code::invalidConfig, "Layer `" + layer.name + "`: " + rule + " here.");
@@ -36,17 +42,22 @@ void assignForms(const Graph& graph, Lowered& lowered) {
     bool image = false;
     if (layer.op == Op::input) {
       image = layer.shape.h > 1 || layer.shape.w > 1;
-      for (const int user : graph.users[i]) image = image || isImageOp(graph.layers[user].op);
+      for (const int user : graph.users[i]) {
+        // A style is a vector, whatever reads it.
+        image = image || (isImageOp(graph.layers[user].op) && graph.layers[user].inputs[0] == static_cast<int>(i));
+      }
     } else {
       const bool inputImage = lowered.image[layer.inputs[0]];
-      image = inputImage && !endsImages(layer.op);
+      image = (inputImage && !endsImages(layer.op)) || beginsImages(layer.op);
       const bool needsImage = isImageOp(layer.op);
-      const bool takesBoth = layer.op == Op::relu || layer.op == Op::add || layer.op == Op::linear;
+      const bool takesBoth =
+          layer.op == Op::relu || layer.op == Op::add || layer.op == Op::linear || layer.op == Op::constant;
       const bool needsVector = !needsImage && !takesBoth;
       if (layer.op == Op::add && lowered.image[layer.inputs[1]] != inputImage) {
         refuse(layer, "expected two images or two vectors, not one of each,");
       }
       if (needsImage && !inputImage) refuse(layer, "expected an image");
+      if (isStyled(layer.op) && lowered.image[layer.inputs[1]]) refuse(layer, "expected a vector as style");
       if (needsVector && inputImage) refuse(layer, "expected a vector (after avgPool, token or flatten)");
     }
     const bool ownParameters = hasWeights(layer.op) || isNorm(layer.op) || layer.op == Op::tokens;

@@ -37,5 +37,7 @@ struct ShardSet {
   uint64_t id = 0;               // that each of its shards has
 };
 std::unique_ptr<Pictures> picturesInShards(ShardSet set);
+/** Those of several sets, one after the other; their pictures are of one size. */
+std::unique_ptr<Pictures> picturesInShards(std::vector<ShardSet> sets);
 
 }  // namespace comface

@@ -7,10 +7,14 @@
 namespace comface {
 namespace {
 
-const char* const kOpNames[kOpCount] = {"input",          "conv",      "batchNorm",    "relu",    "add",
-                                        "maxPool",        "avgPool",   "linear",       "rows",    "l2Normalize",
-                                        "reluDifference", "infoNce",   "squaredError", "tokens",  "layerNorm",
-                                        "gelu",           "attention", "token",        "flatten", "efficientAttention"};
+const char* const kOpNames[kOpCount] = {"input",        "conv",          "batchNorm",       "relu",
+                                        "add",          "maxPool",       "avgPool",         "linear",
+                                        "rows",         "l2Normalize",   "reluDifference",  "infoNce",
+                                        "squaredError", "tokens",        "layerNorm",       "gelu",
+                                        "attention",    "token",         "flatten",         "efficientAttention",
+                                        "pixelNorm",    "constant",      "upsample",        "convTranspose",
+                                        "blur",         "styleEpilogue", "fourierFeatures", "modulatedConv",
+                                        "filteredRelu"};
 const char* const kSlotNames[kSlotCount] = {"parameter", "gradient", "firstMoment",   "secondMoment",
                                             "statistic", "value",    "valueGradient", "lossScale"};
 const char* const kPrecisions[] = {"fp32", "bf16", "fp64", "fp16"};
@@ -92,6 +96,15 @@ ShardSet shardSetFrom(const Record& record) {
   return set;
 }
 
+ImageSet imageSetFrom(const Record& record) {
+  ImageSet set{};
+  set.count = checkInteger(record.number("count"), "count", 1, 1 << 20);
+  set.edge = checkInteger(record.number("edge"), "edge", 1, 1 << 14);
+  set.size = checkInteger(record.number("size"), "size", 1, set.edge);
+  set.quality = checkInteger(record.number("quality"), "quality", 0, 100);
+  return set;
+}
+
 Slot slotFrom(const std::string& name) { return static_cast<Slot>(indexOf(name, "slot", kSlotNames)); }
 
 Graph graphFrom(const Record& record, int& batch) {
@@ -119,6 +132,9 @@ void addLayer(Graph& graph, const Record& record, int batch) {
   const auto whole = [&](const char* name, int& field) {
     if (record.has(name)) field = checkInteger(record.number(name), l.name + "." + name, 0, 1 << 24);
   };
+  const auto signedWhole = [&](const char* name, int& field) {
+    if (record.has(name)) field = checkInteger(record.number(name), l.name + "." + name, -(1 << 24), 1 << 24);
+  };
   const auto real = [&](const char* name, float& field) {
     if (record.has(name)) field = static_cast<float>(checkNumber(record.number(name), l.name + "." + name));
   };
@@ -129,12 +145,18 @@ void addLayer(Graph& graph, const Record& record, int batch) {
     whole("channels", l.shape.c), whole("height", l.shape.h), whole("width", l.shape.w);
   }
   whole("out", l.out), whole("kernel", l.kernel), whole("stride", l.stride), whole("pad", l.pad);
+  if (l.op != Op::input) whole("height", l.height), whole("width", l.width);
+  whole("up", l.up), whole("down", l.down), whole("upTaps", l.upTaps), whole("downTaps", l.downTaps);
+  signedWhole("padLow", l.padLow), signedWhole("padHigh", l.padHigh);
   whole("from", l.from), whole("to", l.to), whole("of", l.of), whole("heads", l.heads), whole("position", l.position);
+  if (isGenerator(l.op)) l.eps = 1e-8f;
+  if (l.op == Op::styleEpilogue) l.slope = 0.2f;
   real("slope", l.slope), real("eps", l.eps), real("momentum", l.momentum);
+  real("gain", l.gain), real("clamp", l.clamp), real("rate", l.rate), real("bandwidth", l.bandwidth);
   real("temperature", l.temperature), real("weight", l.weight);
   const auto flag = [&](const char* name) { return record.has(name) && record.truth(name); };
   l.bias = flag("bias"), l.classToken = flag("classToken"), l.positions = flag("positions"), l.quick = flag("quick"),
-  l.ceil = flag("ceil");
+  l.ceil = flag("ceil"), l.demodulate = flag("demodulate"), l.radial = flag("radial");
   graph.layers.push_back(std::move(l));
 }
 

@@ -43,6 +43,12 @@ Adam adamFrom(const Record& record);
 /** Of docs/data.md. */
 ShardSet shardSetFrom(const Record& record);
 Slot slotFrom(const std::string& name);
+/** Images of a generator to be made pictures of. */
+struct ImageSet {
+  int count, edge;    // 3 x edge x edge numbers each
+  int size, quality;  // of the pictures; quality 0: RGB as it is, else JPEG
+};
+ImageSet imageSetFrom(const Record& record);
 /** The graph without its layers. */
 Graph graphFrom(const Record& record, int& batch);
 /** One layer more; its inputs are among those before. */

@@ -19,7 +19,8 @@ enum Purpose : uint32_t {
   kSpare = 6,
   kTest = 7,
   kEvaluate = 8,
-  kTwin = 9
+  kTwin = 9,
+  kLatent = 10  // lib/generate/ alone
 };
 
 using Draw = std::array<uint32_t, 4>;

@@ -185,18 +185,73 @@ class ShardPictures final : public Pictures {
   mutable size_t openCount_ = 0, next_ = 0;
 };
 
+/** Pictures of several sets, numbered through. */
+class JoinedPictures final : public Pictures {
+ public:
+  explicit JoinedPictures(std::vector<std::unique_ptr<Pictures>> parts) : parts_(std::move(parts)) {
+    firsts_.push_back(0);
+    for (const auto& part : parts_) firsts_.push_back(firsts_.back() + part->count());
+  }
+  uint32_t count() const override { return static_cast<uint32_t>(firsts_.back()); }
+  int edge() const override { return parts_[0]->edge(); }
+  std::string name(uint32_t sample) const override {
+    const auto [part, index] = placeOf(sample);
+    return parts_[part]->name(index);
+  }
+  void load(uint32_t sample, std::vector<uint8_t>& bytes, Picture& picture) const override {
+    const auto [part, index] = placeOf(sample);
+    parts_[part]->load(index, bytes, picture);
+  }
+  void expect(std::span<const uint32_t> samples) const override {
+    for (const uint32_t sample : samples) {
+      const auto [part, index] = placeOf(sample);
+      parts_[part]->expect({&index, 1});
+    }
+  }
+
+ private:
+  struct At {
+    size_t part;
+    uint32_t index;
+  };
+  At placeOf(uint32_t sample) const {
+    const auto after = std::upper_bound(firsts_.begin(), firsts_.end(), uint64_t{sample});
+    const size_t part = static_cast<size_t>(after - firsts_.begin()) - 1;
+    return {part, static_cast<uint32_t>(sample - firsts_[part])};
+  }
+
+  const std::vector<std::unique_ptr<Pictures>> parts_;
+  std::vector<uint64_t> firsts_;  // of each part, then the number of all
+};
+
+void invalid(const std::string& rule, const char* name, uint64_t received) {
+  throw Error(Code::invalidInput, "Expected " + rule + " for `" + name + "` but received " + std::to_string(received));
+}
+
 }  // namespace
 
 std::unique_ptr<Pictures> picturesInShards(ShardSet set) {
-  const auto invalid = [](const std::string& rule, const char* name, uint64_t received) {
-    throw Error(Code::invalidInput,
-                "Expected " + rule + " for `" + name + "` but received " + std::to_string(received));
-  };
   if (set.edge < 8 || set.edge > 65535) invalid("8 to 65535", "edge", static_cast<uint64_t>(std::max(set.edge, 0)));
   uint64_t count = 0;
   for (const uint32_t each : set.counts) count += each;
   if (count == 0 || count > std::numeric_limits<uint32_t>::max()) invalid("1 to 4294967295 pictures", "counts", count);
   return std::make_unique<ShardPictures>(std::move(set));
+}
+
+std::unique_ptr<Pictures> picturesInShards(std::vector<ShardSet> sets) {
+  if (sets.empty()) invalid("at least one set", "sets", 0);
+  std::vector<std::unique_ptr<Pictures>> parts;
+  uint64_t count = 0;
+  for (ShardSet& set : sets) {
+    parts.push_back(picturesInShards(std::move(set)));
+    count += parts.back()->count();
+    if (parts.back()->edge() != parts[0]->edge())
+      invalid(std::to_string(parts[0]->edge()) + ", as in the first set,", "size",
+              static_cast<uint64_t>(parts.back()->edge()));
+  }
+  if (count > std::numeric_limits<uint32_t>::max()) invalid("1 to 4294967295 pictures", "counts", count);
+  if (parts.size() == 1) return std::move(parts[0]);
+  return std::make_unique<JoinedPictures>(std::move(parts));
 }
 
 }  // namespace comface

@@ -187,6 +187,15 @@ class ImageStepOf : public StepOf<Context> {
   PartSumOf<Context> sum_;
 };
 
+/** From an image to a vector, which planSteps keeps. */
+template <class Context>
+class ToVectorStepOf : public ImageStepOf<Context> {
+ public:
+  using ImageStepOf<Context>::ImageStepOf;
+  void planForward(int time) override { this->touch(this->in_, time); }
+  void planBackward(int time) override { this->planInputGradient(time); }
+};
+
 /** Gives every tensor its lifetime, by walking the steps forward and, in training, back. Returns the steps to run
  * backward, in that order. */
 template <class Context>

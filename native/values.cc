@@ -93,7 +93,15 @@ Plan planOf(const Napi::Value& value, const AugmentSettings& settings) {
 Adam adamOf(const Napi::Value& value) { return adamFrom(Fields(value, "adam")); }
 Slot slotOf(const Napi::Value& value) { return slotFrom(stringOf(value, "slot")); }
 Shots shotsOf(const Napi::Value& value) { return shotsFrom(Fields(value, "shots")); }
-ShardSet shardSetOf(const Napi::Value& value) { return shardSetFrom(Fields(value, "set")); }
+std::vector<ShardSet> shardSetsOf(const Napi::Value& value) {
+  if (!value.IsArray()) refuse("sets", "an array of sets");
+  const auto array = value.As<Napi::Array>();
+  std::vector<ShardSet> sets;  // as in stringsOf
+  const uint32_t count = array.Length();
+  for (uint32_t i = 0; i < count; ++i) sets.push_back(shardSetFrom(Fields(array.Get(i), "sets")));
+  return sets;
+}
+ImageSet imageSetOf(const Napi::Value& value) { return imageSetFrom(Fields(value, "set")); }
 
 Graph graphOf(const Napi::Value& value) {
   const Fields record(value, "graph");

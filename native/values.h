@@ -1,6 +1,6 @@
 // JavaScript values to structs and back. What does not fit throws invalidInput naming the argument; the ranges are in
-// records.h. This file with values.cc, environment.h and addon.cc are the only ones that
-// know Node.
+// records.h. This file with values.cc, environment.h, making.h and addon.cc are the only ones
+// that know Node.
 #pragma once
 #include <napi.h>
 
@@ -31,7 +31,8 @@ Slot slotOf(const Napi::Value& value);
 Graph graphOf(const Napi::Value& value);
 
 Shots shotsOf(const Napi::Value& value);
-ShardSet shardSetOf(const Napi::Value& value);
+std::vector<ShardSet> shardSetsOf(const Napi::Value& value);
+ImageSet imageSetOf(const Napi::Value& value);
 
 Napi::Float32Array toArray(Napi::Env env, const std::vector<float>& values);
 /** The same numbers without a copy when they are many: it would hold up JavaScript for milliseconds. They are freed on

@@ -12,10 +12,29 @@ const chapters = [
     title: 'Data',
     text: 'A data set is a folder of pictures with three things known of each: the subject (who), the attribute (what changed) and alpha (how far). Draw one with `generate`, or make one of your own pictures with `pack`. [data.md](data.md) has the formats, [faces.md](faces.md) the attributes.',
     names: [
-      ...['generate', 'GenerateOptions', 'GenerateProgress', 'Composition', 'DataFormat', 'DiskSizes', 'attributes'],
+      ...[
+        'generate',
+        'GenerateOptions',
+        'SetOptions',
+        'SetSource',
+        'GenerateProgress',
+        'Composition',
+        'DataFormat',
+        'DiskSizes',
+        'attributes',
+      ],
+      ...['previewSet', 'Preview', 'PreviewRow', 'joinSets', 'JoinOptions'],
       ...['pack', 'PackOptions', 'PackProgress', 'PackResult', 'PackFormat', 'FoundFormat', 'ListingEvent', 'Rejected'],
       ...['inspect', 'InspectOptions', 'Inspection', 'AttributeInspection', 'dataSheet', 'contactSheet', 'SheetOptions'],
       ...['readData', 'DataSet', 'Groups', 'readPictures', 'PictureNames', 'readManifest', 'Manifest'],
+    ],
+  },
+  {
+    title: 'Generators',
+    text: 'StyleGAN and StyleGAN3 by themselves, and the directions in which they change faces. [data.md](data.md) says where their weights are.',
+    names: [
+      ...['loadGenerator', 'GeneratorOptions', 'Generator', 'GeneratorFamily', 'EncodedPictures'],
+      ...['readDirections', 'DirectionOptions', 'Direction', 'DirectionSpace', 'projectDirection', 'saveDirection'],
     ],
   },
   {

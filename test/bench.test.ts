@@ -210,6 +210,14 @@ describe('the page', () => {
     expect(text).not.toMatch(/undefined|NaN|quick run/);
   });
 
+  test('pictures of generators are beside the rate of a matrix product', () => {
+    const generation = { flop: 1.5e12, gemm: 220, share: 0.42 };
+    const drawn = page([resultOf('generate/stylegan3-t', { 'PyTorch fp32': 1.8 }, { generation })], '## generate\n\nOf pictures.\n');
+    expect(drawn).toContain('## Pictures of StyleGAN and StyleGAN3');
+    expect(drawn).toContain('| `generate/stylegan3-t` | 1500 GFLOP | 220 GFLOP/s | 42 % |');
+    expect(drawn).toContain('Of pictures.');
+  });
+
   test('says where we lose: ratios below 1 or their line, lines missed, laws not held, and nothing else', () => {
     expect(losses(results)).toEqual([
       '- `train/x-fp32`: 0.90 x the best rival, where 1.1 x is the line; slower than PyTorch <best>: 0.90 x.',

@@ -1,6 +1,6 @@
 // The one table of op cases: small graphs that exercise every op alone and in the groups that backends fuse.
 // Correctness, finite differences and device parity all read it.
-import type { LayerRecord } from '../lib/models/layers.ts';
+import type { GeneratorRecord, LayerRecord } from '../lib/models/layers.ts';
 
 export interface OpCase {
   name: string;
@@ -247,5 +247,138 @@ export const opCases: OpCase[] = [
   one('squared error', 12, vector(1), { op: 'squaredError', name: 'intra', input: 'images', weight: 1.5 }),
 ];
 
-/** CUDA has none of the ops of PCL's network, and refuses a graph that has one. */
-export const cudaCases: OpCase[] = opCases.filter((c) => !faceCycleCases.includes(c));
+/** A style of so many numbers for each sample, made from one pixel of the images. */
+const style = (width: number): LayerRecord[] => [
+  { op: 'token', name: 'code', input: 'images', position: 0 },
+  { op: 'linear', name: 'style', input: 'code', out: width, bias: true },
+];
+
+const epilogue = (batch: number, channels: number, height: number, width: number, slope?: number): OpCase => ({
+  name: `style epilogue ${batch}x${channels}x${height}x${width}`,
+  batch,
+  layers: [
+    image(channels, height, width),
+    ...style(2 * channels),
+    { op: 'styleEpilogue', name: 'epilogue', inputs: ['images', 'style'], ...(slope === undefined ? {} : { slope }) },
+  ],
+});
+
+function modulated(
+  batch: number,
+  channels: number,
+  edge: [number, number],
+  out: number,
+  kernel: number,
+  pad: number,
+  demodulate = true,
+): OpCase {
+  return {
+    name: `modulated conv ${batch}x${channels}x${edge.join('x')} -> ${out}, kernel ${kernel}, pad ${pad}${demodulate ? '' : ', not demodulated'}`,
+    batch,
+    layers: [
+      image(channels, ...edge),
+      ...style(channels),
+      { op: 'modulatedConv', name: 'conv', inputs: ['images', 'style'], out, kernel, pad, demodulate },
+    ],
+  };
+}
+
+function transposed(
+  batch: number,
+  channels: number,
+  edge: [number, number],
+  out: number,
+  kernel: number,
+  stride: number,
+  pad: number,
+): OpCase {
+  const layer: LayerRecord = { op: 'convTranspose', name: 'conv', input: 'images', out, kernel, stride, pad };
+  return one(
+    `transposed conv ${batch}x${channels}x${edge.join('x')} -> ${out}, ${kernel}/${stride}/${pad}`,
+    batch,
+    image(channels, ...edge),
+    layer,
+  );
+}
+
+type FilteredRelu = GeneratorRecord & { op: 'filteredRelu' };
+
+/** @param factors up, down, taps of each filter, padLow, padHigh. */
+function filtered(batch: number, channels: number, edge: [number, number], factors: number[], more: Partial<FilteredRelu> = {}): OpCase {
+  const [up = 1, down = 1, upTaps = 0, downTaps = 0, padLow = 0, padHigh = 0] = factors;
+  const sizes = { up, down, upTaps, downTaps, padLow, padHigh };
+  return one(
+    `filtered relu ${batch}x${channels}x${edge.join('x')}, ${factors.join(' ')}${more.radial ? ', radial' : ''}`,
+    batch,
+    image(channels, ...edge),
+    { op: 'filteredRelu', name: 'filtered', input: 'images', slope: 0.2, gain: Math.SQRT2, clamp: 256, ...sizes, ...more },
+  );
+}
+
+const fourier = (batch: number, out: number, height: number, width: number, rate: number, bandwidth: number): OpCase =>
+  one(`Fourier features ${out}x${height}x${width} of ${batch}`, batch, vector(4), {
+    op: 'fourierFeatures',
+    name: 'features',
+    input: 'images',
+    out,
+    height,
+    width,
+    rate,
+    bandwidth,
+  });
+
+/** What generators add, for inference alone: in one table for the CPU and for CUDA. The end of each is an image, but of the first. */
+export const generatorCases: OpCase[] = [
+  one('pixel norm', 5, vector(37), { op: 'pixelNorm', name: 'norm', input: 'images' }),
+  one('a constant of a vector', 3, vector(8), { op: 'constant', name: 'constant', input: 'images', out: 19, height: 4, width: 5 }),
+  one('a constant of an image', 2, image(3, 2), { op: 'constant', name: 'constant', input: 'images', out: 16, height: 4, width: 4 }),
+  one('upsample by 2', 2, image(19, 5, 7), { op: 'upsample', name: 'up', input: 'images', up: 2 }),
+  one('upsample by 3', 1, image(16, 4, 1), { op: 'upsample', name: 'up', input: 'images', up: 3 }),
+  one('upsample by 1', 1, image(5, 3), { op: 'upsample', name: 'up', input: 'images', up: 1 }),
+  transposed(2, 32, [6, 7], 16, 4, 2, 1),
+  transposed(3, 19, [5, 5], 37, 4, 2, 1),
+  transposed(1, 3, [1, 4], 5, 3, 1, 0),
+  transposed(2, 16, [3, 3], 16, 3, 3, 2),
+  one('blur', 2, image(19, 7, 5), { op: 'blur', name: 'blur', input: 'images' }),
+  one('blur of one row', 1, image(16, 1, 9), { op: 'blur', name: 'blur', input: 'images' }),
+  one(
+    'blur of one pixel',
+    3,
+    image(5, 1),
+    { op: 'upsample', name: 'same', input: 'images', up: 1 },
+    { op: 'blur', name: 'blur', input: 'same' },
+  ),
+  epilogue(2, 16, 5, 7),
+  epilogue(3, 37, 4, 4, 0.25),
+  epilogue(1, 5, 67, 33),
+  fourier(2, 37, 6, 5, 16, 2),
+  fourier(3, 16, 9, 9, 4, 0.25),
+  modulated(2, 16, [6, 6], 32, 3, 2),
+  modulated(3, 37, [5, 7], 19, 3, 1),
+  modulated(2, 64, [9, 9], 48, 1, 0),
+  modulated(1, 5, [4, 4], 3, 1, 0, false),
+  modulated(2, 19, [6, 5], 3, 3, 2, false),
+  one(
+    'a modulated conv of an image that nobody else reads',
+    2,
+    image(16, 5),
+    ...style(16),
+    { op: 'blur', name: 'blur', input: 'images' },
+    { op: 'modulatedConv', name: 'conv', inputs: ['blur', 'style'], out: 8, kernel: 3, pad: 2, demodulate: true },
+  ),
+  filtered(2, 16, [6, 7], [2, 2, 12, 12, 9, 8]),
+  filtered(3, 19, [9, 8], [2, 2, 12, 12, 11, 10], { radial: true }),
+  filtered(2, 16, [14, 13], [4, 2, 24, 12, -6, -9]),
+  filtered(1, 8, [21, 14], [4, 2, 24, 12, -6, -9]),
+  filtered(1, 21, [12, 11], [4, 2, 24, 12, -2, -5], { radial: true }),
+  filtered(1, 16, [37, 150], [2, 2, 12, 12, -11, -12], { slope: 0.3, clamp: 0.7 }),
+  filtered(1, 3, [140, 80], [2, 2, 12, 12, -9, -10], { radial: true, clamp: 0.5 }),
+  filtered(2, 3, [7, 5], [1, 1, 0, 0, 0, 0], { slope: 1, gain: 1, clamp: 0.8 }),
+  filtered(2, 19, [7, 5], [1, 1, 0, 0, 2, -1], { gain: 0.5 }),
+  filtered(1, 16, [9, 10], [1, 2, 0, 12, 6, 5]),
+  filtered(1, 16, [9, 10], [2, 1, 12, 0, 6, 5]),
+  filtered(2, 5, [6, 5], [1, 4, 3, 7, 5, 9]),
+  filtered(1, 5, [6, 5], [4, 1, 9, 3, 5, 2], { radial: true }),
+  filtered(1, 8, [5, 4], [3, 2, 7, 5, -3, 4]),
+  filtered(1, 8, [5, 4], [4, 4, 5, 3, 4, -2], { radial: true }),
+];

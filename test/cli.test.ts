@@ -57,7 +57,7 @@ beforeAll(() => {
 
 describe('help', () => {
   const commands = [
-    ...['demo', 'generate', 'twin', 'pack', 'inspect', 'sheet', 'train', 'transfer'],
+    ...['demo', 'generate', 'directions', 'twin', 'pack', 'join', 'inspect', 'sheet', 'train', 'transfer'],
     ...['compare', 'embed', 'saliency', 'report', 'import', 'export', 'reproduce', 'doctor', 'build', 'completion'],
   ];
 

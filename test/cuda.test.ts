@@ -11,7 +11,6 @@ import { comfaceGraph } from '../lib/models/heads.ts';
 import type { LayerRecord } from '../lib/models/layers.ts';
 import { visionTransformer } from '../lib/models/vit.ts';
 import { type NativeEngine, native, type Slot } from '../lib/native.ts';
-import { cudaCases, opCases } from './cases.ts';
 import { type CudaOptions, cudaBackend, cudaEngine, cudaName, deviceBytes, isOnGpu, noCuda } from './cuda.ts';
 import { planOf, runAugment, sharedFolder, smallFaces } from './faces.ts';
 import { adamAt, distance, engineFor, numbers } from './support.ts';
@@ -50,10 +49,17 @@ describe.skipIf(library === undefined)(library ? cudaName : `CUDA: ${noCuda}`, (
     delete process.env.COMFACE_EMULATION_REFUSE;
   });
 
-  test.each(opCases.filter((c) => !cudaCases.includes(c)))('refuses $name by the layer, for it has no kernel for it', async (c) => {
-    await expect(cudaEngine(c)).rejects.toMatchObject({
+  test('filters that do not fit into the memory of a block are refused by the layer', async () => {
+    const layers: LayerRecord[] = [
+      { op: 'input', name: 'images', channels: 3, height: 64, width: 64 },
+      {
+        ...{ op: 'filteredRelu', name: 'wide', input: 'images', up: 1, down: 1, upTaps: 128, downTaps: 128, padLow: 127, padHigh: 127 },
+        ...{ slope: 0.2, gain: 1, clamp: 256 },
+      },
+    ];
+    await expect(cudaEngine({ layers, batch: 1, training: false })).rejects.toMatchObject({
       code: 'INVALID_CONFIG',
-      message: expect.stringMatching(/^Layer `\w+`: .* do not run on CUDA yet; use device cpu/),
+      message: 'Layer `wide`: filters of 128 and 128 taps do not fit into the memory of a block of the CUDA backend; use device cpu.',
     });
   });
 
@@ -201,10 +207,11 @@ describe.skipIf(library === undefined)(library ? cudaName : `CUDA: ${noCuda}`, (
     { op: 'avgPool', name: 'avgpool', input: 'c' },
   ];
   test.each([
-    ['convolutions', convolutions],
-    ['a transformer', transformer(16)],
-  ])('a batch in chunks has the gradient of the whole, of %s', async (_, layers) => {
-    const heads = { embedding: 48, projection: { hidden: 16, out: 8 }, temperature: 0.2, interPersonal: 1, intraPersonal: 0.3 };
+    ['convolutions', convolutions, 48],
+    ['a transformer', transformer(16), 48],
+    ["PCL's network", backbone('pcl', { size: 16, width: 16 }), embeddingWidth('pcl', { size: 16, width: 16 })],
+  ])('a batch in chunks has the gradient of the whole, of %s', async (_, layers, embedding) => {
+    const heads = { embedding, projection: { hidden: 16, out: 8 }, temperature: 0.2, interPersonal: 1, intraPersonal: 0.3 };
     const graph = { layers: comfaceGraph(layers, heads), batch: 24 };
     const images = numbers(24 * 3 * 256, 61);
     const targets = numbers(8, 62, 4);
@@ -215,7 +222,7 @@ describe.skipIf(library === undefined)(library ? cudaName : `CUDA: ${noCuda}`, (
       await of.initialize(9n);
       const losses = await of.forward(images, targets);
       await of.backward();
-      gradients.push(Float32Array.of(...losses, ...flat(await all(of, 'gradient'))));
+      gradients.push(Float32Array.from([...losses, ...flat(await all(of, 'gradient'))]));
       sizes.push(of.sizeBytes);
     }
     expect(distance(gradients[1]!, gradients[0]!)).toBeLessThan(1e-5);
@@ -289,6 +296,7 @@ describe.skipIf(library === undefined)(library ? cudaName : `CUDA: ${noCuda}`, (
     ['a ResNet', backbone('resnet18', { size: 32, width: 16 })],
     ['a transformer', transformer(32)],
     ["a transformer's map", mapLayers(transformer(32)).layers],
+    ["PCL's network", backbone('pcl', { size: 32, width: 16 })],
   ])('an engine for inference embeds as the plain loops do, by %s', async (_, layers) => {
     const options = { layers, batch: 4, training: false };
     const source = native().module.openFiles((await readManifest(data)).files.slice(0, 10), 32, 1, 32);

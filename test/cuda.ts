@@ -30,7 +30,7 @@ export function cudaBackend(): string | undefined {
 /** Programs that hold each kernel against plain loops in double (test/native/kernels); on a GPU `node native/build.mjs --gpu` has built them. */
 export function kernelPrograms(): string[] {
   const [folder, prefix] = isOnGpu ? [join(native().folder, 'gpu'), 'gpu-'] : [testPrograms(), 'emulation-'];
-  return ['images', 'tokens', 'losses', 'augment'].map((name) => join(folder, prefix + name));
+  return ['images', 'tokens', 'generators', 'losses', 'augment'].map((name) => join(folder, prefix + name));
 }
 
 /** Has a mistake for each tool of compute-sanitizer; on a GPU only. */

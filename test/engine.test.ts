@@ -277,6 +277,7 @@ describe('hostile arguments', () => {
     openFiles: [['a.jpg'], 32, 1, 0],
     drawFaces: [shots, 1],
     faceLandmarks: [shots],
+    encodeImages: [new Float32Array(3 * 25), { count: 1, edge: 5, size: 3, quality: 90 }, 1],
     writeFaces: [{}, [], 90, 1],
     decodeJpeg: [new Uint8Array(3)],
     encodeJpeg: [new Uint8Array(12), 2, 2, 90],

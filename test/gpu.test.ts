@@ -50,6 +50,27 @@ describe('the report', () => {
     expect(text).toMatch(/\| augment 256 fp32 .* 25 % of the copy, aim 50 missed .* 1,000 views\/s: 768.0x, floor 10 reached \|/);
   });
 
+  test('pictures of generators stand by themselves, beside the public implementations where these were there', () => {
+    const result = {
+      unit: 'images/s',
+      rate: 20,
+      sizeBytes: 2 ** 31,
+      precision: 'fp32',
+      generation: { flop: 1e12, gemm: 50_000, share: 0.4 },
+    };
+    const rivals = [
+      { name: 'PyTorch fp32', ratio: 1.6 },
+      { name: 'PyTorch fp16', ratio: 0.9 },
+    ];
+    const alone = { ...result, name: 'generate/stylegan1', rivals: [{ name: 'PyTorch fp32', missing: 'cannot begin' }] };
+    const text = markdown(reportOf({ bench: [{ ...result, name: 'generate/stylegan3-t', rivals }, alone] as never }));
+    expect(text).toContain(
+      '| `generate/stylegan3-t` | 20.0 images/s | 50.00 ms | 2.00 GiB | 40 % | PyTorch fp32: 1.60x, aim 1.5 reached; PyTorch fp16: 0.90x, **floor 1 missed** |',
+    );
+    expect(text).toMatch(/\| `generate\/stylegan1` .*\| not run \|/);
+    expect(text).not.toContain('Whole training steps');
+  });
+
   test('keeps what earlier calls of the same code on the same device measured, and of no other', () => {
     const again = reportOf({});
     keepEarlier(again, earlier);

@@ -3,15 +3,16 @@ import { readFile, truncate } from 'node:fs/promises';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { beforeAll, describe, expect, test } from 'vitest';
+import type { SetOptions } from '../lib/data/generation.ts';
 import { dataSheet, inspect } from '../lib/data/inspect.ts';
-import { type GenerateOptions, generate } from '../lib/data/procedural.ts';
+import { generate } from '../lib/data/procedural.ts';
 import { sharedFolder, smallSet } from './faces.ts';
 import { flip, temporaryFolder } from './support.ts';
 
 const shared = sharedFolder();
 const folder = join(shared, 'shards');
 const files = join(shared, 'files');
-const options: GenerateOptions = { ...smallSet, subjects: 6, attributes: ['smile', 'age'], format: 'shards', out: folder };
+const options: SetOptions = { ...smallSet, subjects: 6, attributes: ['smile', 'age'], format: 'shards', out: folder };
 beforeAll(async () => {
   await generate(options);
   await generate({ ...options, format: 'files', out: files });

@@ -4,14 +4,15 @@ import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { attributes } from '../lib/data/attributes.ts';
+import type { SetOptions } from '../lib/data/generation.ts';
 import type { Manifest } from '../lib/data/manifest.ts';
-import { type GenerateOptions, generate } from '../lib/data/procedural.ts';
+import { generate } from '../lib/data/procedural.ts';
 import { native } from '../lib/native.ts';
 import { sharedFolder, smallSet } from './faces.ts';
 import { temporaryFolder } from './support.ts';
 
 const shared = sharedFolder();
-const options: Omit<GenerateOptions, 'out'> & { format: 'files' } = { ...smallSet, subjects: 3, attributes: ['smile', 'age'] };
+const options: Omit<SetOptions, 'out'> & { format: 'files' } = { ...smallSet, subjects: 3, attributes: ['smile', 'age'] };
 let set: Manifest;
 beforeAll(async () => {
   set = await generate({ ...options, out: join(shared, 'set') });

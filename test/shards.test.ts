@@ -6,9 +6,10 @@ import fc from 'fast-check';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { attributes } from '../lib/data/attributes.ts';
 import { type DataSet, readData } from '../lib/data/dataset.ts';
+import type { SetOptions } from '../lib/data/generation.ts';
 import { GridGroups, ListedGroups } from '../lib/data/groups.ts';
 import { PairSampler } from '../lib/data/pairs.ts';
-import { type GenerateOptions, generate } from '../lib/data/procedural.ts';
+import { generate } from '../lib/data/procedural.ts';
 import { native } from '../lib/native.ts';
 import { train } from '../lib/train/train.ts';
 import { planOf, runAugment, sharedFolder, smallRun, smallSet } from './faces.ts';
@@ -193,7 +194,7 @@ describe('a set of shards', () => {
 
   test('that the disk cannot hold is refused before anything is drawn', async () => {
     const out = join(temporaryFolder(), 'set');
-    const huge: GenerateOptions = { out, subjects: 400_000, attributes: ['smile'], alphas: 101, size: 512, quality: 0 };
+    const huge: SetOptions = { out, subjects: 400_000, attributes: ['smile'], alphas: 101, size: 512, quality: 0 };
     await expect(generate(huge)).rejects.toMatchObject({
       code: 'IO',
       message: expect.stringMatching(/^The 40400000 pictures need about 31\.8 TB in .*, and \d+(\.\d+)? [MGT]B are free there$/),

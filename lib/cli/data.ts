@@ -1,10 +1,8 @@
 // Commands that make and look at data sets.
 import { Argument, type Command } from 'commander';
-import { attributes } from '../data/attributes.js';
 import type { DataSet } from '../data/dataset.js';
 import { dataSheet, type Inspection, inspect } from '../data/inspect.js';
 import { type PackOptions, pack } from '../data/pack.js';
-import { generate } from '../data/procedural.js';
 import { contactSheet, type SheetOptions } from '../data/sheet.js';
 import { type TwinOptions, twin } from '../data/twin.js';
 import { twinKinds } from '../data/twins/parts.js';
@@ -30,47 +28,6 @@ const formatNames = {
   ...{ folder: 'a folder of subjects', table: 'a list of pictures' },
   ...{ disfa: 'DISFA', fgnet: 'FG-NET', weight: 'a list of dialysis pictures' },
 };
-
-/** comface generate */
-export function addGenerate(program: Command): void {
-  program
-    .command('generate')
-    .summary('Draw a data set of faces to train on')
-    .description(
-      'Draw a data set of faces: each subject with each attribute at each alpha, which is how strong it is: 0 leaves the face as it is.',
-    )
-    .requiredOption('--out <folder>', 'Folder for the data set, new or empty; an unfinished set is finished')
-    .option('--subjects <integer>', 'Number of people', number, 100)
-    .option('--attributes <list>', 'Attributes to change one at a time, separated by commas', list, ['weight', 'age', 'smile'])
-    .option('--alphas <integer>', 'Number of alphas of an attribute, 2 or more, evenly from -5 to 5', number, 11)
-    .option('--size <integer>', 'Edge of a picture in pixels, 32 to 512', number, 224)
-    .option('--seed <integer>', 'Decides who the people are, and every picture', number, 1)
-    .option('--domain <integer>', 'Family of camera, light and backdrop: 0 or 1', number, 0)
-    .option('--quality <integer>', 'Quality of the JPEG pictures, 1 to 100; 0, in shards: pixels as they are', number, 90)
-    .option(
-      '--composition <name>',
-      'Who has which attributes: full (each person each) or paper (one in five the first three, the others one of the rest)',
-      'full',
-    )
-    .option('--format <name>', 'How pictures lie there: shards (thousands a file) or files (a JPEG each and a manifest.jsonl)', 'shards')
-    .option('--threads <integer>', 'Threads that draw, at most 64; 0: one for each core', number, 0)
-    .addHelpText(
-      'after',
-      `\n${wrapped(`Attributes: ${attributes.join(', ')}`)}\n\nExamples:\n  $ comface generate --out faces\n  $ comface generate --out faces --subjects 500 --attributes smile,weight --size 128`,
-    )
-    .action(async (options: Parameters<typeof generate>[0]) => {
-      const set = await generate({
-        ...options,
-        signal: stopSignal(),
-        onDisk: showDisk,
-        onProgress: ({ done, total, secondsLeft }) => {
-          beginWork();
-          showCount(done, total, 'faces', secondsLeft);
-        },
-      });
-      printResult(fieldsOf(set), `${set.count} pictures in ${path(set.folder)}`);
-    });
-}
 
 /** comface twin */
 export function addTwin(program: Command): void {
@@ -227,7 +184,7 @@ export function addSheet(program: Command): void {
 }
 
 /** What a data set says of itself. */
-function fieldsOf({ folder, size, count, attributes: names, hash, subjects, isDrawn }: DataSet) {
+export function fieldsOf({ folder, size, count, attributes: names, hash, subjects, isDrawn }: DataSet) {
   return { folder, size, count, attributes: names, hash, subjects, isDrawn };
 }
 

@@ -1,9 +1,9 @@
 // Which subjects of a drawn set have which attributes, and so its groups of pictures, by arithmetic: by subject, then attribute.
 import type { GroupTable } from './shards.js';
 
-/** Which subjects have which attributes. */
-export const compositions = ['full', 'paper'] as const;
-/** Which subjects of a drawn set have which attributes: all, or as in the paper. */
+/** Who has which attributes. */
+export const compositions = ['full', 'paper', 'single'] as const;
+/** Which subjects of a made set have which attributes: each all, as in the paper, or each a single one in turn. */
 export type Composition = (typeof compositions)[number];
 
 /** Of composition paper: one subject in `kShare` has the first `kSharedAttributes`, the others one of the rest. */
@@ -21,6 +21,7 @@ export interface Cast {
 
 export function groupCount({ subjects, attributes, composition }: Cast): number {
   if (composition === 'full') return subjects * attributes;
+  if (composition === 'single') return subjects;
   return subjects + (kSharedAttributes - 1) * Math.ceil(subjects / kShare);
 }
 
@@ -33,6 +34,7 @@ export function groupAt(
     const turn = index % attributes;
     return { subject: firstSubject + Math.floor(index / attributes), attribute: turn, turn };
   }
+  if (composition === 'single') return { subject: firstSubject + index, attribute: index % attributes, turn: 0 };
   const inRound = kSharedAttributes + kShare - 1;
   const [round, turn] = [Math.floor(index / inRound), index % inRound];
   if (turn < kSharedAttributes) return { subject: firstSubject + round * kShare, attribute: turn, turn };

@@ -3,8 +3,9 @@ import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { checkText } from '../check.js';
 import { ComFaceError, printable } from '../errors.js';
-import { type NativeSource, native } from '../native.js';
+import { type NativeShardSet, type NativeSource, native } from '../native.js';
 import { type Groups, ListedGroups } from './groups.js';
+import { kSetsName, readJoined } from './joined.js';
 import { kManifestName, type Manifest, readManifest } from './manifest.js';
 import { kSetName, readShards, shardName } from './shards.js';
 
@@ -41,6 +42,8 @@ export interface DataSet {
   placeOf(sample: number): { file: string; line?: number };
   /** The sample that a message of the native reader begins with, or -1. @internal */
   sampleOf(message: string): number;
+  /** The sets of shards that it is made of, in the order of the sample numbers; none of pictures in files of their own. @internal */
+  readonly shardSets: readonly NativeShardSet[];
   /** @internal @param size Edge of the views in pixels. */
   open(size: number, threads: number): NativeSource;
 }
@@ -55,6 +58,7 @@ export async function readData(folder: string): Promise<DataSet> {
   checkText('folder', folder);
   const root = resolve(folder);
   const has = (name: string) => existsSync(join(root, name));
+  if (has(kSetsName)) return readJoined(root);
   if (!has(kSetName) && !has(kManifestName) && (has('generate.json') || has('pack.jsonl') || has(shardName(0)))) {
     const hint = 'Run the same `comface generate` or `comface pack` again: it goes on with what is there.';
     throw new ComFaceError('IO', `Cannot read the data folder ${root}: it is not finished`, { hint });
@@ -77,6 +81,7 @@ export function filesOf(manifest: Manifest): DataSet & Manifest {
     attributeOf: (sample) => manifest.attribute[sample]!,
     placeOf: (sample) => ({ file: files[sample]!, line: lines[sample]! }),
     sampleOf: (message) => files.findIndex((file) => message.startsWith(`${printable(file)}:`)),
+    shardSets: [],
     open: (edge, threads) => native().module.openFiles(files, edge, threads, size),
   };
 }

@@ -98,7 +98,8 @@ export async function inspect(folder: string, options: InspectOptions = {}): Pro
     subjects: data.subjects.length,
     size: data.size,
     attributes: attributesOf(data, data.groupsOf(new Set(data.subjects))),
-    diskBytes: bytesIn(data.folder),
+    // Joined sets lie elsewhere.
+    diskBytes: [...new Set([data.folder, ...data.shardSets.map((set) => set.folder)])].reduce((sum, each) => sum + bytesIn(each), 0),
     checked: samples.length,
     damaged: await damagedOf(data, samples, { signal, onProgress }),
   };

@@ -8,6 +8,7 @@ import { isDisfa, listDisfa } from './disfa.js';
 import { isFgnet, listFgnet } from './fgnet.js';
 import { listFolder } from './folder.js';
 import type { FramesProgress } from './frames.js';
+import { kSetsName } from './joined.js';
 import { kManifestName } from './manifest.js';
 import { kSetName } from './shards.js';
 import { picturesOf } from './table.js';
@@ -73,7 +74,7 @@ export async function listPictures(job: ListJob): Promise<Listing & { format: Fo
     const hint = 'Name a folder with a folder for each subject, or a CSV file.';
     throw new ComFaceError('IO', `Cannot read ${root}: ${messageOf(cause)}`, { hint, cause });
   }
-  const list = [kSetName, kManifestName].find((name) => isFolder && existsSync(join(root, name)));
+  const list = [kSetName, kManifestName, kSetsName].find((name) => isFolder && existsSync(join(root, name)));
   if (list !== undefined) {
     const hint = 'Train on it as it is; pack takes the pictures that a person has.';
     throw new ComFaceError('INVALID_INPUT', `Expected pictures in ${root} but found a data set, by its ${list}`, { hint });

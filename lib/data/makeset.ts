@@ -27,6 +27,8 @@ export interface SetPlan {
   picturesOfShard: number;
   /** Pictures drawn at once. */
   chunk: number;
+  /** Pictures that are drawn to see how much room all will take. @default 16 */
+  samples?: number;
 }
 
 interface MakeOptions {
@@ -54,7 +56,7 @@ export async function makeSet(
   draw: Draw,
   { signal, onDisk, check, onProgress }: MakeOptions,
 ): Promise<void> {
-  const { header, table, chunk } = plan;
+  const { header, table, chunk, samples } = plan;
   const shards = shardsOf(plan);
   if (shards.length > kMostShards) throw invalid('shardBytes', `at most ${kMostShards} shards`, shards.length, 'Choose larger ones.');
   const names = new Set(await writing(folder, () => readdir(folder)));
@@ -67,7 +69,7 @@ export async function makeSet(
   }
   const total = first;
   let left = missing.reduce((sum, { count }) => sum + count, 0);
-  await writing(folder, () => checkDisk(folder, left, total, async (at) => (await draw(at, 1)).bytes.length, onDisk));
+  await writing(folder, () => checkDisk(folder, left, total, async (at) => (await draw(at, 1)).bytes.length, onDisk, samples));
   let drawn = 0;
   for (const { index, first: from, count } of missing) {
     await writing(folder, async () => {
@@ -107,6 +109,7 @@ export interface DiskSizes {
  *
  * @param left Pictures still to be written, of `total`.
  * @param sizeOf Bytes that one of them will take.
+ * @param most Pictures whose size is asked for.
  * @throws ComFaceError IO where they will not find room.
  */
 export async function checkDisk(
@@ -115,12 +118,13 @@ export async function checkDisk(
   total: number,
   sizeOf: (at: number) => Promise<number>,
   onDisk: ((sizes: DiskSizes) => void) | undefined,
+  most = kSamples,
 ): Promise<void> {
   if (left === 0) return;
-  const every = Math.max(1, Math.floor(total / kSamples));
+  const every = Math.max(1, Math.floor(total / most));
   let bytes = 0;
   let samples = 0;
-  for (let at = 0; at < total && samples < kSamples; at += every, samples++) bytes += await sizeOf(at);
+  for (let at = 0; at < total && samples < most; at += every, samples++) bytes += await sizeOf(at);
   const { bavail, bsize } = statfsSync(folder); // as in shards.ts, no promise
   const sizes = { neededBytes: Math.round((bytes / samples) * left), freeBytes: bavail * bsize };
   onDisk?.(sizes);

@@ -2,7 +2,7 @@
 // 32-bit words only; a product of two words is put together from 16-bit halves, because a double holds 53 bits.
 
 /** What a draw is for; the numbers are part of the format and those of native/rng.h. */
-export const Purpose = { init: 1, augment: 2, face: 3, order: 4, pair: 5, spare: 6, test: 7, evaluate: 8, twin: 9 } as const;
+export const Purpose = { init: 1, augment: 2, face: 3, order: 4, pair: 5, spare: 6, test: 7, evaluate: 8, twin: 9, latent: 10 } as const;
 
 /** Four words, each an integer in [0, 2^32). */
 export type Draw = [number, number, number, number];
@@ -21,6 +21,22 @@ export function philox(seed: bigint, purpose: number, a: number, b: number, c: n
 /** Uniform in [0, 1), 24 bits: every value is exact in float. */
 export function unit(word: number): number {
   return (word >>> 8) * 2 ** -24;
+}
+
+/** Standard normals (Box and Muller, 1958), four of each draw (a, b, 0), (a, b, 1), ... */
+export function normals(seed: bigint, purpose: number, a: number, b: number, count: number): Float32Array {
+  const out = new Float32Array(count);
+  for (let i = 0; i < count; i += 4) {
+    const draw = philox(seed, purpose, a, b, i / 4);
+    for (const k of [0, 2] as const) {
+      const radius = Math.sqrt(-2 * Math.log((draw[k] + 1) * 2 ** -32));
+      const angle = 2 * Math.PI * draw[(k + 1) as 1 | 3] * 2 ** -32;
+      // Beyond the end of a typed array nothing is written.
+      out[i + k] = radius * Math.cos(angle);
+      out[i + k + 1] = radius * Math.sin(angle);
+    }
+  }
+  return out;
 }
 
 /** Uniform integer in [0, n) from one word, n at most 2^32. */

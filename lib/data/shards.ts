@@ -209,7 +209,7 @@ export async function readShards(folder: string): Promise<DataSet> {
   const firsts = [0];
   for (const count of header.shards) firsts.push(firsts.at(-1)! + count);
   const counts = Uint32Array.from(header.shards);
-  const id = idOf(header);
+  const shardSet = { folder: root, counts, size: header.size, raw: header.encoding === 'rgb', id: idOf(header) };
   const placeOf = (sample: number) => {
     const shard = firsts.findIndex((first) => first > sample) - 1;
     return { file: `${root}/${shardName(shard)}, picture ${sample - firsts[shard]!}` };
@@ -226,8 +226,8 @@ export async function readShards(folder: string): Promise<DataSet> {
     attributeOf: (sample) => table.attribute[groupOf(header, table, sample)]!,
     placeOf,
     sampleOf: () => -1, // its messages name the picture already
-    open: (size, threads) =>
-      native().module.openShards({ folder: root, counts, size: header.size, raw: header.encoding === 'rgb', id }, size, threads),
+    shardSets: [shardSet],
+    open: (size, threads) => native().module.openShards([shardSet], size, threads),
   };
 }
 

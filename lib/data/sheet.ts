@@ -66,16 +66,31 @@ export async function contactSheet(options: SheetOptions): Promise<Uint8Array> {
     },
     workerCount(0),
   );
-  // A white gap between groups of columns, none inside.
-  const left = (column: number) => column * size + Math.floor(column / alphas.length) * kGap;
+  return sheetOf(pixels, { rows: subjects, columns, size, group: alphas.length });
+}
+
+/** How pictures lie on a sheet. */
+export interface Arrangement {
+  rows: number;
+  columns: number;
+  /** Edge of a picture in pixels. */
+  size: number;
+  /** Columns that belong together. */
+  group: number;
+}
+
+/** Puts packed RGB pictures, row after row, on one JPEG: a white gap between rows and between groups of columns, none inside. */
+export function sheetOf(pixels: Uint8Array, { rows, columns, size, group }: Arrangement): Promise<Uint8Array> {
+  const left = (column: number) => column * size + Math.floor(column / group) * kGap;
   const width = left(columns - 1) + size;
-  const height = subjects * size + (subjects - 1) * kGap;
+  const height = rows * size + (rows - 1) * kGap;
   const sheet = new Uint8Array(width * height * 3).fill(255);
-  for (const [i, { row, column }] of cells.entries()) {
+  for (let i = 0; i < rows * columns; i++) {
+    const [row, column] = [Math.floor(i / columns), i % columns];
     for (let y = 0; y < size; y++) {
       const from = (i * size + y) * size * 3;
       sheet.set(pixels.subarray(from, from + size * 3), ((row * (size + kGap) + y) * width + left(column)) * 3);
     }
   }
-  return module.encodeJpeg(sheet, width, height, 88);
+  return native().module.encodeJpeg(sheet, width, height, 88);
 }

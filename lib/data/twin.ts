@@ -6,8 +6,9 @@ import { checkFunction, checkInteger, checkObject, checkOneOf, checkSignal, chec
 import { invalid } from '../errors.js';
 import { makeFolder } from '../folders.js';
 import { native, workerCount } from '../native.js';
+import type { GenerateProgress } from './generation.js';
 import { checkDisk, type DiskSizes } from './makeset.js';
-import { type GenerateProgress, kRenderer } from './procedural.js';
+import { kRenderer } from './procedural.js';
 import { writeWhole } from './shards.js';
 import { holdsSet, otherSet, planIn, type Target, writing } from './target.js';
 import { disfaTwin, kDisfaFrames, kDisfaSubjects } from './twins/disfa.js';

@@ -8,7 +8,7 @@ interface OneInput extends Base {
   input: string;
 }
 interface TwoInputs extends Base {
-  /** For `reluDifference`: relu(first - second). */
+  /** For `reluDifference`: relu(first - second). For an op with a style: the image, then the style. */
   inputs: readonly [string, string];
 }
 
@@ -43,7 +43,44 @@ export type LayerRecord =
   /** Samples [batch * from / of, batch * to / of). */
   | (OneInput & { op: 'rows'; from: number; to: number; of: number })
   | (OneInput & { op: 'infoNce'; temperature: number; weight: number })
-  | (OneInput & { op: 'squaredError'; weight: number });
+  | (OneInput & { op: 'squaredError'; weight: number })
+  | GeneratorRecord;
+
+/** What generators add to the records: for inference in fp32. native/graph.h says which tensors each has. */
+export type GeneratorRecord =
+  /** A vector over the root of the mean of its squares. */
+  | (OneInput & { op: 'pixelNorm'; eps?: number })
+  /** A learned image, the same for each sample of its input. */
+  | (OneInput & { op: 'constant'; out: number; height: number; width: number })
+  /** Each pixel `up` x `up` times. */
+  | (OneInput & { op: 'upsample'; up: number })
+  /** As ConvTranspose2d, without a bias. */
+  | (OneInput & { op: 'convTranspose'; out: number; kernel: number; stride: number; pad: number })
+  /** Each channel by [1 2 1] x [1 2 1] / 16. */
+  | (OneInput & { op: 'blur' })
+  /** StyleGAN1's end of a layer: noise, bias, leaky ReLU, instance norm, style. `inputs`: C x H x W and a vector of 2C, scales before shifts. */
+  | (TwoInputs & { op: 'styleEpilogue'; slope?: number; eps?: number })
+  /** StyleGAN3's input: sines of `out` frequencies, turned and shifted by a vector of 4 (cosine, sine, x, y). */
+  | (OneInput & { op: 'fourierFeatures'; out: number; height: number; width: number; rate: number; bandwidth: number })
+  /** A convolution whose weights a vector of C numbers scales by input channel. `demodulate`: to a norm of 1 for each output channel. */
+  | (TwoInputs & { op: 'modulatedConv'; out: number; kernel: number; pad: number; demodulate?: boolean; eps?: number })
+  /**
+   * StyleGAN3's leaky ReLU between an upsampling and a downsampling filter; 0 taps: no filter. `padLow` (left, top) and `padHigh` count pixels of
+   * the upsampled image and crop where they are negative. `radial`: the second filter has `downTaps` x `downTaps` taps.
+   */
+  | (OneInput & {
+      op: 'filteredRelu';
+      up: number;
+      down: number;
+      upTaps: number;
+      downTaps: number;
+      padLow: number;
+      padHigh: number;
+      radial?: boolean;
+      slope: number;
+      gain: number;
+      clamp: number;
+    });
 
 /** How many windows of a convolution or pool lie along an edge of so many pixels. */
 export function windowsAlong(edge: number, layer: { kernel: number; stride: number; pad: number; ceil?: boolean }): number {

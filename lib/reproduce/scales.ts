@@ -2,7 +2,7 @@
 // minutes that every part runs, and learns next to nothing.
 import type { TrainOptions } from '../config.js';
 import { attributes } from '../data/attributes.js';
-import type { GenerateOptions } from '../data/procedural.js';
+import type { SetOptions } from '../data/generation.js';
 import type { TransferOptions } from '../transfer/options.js';
 
 /** Sizes of the stand-ins; left out: the real data sets'. */
@@ -13,7 +13,7 @@ interface TwinSizes {
 }
 
 export interface Scale {
-  faces: Pick<GenerateOptions, 'subjects' | 'attributes' | 'alphas' | 'size' | 'composition'>;
+  faces: Pick<SetOptions, 'subjects' | 'attributes' | 'alphas' | 'size' | 'composition'>;
   train: Omit<TrainOptions, 'data' | 'out'>;
   transfer: Omit<TransferOptions, 'data' | 'out' | 'model'>;
   twins: { disfa: TwinSizes; fgnet: TwinSizes; weight: TwinSizes };

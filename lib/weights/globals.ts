@@ -35,7 +35,7 @@ export class PickleRecord extends PickleObject {
 }
 
 /** A call that takes no arguments. */
-const bare =
+export const bare =
   (name: string, make: () => PickleValue): PickleCall =>
   (args, site) => {
     if (args.length > 0) throw site.fault(`no arguments of \`${name}\``, `${args.length}`);
@@ -85,7 +85,8 @@ const path: PickleCall = (parts, site) => {
   return parts.join('/').replace(/^\/\//, '/');
 };
 
-const record = (name: string): [string, PickleCall] => [name, bare(name, () => new PickleRecord(name))];
+/** A name that stands for attributes. */
+export const record = (name: string): [string, PickleCall] => [name, bare(name, () => new PickleRecord(name))];
 const named = (name: string): [string, null] => [name, null];
 
 export const plainGlobals: ReadonlyMap<string, PickleCall | null> = new Map<string, PickleCall | null>([

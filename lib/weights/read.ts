@@ -4,6 +4,7 @@ import { ComFaceError, show } from '../errors.js';
 import { PickleRecord, TensorValue } from './globals.js';
 import { type Container, containerOf } from './kinds.js';
 import { readNpy } from './numpy.js';
+import { ModuleValue } from './persistence.js';
 import { readPickle } from './pickle.js';
 import { readSafetensors } from './safetensors.js';
 import { type ByteSource, corrupt, FileSource, readBytes } from './source.js';
@@ -110,7 +111,8 @@ class Flattening {
   /** What is named one by one: entries, attributes, and the items of lists in which there is more than single values. */
   #childrenOf(value: PickleValue): Iterable<[string, PickleValue]> | undefined {
     if (value instanceof PickleRecord) return this.#childrenOf(value.attributes);
-    if (value instanceof PickleDict) return value.size > 0 ? entriesOf(value) : undefined;
+    if (value instanceof ModuleValue) return named(value.entries());
+    if (value instanceof PickleDict) return value.size > 0 ? named(value) : undefined;
     const items = value instanceof PickleTuple || value instanceof PickleSet ? value.items : value;
     if (!Array.isArray(items)) return undefined;
     this.#spend(items.length, 0);
@@ -139,8 +141,8 @@ class Flattening {
 const isMany = (value: PickleValue): boolean =>
   typeof value === 'object' && value !== null && !(value instanceof Uint8Array) && !(value instanceof PickleGlobal);
 
-function* entriesOf(dict: PickleDict): Generator<[string, PickleValue]> {
-  for (const [key, value] of dict) yield [keyText(key), value];
+function* named(entries: Iterable<[PickleValue, PickleValue]>): Generator<[string, PickleValue]> {
+  for (const [key, value] of entries) yield [keyText(key), value];
 }
 
 function keyText(key: PickleValue): string {

@@ -4,6 +4,7 @@ import { crc32 } from 'node:zlib';
 import { show } from '../errors.js';
 import { joined, plainGlobals, TensorValue } from './globals.js';
 import { numpyGlobals } from './numpy.js';
+import { persistenceGlobals } from './persistence.js';
 import { PickleEnd, type PickleOptions, readPickle } from './pickle.js';
 import { type ByteSource, corrupt, MemorySource, readBytes, unread } from './source.js';
 import {
@@ -181,7 +182,7 @@ const tensorGlobals: ReadonlyMap<string, PickleCall | null> = new Map<string, Pi
 /** Names in a stream within a pickle, which may not hold another one in turn. */
 const streamGlobals = joined(plainGlobals, numpyGlobals, storageGlobals, tensorGlobals);
 /** Names in all other pickles. */
-export const torchGlobals = joined(streamGlobals, new Map([['torch.storage._load_from_bytes', loadFromBytes]]));
+export const torchGlobals = joined(streamGlobals, persistenceGlobals, new Map([['torch.storage._load_from_bytes', loadFromBytes]]));
 
 /** What stands for a storage in a pickle: ('storage', its type, key, device, count, and in streams perhaps which part of it). */
 function storageId(id: PickleValue, site: PickleSite): { dtype: DType; key: string; count: number; part: PickleValue } {

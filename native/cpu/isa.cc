@@ -3,6 +3,7 @@
 #include <oneapi/dnnl/dnnl.hpp>
 #include <utility>
 
+#include "cpu/generator.h"
 #include "cpu/kernels.h"
 #include "cpu/transformer.h"
 #include "cpu/winograd.h"
@@ -16,16 +17,22 @@ namespace avx512 {
 extern const Kernels table;
 extern const Transformer transformer;
 extern const EfficientAttention efficientAttention;
+extern const Generator generator;
+extern const Filtered filtered;
 }  // namespace avx512
 namespace avx2 {
 extern const Kernels table;
 extern const Transformer transformer;
 extern const EfficientAttention efficientAttention;
+extern const Generator generator;
+extern const Filtered filtered;
 }  // namespace avx2
 namespace baseline {
 extern const Kernels table;
 extern const Transformer transformer;
 extern const EfficientAttention efficientAttention;
+extern const Generator generator;
+extern const Filtered filtered;
 }  // namespace baseline
 
 namespace {
@@ -53,6 +60,18 @@ const EfficientAttention& selectEfficientAttention() {
   if (covers(dnnl::cpu_isa::avx512_core)) return avx512::efficientAttention;
   if (covers(dnnl::cpu_isa::avx2)) return avx2::efficientAttention;
   return baseline::efficientAttention;
+}
+
+const Generator& selectGenerator() {
+  if (covers(dnnl::cpu_isa::avx512_core)) return avx512::generator;
+  if (covers(dnnl::cpu_isa::avx2)) return avx2::generator;
+  return baseline::generator;
+}
+
+const Filtered& selectFiltered() {
+  if (covers(dnnl::cpu_isa::avx512_core)) return avx512::filtered;
+  if (covers(dnnl::cpu_isa::avx2)) return avx2::filtered;
+  return baseline::filtered;
 }
 
 const char* isaName() {

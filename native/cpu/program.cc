@@ -4,6 +4,7 @@
 #include <omp.h>
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <shared_mutex>
@@ -279,6 +280,15 @@ class CpuProgram : public Program {
         return tokenStep(context_, i);
       case Op::flatten:
         return flattenStep(context_, i);
+      case Op::constant:
+      case Op::upsample:
+      case Op::convTranspose:
+      case Op::blur:
+      case Op::styleEpilogue:
+      case Op::fourierFeatures:
+      case Op::modulatedConv:
+      case Op::filteredRelu:
+        return generatorStep(context_, i);
       default:
         return denseStep(context_, i);
     }
@@ -326,13 +336,72 @@ class CpuProgram : public Program {
   int seed_ = -1;
 };
 
+/**
+ * A generator of images, a sample at a time: its memory is that of one image, over a GiB for some of 1024 x 1024
+ * pixels, and no image depends on those beside it. Of a batch the result of the last layer is kept.
+ */
+class SampleProgram : public Program {
+ public:
+  explicit SampleProgram(const Graph& graph)
+      : graph_(graph),
+        samples_(graph.batch()),
+        program_(ofOne(graph)),
+        results_(std::make_unique<Arena>(graph.layers.back().shape.count() * sizeof(float))) {}
+
+  void forward(std::span<const float> input, std::span<const float> targets, std::span<double> losses) override {
+    checkInput(graph_, input, targets, losses);
+    const size_t count = input.size() / samples_, resultCount = results().size() / samples_;
+    for (size_t n = 0; n < samples_; ++n) {
+      program_.forward(input.subspan(n * count, count), targets, losses);
+      program_.read(Slot::value, graph_.layers.back().name, results().subspan(n * resultCount, resultCount));
+    }
+  }
+  void backward() override { program_.backward(); }
+  void update(const Adam& adam) override { program_.update(adam); }
+  void read(Slot slot, const std::string& name, std::span<float> out) override {
+    if (slot != Slot::value) return program_.read(slot, name, out);
+    const int layer = graph_.find(name);
+    if (layer < 0) throw Error(Code::invalidInput, "There is no layer `" + name + "`.");
+    checkCount(name, graph_.layers[layer].shape.count(), out.size());
+    if (layer + 1 != static_cast<int>(graph_.layers.size()))
+      throw Error(Code::invalidInput, "The CPU backend does not keep this tensor of `" + name + "`.");
+    std::copy(results().begin(), results().end(), out.begin());
+  }
+  void write(Slot slot, const std::string& name, std::span<const float> in) override { program_.write(slot, name, in); }
+  size_t sizeBytes() const override { return program_.sizeBytes() + results_->sizeBytes(); }
+  std::string describe() const override { return program_.describe(); }
+
+ private:
+  static Graph ofOne(Graph graph) {
+    graph.layers[0].shape.n = 1;
+    graph.finish();
+    return graph;
+  }
+  std::span<float> results() const {
+    return {reinterpret_cast<float*>(results_->data()), graph_.layers.back().shape.count()};
+  }
+
+  const Graph graph_;
+  const size_t samples_;
+  CpuProgram program_;
+  std::unique_ptr<Arena> results_;
+};
+
+/** Has layers of a generator from images or to images. */
+bool makesImages(const Graph& graph) {
+  return std::ranges::any_of(graph.layers, [](const Layer& l) { return isGenerator(l.op) && l.op != Op::pixelNorm; });
+}
+
 std::unique_ptr<Program> compile(const Graph& graph) {
   if (graph.precision == Precision::fp64 || graph.precision == Precision::fp16)
     throw Error(Code::invalidConfig, "The CPU backend computes in fp32 or bf16, not fp64 or fp16.");
   if (graph.precision == Precision::bf16 && select().block != 16) {
     throw Error(Code::invalidConfig, "bf16 needs a processor with AVX-512; use precision fp32 here.");
   }
-  return translated([&] { return std::unique_ptr<Program>(std::make_unique<CpuProgram>(graph)); });
+  return translated([&]() -> std::unique_ptr<Program> {
+    if (makesImages(graph)) return std::make_unique<SampleProgram>(graph);
+    return std::make_unique<CpuProgram>(graph);
+  });
 }
 
 }  // namespace

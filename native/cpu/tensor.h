@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "cpu/algorithms.h"
+#include "cpu/generator.h"
 #include "cpu/kernels.h"
 #include "cpu/transformer.h"
 #include "slots.h"
@@ -33,6 +34,8 @@ struct Context {
   const Kernels& kernels;
   const Transformer& transformer = selectTransformer();
   const EfficientAttention& efficientAttention = selectEfficientAttention();
+  const Generator& generator = selectGenerator();
+  const Filtered& filtered = selectFiltered();
   Algorithms algorithms;
   dnnl::engine engine{dnnl::engine::kind::cpu, 0};
   dnnl::stream stream{engine};
@@ -96,14 +99,15 @@ using Step = StepOf<Context>;
 using StepPtr = std::unique_ptr<Step>;
 using PartSum = PartSumOf<Context>;
 
-// conv.cc, norm.cc, image.cc, dense.cc, tokens.cc
+// conv.cc, norm.cc, image.cc, dense.cc, tokens.cc, synthesis.cc
 StepPtr convStep(Context& context, int layer);  // linear of images, too
 StepPtr normStep(Context& context, const NormGroup& group);
 StepPtr inputStep(Context& context);
 StepPtr seedStep(Context& context, int layer, int seedBuffer);  // writes the last layer's gradient before backward
 StepPtr maxPoolStep(Context& context, int layer);
 StepPtr averageStep(Context& context, int layer);
-StepPtr denseStep(Context& context, int layer);  // linear, rows, l2Normalize, reluDifference, relu and add of vectors
+StepPtr denseStep(Context& context,
+                  int layer);  // linear, rows, l2Normalize, pixelNorm, reluDifference, relu, add of vectors
 StepPtr lossStep(Context& context, int layer);
 StepPtr tokensStep(Context& context, int layer);
 StepPtr layerNormStep(Context& context, int layer);
@@ -112,5 +116,6 @@ StepPtr attentionStep(Context& context, int layer);
 StepPtr efficientAttentionStep(Context& context, int layer);
 StepPtr tokenStep(Context& context, int layer);
 StepPtr flattenStep(Context& context, int layer);
+StepPtr generatorStep(Context& context, int layer);  // all of the generators' ops but pixelNorm
 
 }  // namespace comface::cpu

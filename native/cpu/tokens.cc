@@ -7,6 +7,7 @@ namespace comface::cpu {
 namespace {
 
 using ImageStep = ImageStepOf<Context>;
+using ToVectorStep = ToVectorStepOf<Context>;
 
 class TokensStep : public ImageStep {
  public:
@@ -227,11 +228,9 @@ class EfficientAttentionStep : public ImageStep {
 };
 
 /** Image -> vector: a copy into plain fp32 N C H W. */
-class FlattenStep : public ImageStep {
+class FlattenStep : public ToVectorStep {
  public:
-  using ImageStep::ImageStep;
-  void planForward(int time) override { touch(in_, time); }
-  void planBackward(int time) override { planInputGradient(time); }
+  using ToVectorStep::ToVectorStep;
   void bind() override {
     const Shape& in = tensor(in_).shape;
     const Memory::desc image = context.imageDesc(tensor(in_)), plain = Context::plainDesc(in);
@@ -254,11 +253,9 @@ class FlattenStep : public ImageStep {
 };
 
 /** Image -> vector. */
-class TokenStep : public ImageStep {
+class TokenStep : public ToVectorStep {
  public:
-  using ImageStep::ImageStep;
-  void planForward(int time) override { touch(in_, time); }
-  void planBackward(int time) override { planInputGradient(time); }
+  using ToVectorStep::ToVectorStep;
   void forward() override {
     const Shape& in = tensor(in_).shape;
     context.transformer.tokenForward[context.type()](data(in_), context.extent(in), in.c, layerAt(layer_).position,

@@ -2,22 +2,10 @@
 // own kernels for that, else alone. In 16 bits the fused plans exist on Hopper only when the convolution's result is a
 // virtual fp32 tensor from which the stored one and the sums are both taken. Its kernels add sums in any order, so a
 // deterministic network there has none of them: normalizations gather their own.
-#include "cuda/tensor.h"
+#include "cuda/conv.h"
 
 namespace comface::cuda {
 namespace {
-
-/** A plan with the tensors it reads and writes. */
-struct Bound {
-  std::shared_ptr<const Plan> plan;
-  std::vector<Plan::Binding> bindings;
-  float* sums = nullptr;  // that it adds to
-  size_t sumCount = 0;
-  void run(const Context& context) const {
-    if (sums) check(cudaMemsetAsync(sums, 0, sumCount * sizeof(float), context.stream), "clearing sums");
-    plan->run(bindings, context.buffers.at(context.workspace));
-  }
-};
 
 class ConvStep : public Step {
  public:
@@ -44,7 +32,7 @@ class ConvStep : public Step {
     Operations o;
     const TensorId x = input(o), w = filter(o), y = output(o);
     o.convolve(x, w, y, layerAt(layer_).pad, layerAt(layer_).stride);
-    forward_ = {need(std::move(o), "its forward pass"), {{x, nullptr}, {w, nullptr}, {y, nullptr}}};
+    forward_ = {need(context, layer_, std::move(o), "its forward pass"), {{x, nullptr}, {w, nullptr}, {y, nullptr}}};
   }
 
   void planBackward(int time) override {
@@ -61,34 +49,30 @@ class ConvStep : public Step {
     Operations o;
     const TensorId dy = output(o), w = filter(o), dx = input(o);
     o.convolveBackwardData(dy, w, dx, layerAt(layer_).pad, layerAt(layer_).stride);
-    data_ = {need(std::move(o), "the gradient of its input"), {{dy, nullptr}, {w, nullptr}, {dx, nullptr}}};
+    data_ = {need(context, layer_, std::move(o), "the gradient of its input"),
+             {{dy, nullptr}, {w, nullptr}, {dx, nullptr}}};
   }
 
   void bind() override {
     const Stored& stored = context.parameters[weight_];
     void* weights = context.weights(stored);
-    const auto fill = [](Bound& bound, std::initializer_list<void*> pointers) {
-      auto to = bound.bindings.begin();
-      for (void* p : pointers) (to++)->second = p;
-    };
     const Tensor& out = tensor(layer_);
     if (out.sums >= 0) {
       forward_.sums = static_cast<float*>(at(out.sums)), forward_.sumCount = 2 * outChannels_;
-      fill(forward_, {data(in_), weights, data(layer_), forward_.sums, forward_.sums + outChannels_});
+      forward_.fill({data(in_), weights, data(layer_), forward_.sums, forward_.sums + outChannels_});
     } else {
-      fill(forward_, {data(in_), weights, data(layer_)});
+      forward_.fill({data(in_), weights, data(layer_)});
     }
     if (grad_ < 0) return;
     float* dw = context.gradients.data() + stored.offset;
-    fill(filterGradient_, {data(in_), at(grad_), narrow_ >= 0 ? at(narrow_) : dw});
+    filterGradient_.fill({data(in_), at(grad_), narrow_ >= 0 ? at(narrow_) : dw});
     if (inGrad_ < 0) return;
     const Tensor& in = tensor(in_);
     if (in.maskedSums >= 0) {
       data_.sums = static_cast<float*>(at(in.maskedSums)), data_.sumCount = 2 * inChannels_;
-      fill(data_,
-           {at(grad_), weights, data(in_), data(normalized_), at(inGrad_), data_.sums, data_.sums + inChannels_});
+      data_.fill({at(grad_), weights, data(in_), data(normalized_), at(inGrad_), data_.sums, data_.sums + inChannels_});
     } else {
-      fill(data_, {at(grad_), weights, at(inGrad_)});
+      data_.fill({at(grad_), weights, at(inGrad_)});
     }
   }
 
@@ -123,11 +107,6 @@ class ConvStep : public Step {
   TensorId output(Operations& o) const { return image(o, tensor(layer_).shape, outChannels_, context.number); }
   TensorId filter(Operations& o) const {
     return o.filter(context.number, outChannels_, inChannels_, layerAt(layer_).kernel);
-  }
-  std::shared_ptr<const Plan> need(Operations o, const char* what) const {
-    if (auto plan = context.planner.plan(std::move(o), false)) return plan;
-    throw Error(Code::deviceFailed, "Layer `" + layerAt(layer_).name + "`: cuDNN has no plan for " + what + " on " +
-                                        context.planner.target().name() + ".");
   }
 
   /** With the sums of its result, which the normalization that alone reads it would have to gather. */

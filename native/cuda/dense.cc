@@ -65,11 +65,13 @@ class VectorStep : public Step {
     float* y = rows(layer_);
     switch (layerAt(layer_).op) {
       case Op::relu:
-        return relu(Number::fp32, a, y, count_, context.stream);
+        return relu(Number::fp32, layerAt(layer_).slope, a, y, count_, context.stream);
       case Op::add:
         return add(Number::fp32, a, b, y, count_, context.stream);
       case Op::reluDifference:
         return reluDifference(a, b, count_, y, context.stream);
+      case Op::pixelNorm:
+        return pixelNorm(a, height(), width_, layerAt(layer_).eps, y, context.stream);
       case Op::rows:
         return check(
             cudaMemcpyAsync(y, a + firstElement(), count_ * sizeof(float), cudaMemcpyDeviceToDevice, context.stream),
@@ -85,9 +87,11 @@ class VectorStep : public Step {
           *db = b_ >= 0 && tensor(b_).wanted ? gradientRows(b_) : nullptr;
     switch (layerAt(layer_).op) {
       case Op::relu:
+        if (da) reluBackwardTo(y, g, count_, layerAt(layer_).slope, 1, da, context.stream);
+        return;
       case Op::reluDifference:
-        if (da) reluBackwardTo(y, g, count_, 1, da, context.stream);
-        if (db) reluBackwardTo(y, g, count_, -1, db, context.stream);
+        if (da) reluBackwardTo(y, g, count_, 0, 1, da, context.stream);
+        if (db) reluBackwardTo(y, g, count_, 0, -1, db, context.stream);
         return;
       case Op::add:
         if (da) addTo(g, count_, da, context.stream);

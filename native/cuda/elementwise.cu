@@ -1,5 +1,6 @@
-// ReLU, GELU (Hendrycks and Gimpel, 2016) and the sum that closes a residual block (He et al., 2016, eq. 1), for images
-// and vectors of any count. The roof is memory: relu and gelu 2 numbers moved for each, their gradients and a sum 3.
+// ReLU, leaky or not (Maas et al., 2013), GELU (Hendrycks and Gimpel, 2016) and the sum that closes a residual block
+// (He et al., 2016, eq. 1), for images and vectors of any count. The roof is memory: relu and gelu 2 numbers moved for
+// each, their gradients and a sum 3.
 #include "cuda/number.h"
 
 namespace comface::cuda {
@@ -12,6 +13,15 @@ struct MaxWithZero {
 };
 struct WherePositive {
   static __device__ float of(float y, float dy) { return y > 0 ? dy : 0; }
+};
+/** With a slope; apart, for 0 times what is infinite is no number. */
+struct Leaky {
+  float slope;
+  __device__ float of(float x, float) const { return x > 0 ? x : slope * x; }
+};
+struct LeakySlope {
+  float slope;
+  __device__ float of(float y, float dy) const { return y > 0 ? dy : slope * dy; }
 };
 struct Sum {
   static __device__ float of(float a, float b) { return a + b; }
@@ -48,9 +58,9 @@ struct QuickGeluSlope {
 template <class E, bool kTwo>
 constexpr int kUnroll = 64 / (8 * sizeof(E)) / (kTwo ? 2 : 1);
 
-/** result = F(a, b), count each, or F(a) with one input. In place works: a thread writes only what it has read. */
+/** result = f(a, b), count each, or f(a) with one input. In place works: a thread writes only what it has read. */
 template <class E, class F, bool kTwo>
-__global__ void elementwiseKernel(const E* a, const E* b, E* result, size_t count) {
+__global__ void elementwiseKernel(F f, const E* a, const E* b, E* result, size_t count) {
   constexpr int kVectors = kUnroll<E, kTwo>;
   const size_t vectors = count / kChannelStep;
   const size_t first = static_cast<size_t>(blockIdx.x) * kThreads * kVectors + threadIdx.x;
@@ -70,50 +80,54 @@ __global__ void elementwiseKernel(const E* a, const E* b, E* result, size_t coun
     Eight other{};
     if constexpr (kTwo) other = toFloats(right[u]);
 #pragma unroll
-    for (int k = 0; k < kChannelStep; ++k) x[k] = F::of(x[k], other[k]);
+    for (int k = 0; k < kChannelStep; ++k) x[k] = f.of(x[k], other[k]);
     store(result + i * kChannelStep, Rounding<E>::of(x));
   }
   const size_t rest = vectors * kChannelStep + threadIdx.x;
   if (blockIdx.x == 0 && rest < count) {
-    result[rest] = static_cast<E>(F::of(static_cast<float>(a[rest]), kTwo ? static_cast<float>(b[rest]) : 0));
+    result[rest] = static_cast<E>(f.of(static_cast<float>(a[rest]), kTwo ? static_cast<float>(b[rest]) : 0));
   }
 }
 
-template <class F, bool kTwo>
-void elementwise(Number number, const void* a, const void* b, void* result, size_t count, cudaStream_t stream) {
+template <bool kTwo, class F>
+void elementwise(Number number, const F& f, const void* a, const void* b, void* result, size_t count,
+                 cudaStream_t stream) {
   if (count == 0) return;
   withNumber(number, [&](auto zero) {
     using E = decltype(zero);
     constexpr size_t kOfBlock = size_t{kThreads} * kUnroll<E, kTwo> * kChannelStep;
     const dim3 grid(static_cast<unsigned>((count + kOfBlock - 1) / kOfBlock));
-    launch(elementwiseKernel<E, F, kTwo>, grid, dim3(kThreads), 0, stream, static_cast<const E*>(a),
+    launch(elementwiseKernel<E, F, kTwo>, grid, dim3(kThreads), 0, stream, f, static_cast<const E*>(a),
            static_cast<const E*>(b), static_cast<E*>(result), count);
   });
 }
 
 }  // namespace
 
-void relu(Number number, const void* x, void* y, size_t count, cudaStream_t stream) {
-  elementwise<MaxWithZero, false>(number, x, nullptr, y, count, stream);
+void relu(Number number, float slope, const void* x, void* y, size_t count, cudaStream_t stream) {
+  slope == 0 ? elementwise<false>(number, MaxWithZero{}, x, nullptr, y, count, stream)
+             : elementwise<false>(number, Leaky{slope}, x, nullptr, y, count, stream);
 }
 
-void reluBackward(Number number, const void* y, const void* dy, void* dx, size_t count, cudaStream_t stream) {
-  elementwise<WherePositive, true>(number, y, dy, dx, count, stream);
+void reluBackward(Number number, float slope, const void* y, const void* dy, void* dx, size_t count,
+                  cudaStream_t stream) {
+  slope == 0 ? elementwise<true>(number, WherePositive{}, y, dy, dx, count, stream)
+             : elementwise<true>(number, LeakySlope{slope}, y, dy, dx, count, stream);
 }
 
 void add(Number number, const void* a, const void* b, void* sum, size_t count, cudaStream_t stream) {
-  elementwise<Sum, true>(number, a, b, sum, count, stream);
+  elementwise<true>(number, Sum{}, a, b, sum, count, stream);
 }
 
 void gelu(Number number, bool quick, const void* x, void* y, size_t count, cudaStream_t stream) {
-  quick ? elementwise<QuickGelu, false>(number, x, nullptr, y, count, stream)
-        : elementwise<Gelu, false>(number, x, nullptr, y, count, stream);
+  quick ? elementwise<false>(number, QuickGelu{}, x, nullptr, y, count, stream)
+        : elementwise<false>(number, Gelu{}, x, nullptr, y, count, stream);
 }
 
 void geluBackward(Number number, bool quick, const void* x, const void* dy, void* dx, size_t count,
                   cudaStream_t stream) {
-  quick ? elementwise<QuickGeluSlope, true>(number, x, dy, dx, count, stream)
-        : elementwise<GeluSlope, true>(number, x, dy, dx, count, stream);
+  quick ? elementwise<true>(number, QuickGeluSlope{}, x, dy, dx, count, stream)
+        : elementwise<true>(number, GeluSlope{}, x, dy, dx, count, stream);
 }
 
 }  // namespace comface::cuda

@@ -1,4 +1,5 @@
-// Steps on images that are neither convolution nor normalization nor in steps.h: input, gradient seed, pooling.
+// Steps on images that are neither convolution nor normalization nor in steps.h: input, gradient seed, pooling, and
+// what makes a vector of an image.
 #include "cuda/tensor.h"
 
 namespace comface::cuda {
@@ -111,37 +112,75 @@ class MaxPoolStep : public Step {
   PartSum sum_;
 };
 
-/** Global average: image -> vector. */
-class AverageStep : public Step {
+/** Image -> vector, row by row: of a batch in several chunks those of the chunk that is here. */
+class ToVectorStep : public ToVectorStepOf<Context> {
  public:
-  AverageStep(Context& context, int layer) : Step(context), layer_(layer), in_(layerAt(layer).inputs[0]) {}
-  int result() const override { return layer_; }
-  void planForward(int time) override { touch(in_, time); }
-  void planBackward(int time) override {
-    if (!tensor(in_).wanted) return;
-    inGrad_ = create(context.imageBytes(tensor(in_).shape), time);
-    tensor(in_).parts.push_back(inGrad_);
-  }
+  using ToVectorStepOf<Context>::ToVectorStepOf;
   void forward() override {
-    const Shape& s = tensor(in_).shape;
-    const size_t bytes = context.imageBytes(s) / s.n;
-    for (const RowRange& range : context.chunkRows()) {
-      averagePool(context.number, static_cast<char*>(data(in_)) + range.chunk * bytes, range.count, s.c, s.h * s.w,
-                  rows(layer_) + range.whole * s.c, context.stream);
-    }
+    for (const RowRange& range : context.chunkRows())
+      convertRows(firstOf(data(in_), range), range.count, rows(layer_) + range.whole * width());
   }
   void backward() override {
-    if (inGrad_ < 0) return;
-    const Shape& s = tensor(in_).shape;
-    const size_t bytes = context.imageBytes(s) / s.n;
-    for (const RowRange& range : context.chunkRows()) {
-      averagePoolBackward(context.number, gradientRows(layer_) + range.whole * s.c, range.count, s.c, s.h * s.w,
-                          static_cast<char*>(at(inGrad_)) + range.chunk * bytes, context.stream);
-    }
+    if (inGradient_ < 0) return;
+    for (const RowRange& range : context.chunkRows())
+      convertBack(gradientRows(layer_) + range.whole * width(), range.count, firstOf(at(inGradient_), range));
   }
 
+ protected:
+  /** n images to n rows. */
+  virtual void convertRows(const void* images, int n, float* vectors) const = 0;
+  /** All of the images' gradient is written. */
+  virtual void convertBack(const float* vectors, int n, void* images) const = 0;
+  const Shape& shape() const { return tensor(in_).shape; }
+  int area() const { return shape().h * shape().w; }
+
  private:
-  int layer_, in_, inGrad_ = -1;
+  size_t width() const { return layerAt(layer_).shape.c; }
+  /** The first image of a range of those at `images`. */
+  void* firstOf(void* images, const RowRange& range) const {
+    return static_cast<char*>(images) + range.chunk * (context.imageBytes(shape()) / shape().n);
+  }
+};
+
+/** Global average. */
+class AverageStep : public ToVectorStep {
+ public:
+  using ToVectorStep::ToVectorStep;
+
+ private:
+  void convertRows(const void* images, int n, float* vectors) const override {
+    averagePool(context.number, images, n, shape().c, area(), vectors, context.stream);
+  }
+  void convertBack(const float* vectors, int n, void* images) const override {
+    averagePoolBackward(context.number, vectors, n, shape().c, area(), images, context.stream);
+  }
+};
+
+class TokenStep : public ToVectorStep {
+ public:
+  using ToVectorStep::ToVectorStep;
+
+ private:
+  void convertRows(const void* images, int n, float* vectors) const override {
+    token(context.number, images, n, shape().c, area(), layerAt(layer_).position, vectors, context.stream);
+  }
+  void convertBack(const float* vectors, int n, void* images) const override {
+    tokenBackward(context.number, vectors, n, shape().c, area(), layerAt(layer_).position, images, context.stream);
+  }
+};
+
+/** A row is an image in PyTorch's layout. */
+class FlattenStep : public ToVectorStep {
+ public:
+  using ToVectorStep::ToVectorStep;
+
+ private:
+  void convertRows(const void* images, int n, float* vectors) const override {
+    unpackImages(context.number, images, n, shape().c, shape().h, shape().w, vectors, context.stream);
+  }
+  void convertBack(const float* vectors, int n, void* images) const override {
+    packImages(context.number, vectors, n, shape().c, shape().h, shape().w, images, context.stream);
+  }
 };
 
 }  // namespace
@@ -150,5 +189,7 @@ StepPtr inputStep(Context& context) { return std::make_unique<InputStep>(context
 StepPtr seedStep(Context& context, int layer, int seed) { return std::make_unique<SeedStep>(context, layer, seed); }
 StepPtr maxPoolStep(Context& context, int layer) { return std::make_unique<MaxPoolStep>(context, layer); }
 StepPtr averageStep(Context& context, int layer) { return std::make_unique<AverageStep>(context, layer); }
+StepPtr tokenStep(Context& context, int layer) { return std::make_unique<TokenStep>(context, layer); }
+StepPtr flattenStep(Context& context, int layer) { return std::make_unique<FlattenStep>(context, layer); }
 
 }  // namespace comface::cuda

@@ -42,10 +42,11 @@ void biasGradient(Number number, const void* x, size_t m, int c, float* sums, fl
 // ---- elementwise.cu: of images, and of vectors with Number::fp32. `count` in numbers; pointers are aligned to 16
 // bytes, counts need not be a multiple of anything. In place is allowed. ----
 
-/** y = max(x, 0). */
-void relu(Number number, const void* x, void* y, size_t count, cudaStream_t stream);
-/** dx = y > 0 ? dy : 0. */
-void reluBackward(Number number, const void* y, const void* dy, void* dx, size_t count, cudaStream_t stream);
+/** y = max(x, 0), or with a slope x where it is positive and slope x elsewhere. */
+void relu(Number number, float slope, const void* x, void* y, size_t count, cudaStream_t stream);
+/** dx = y > 0 ? dy : slope dy. */
+void reluBackward(Number number, float slope, const void* y, const void* dy, void* dx, size_t count,
+                  cudaStream_t stream);
 /** sum = a + b, rounded once. */
 void add(Number number, const void* a, const void* b, void* sum, size_t count, cudaStream_t stream);
 /** y = x times the normal distribution function of x, or, quick, x sigmoid(1.702 x). */
@@ -181,13 +182,30 @@ void attention(Number number, const Attention& args, cudaStream_t stream);
 void attentionBackward(Number number, const Attention& args, const void* dy, void* dx, float* slopes,
                        cudaStream_t stream);
 
+// ---- efficient.cu: Shen et al., 2021, section 3 ----
+
+/** x and y as for Attention, heads of any width. Backward reads y, too. */
+struct EfficientAttention {
+  int n, tokens, heads, width;
+  const void* x;
+  void* y;
+  float *saved, *scratch;  // efficientSaved() floats, which forward leaves for backward, and efficientScratch()
+};
+size_t efficientSaved(const EfficientAttention& args);
+size_t efficientScratch(const EfficientAttention& args);
+void efficientAttention(Number number, const EfficientAttention& args, cudaStream_t stream);
+/** dy: like y, dx: like x. */
+void efficientAttentionBackward(Number number, const EfficientAttention& args, const void* dy, void* dx,
+                                cudaStream_t stream);
+
 // ---- vectors.cu: rows x width, fp32. Gradients are added to. ----
 
 /** y = column sums of x (rows x width): a bias's gradient. */
 void columnSums(const float* x, int rows, int width, float* y, cudaStream_t stream);
 void addTo(const float* x, size_t count, float* y, cudaStream_t stream);  // y += x
-/** dx += y > 0 ? dy : 0, times sign. */
-void reluBackwardTo(const float* y, const float* dy, size_t count, float sign, float* dx, cudaStream_t stream);
+/** dx += y > 0 ? dy : slope dy, times sign. */
+void reluBackwardTo(const float* y, const float* dy, size_t count, float slope, float sign, float* dx,
+                    cudaStream_t stream);
 /** ComFace section 3.2: y = max(a - b, 0). */
 void reluDifference(const float* a, const float* b, size_t count, float* y, cudaStream_t stream);
 /** y = x / max(|x|, 1e-12) by row; lengths: rows. */
@@ -195,6 +213,8 @@ void l2Normalize(const float* x, int rows, int width, float* y, float* lengths, 
 /** dx += (dy - y (dy . y)) / length. */
 void l2NormalizeBackward(const float* y, const float* dy, const float* lengths, int rows, int width, float* dx,
                          cudaStream_t stream);
+/** y = x / sqrt(mean of the row's squares + eps). */
+void pixelNorm(const float* x, int rows, int width, float eps, float* y, cudaStream_t stream);
 
 // ---- change.cu: ComFace's intra-personal loss ----
 

@@ -8,12 +8,6 @@ namespace {
 
 constexpr int kWarps = kThreads / 32;
 
-/** Sum over the warp's lanes, in all of them. */
-__device__ inline float warpSum(float value) {
-  for (int step = 16; step > 0; step /= 2) value += __shfl_xor_sync(0xffffffffu, value, step);
-  return value;
-}
-
 /** A warp's row. */
 __device__ inline size_t rowOf() { return static_cast<size_t>(blockIdx.x) * kWarps + threadIdx.x / 32; }
 dim3 gridOf(size_t rows) { return dim3(static_cast<unsigned>((rows + kWarps - 1) / kWarps)); }

@@ -5,7 +5,6 @@
 #include <cmath>
 
 #include "cuda/matmul.h"
-#include "cuda/missing.h"
 
 namespace comface::cuda {
 namespace {
@@ -48,7 +47,7 @@ Exactness exactnessOf(Precision precision) {
 }
 
 Network::Network(const Graph& graph, Planner& planner, bool isFusing)
-    : graph_(graph), lowered_(lower(checked(graph_))), context_(graph_, lowered_, planner) {
+    : graph_(graph), lowered_(lower(graph_)), context_(graph_, lowered_, planner) {
   context_.number = numberOf(graph_.precision);
   context_.isFusing = isFusing;
   context_.tensors.resize(graph_.layers.size());
@@ -81,7 +80,9 @@ StepPtr Network::stepOf(int layer) {
     case Op::squaredError:
       return lossStep(context_, layer);
     case Op::relu:
-      return isImage ? std::make_unique<ReluStepOf<Context>>(context_, layer) : denseStep(context_, layer);
+      if (!isImage) return denseStep(context_, layer);
+      if (graph_.layers[layer].slope != 0) return elementwiseStep(context_, layer);
+      return std::make_unique<ReluStepOf<Context>>(context_, layer);
     case Op::add:
       return isImage ? std::make_unique<AddStepOf<Context>>(context_, layer) : denseStep(context_, layer);
     case Op::tokens:
@@ -89,13 +90,19 @@ StepPtr Network::stepOf(int layer) {
     case Op::layerNorm:
       return layerNormStep(context_, layer);
     case Op::gelu:
-      return geluStep(context_, layer);
+      return elementwiseStep(context_, layer);
     case Op::attention:
       return attentionStep(context_, layer);
+    case Op::efficientAttention:
+      return efficientAttentionStep(context_, layer);
     case Op::token:
       return tokenStep(context_, layer);
+    case Op::flatten:
+      return flattenStep(context_, layer);
     default:
-      return denseStep(context_, layer);
+      // But for a norm of vectors, what generators add is of images.
+      return isImage && isGenerator(graph_.layers[layer].op) ? generatorStep(context_, layer)
+                                                             : denseStep(context_, layer);
   }
 }
 
@@ -148,8 +155,10 @@ void Network::placeParameters() {
 
 void Network::plan() {
   Context& c = context_;
-  // Images first: with several chunks they run apart from the vectors, which no image depends on.
-  std::stable_partition(steps_.begin(), steps_.end(), [&](const StepPtr& step) { return isOfImages(*step); });
+  // Images first: several chunks of them run apart from the vectors, which no image of a network that trains depends
+  // on.
+  if (graph_.chunks > 1)
+    std::stable_partition(steps_.begin(), steps_.end(), [&](const StepPtr& step) { return isOfImages(*step); });
   backwardSteps_ = planSteps(c, steps_, inputSum_);
   c.scratch = c.buffers.keep(c.scratchBytes);
   c.workspace = c.buffers.keep(std::max(c.planner.workspaceBytes(), kMatmulWorkspaceBytes));
@@ -177,8 +186,7 @@ void Network::bind(char* arena, cudaStream_t stream, cublasLtHandle_t blas) {
 bool Network::isOfImages(const Step& step) const {
   const int result = step.result();
   if (result < 0) return false;
-  const Op op = graph_.layers[result].op;
-  return context_.tensors[result].image || op == Op::avgPool || op == Op::token;
+  return context_.tensors[result].image || endsImages(graph_.layers[result].op);
 }
 
 void Network::forwardImages(int chunk) {
@@ -190,6 +198,11 @@ void Network::forwardImages(int chunk) {
 
 void Network::forward() {
   context_.isRecomputing = false;
+  if (graph_.chunks == 1) {
+    context_.chunk = 0;
+    for (auto& step : steps_) step->forward();  // in the graph's order: a generator's images depend on vectors
+    return;
+  }
   for (int chunk = 0; chunk < graph_.chunks; ++chunk) forwardImages(chunk);
   for (auto& step : steps_) {
     if (!isOfImages(*step)) step->forward();

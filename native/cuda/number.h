@@ -109,6 +109,12 @@ constexpr float kVanishes<__half> = 0x1p-25f;
 /** max(x, 0) that lets a NaN through, so that a lost run is noticed. */
 __device__ inline float rectified(float x) { return x < 0 ? 0 : x; }
 
+/** Sum over the warp's lanes, in all of them. */
+__device__ inline float warpSum(float value) {
+  for (int step = 16; step > 0; step /= 2) value += __shfl_xor_sync(0xffffffffu, value, step);
+  return value;
+}
+
 /** Calls body with a zero of the number type. */
 template <class F>
 void withNumber(Number number, const F& body) {

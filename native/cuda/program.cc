@@ -99,7 +99,7 @@ class CudaProgram : public Program {
     download(host_.data(), data, stored.stored * sizeof(float));
     stream_.synchronize();
     const float factor = slot == Slot::gradient ? 1 / scale().scale : 1;
-    forEach(parameter, [&](size_t plain, size_t ours) { out[plain] = host_[ours] * factor; });
+    forEach(stored, parameter, [&](size_t plain, size_t ours) { out[plain] = host_[ours] * factor; });
   }
 
   void write(Slot slot, const std::string& name, std::span<const float> in) override {
@@ -110,7 +110,7 @@ class CudaProgram : public Program {
     }
     const auto [data, stored, parameter] = held(network_.context(), slot, name, in.size());
     host_.assign(stored.stored, 0.0f);
-    forEach(parameter, [&](size_t plain, size_t ours) { host_[ours] = in[plain]; });
+    forEach(stored, parameter, [&](size_t plain, size_t ours) { host_[ours] = in[plain]; });
     upload(data, host_.data(), stored.stored * sizeof(float));
     if (slot == Slot::parameter) refreshCopy(stored);
     stream_.synchronize();
@@ -215,8 +215,12 @@ class CudaProgram : public Program {
 
   /** Visits every number of a parameter: where it is in PyTorch's order and where in ours. */
   template <class F>
-  void forEach(const Parameter& parameter, const F& visit) const {
+  void forEach(const Stored& stored, const Parameter& parameter, const F& visit) const {
     const auto& d = parameter.dims;
+    if (stored.isPlain) {
+      for (size_t i = 0; i < parameter.count; ++i) visit(i, i);
+      return;
+    }
     if (d.size() < 4) {  // of an image: rows of padded channels
       const size_t width = d.back();
       const size_t pitch = network_.context().tensors[parameter.layer].image ? paddedChannels(d.back()) : width;

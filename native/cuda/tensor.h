@@ -28,6 +28,7 @@ struct Tensor : StepTensor {
  * and C padded. */
 struct Stored {
   size_t offset = 0, stored = 0;  // floats, padding included
+  bool isPlain = false;           // as PyTorch has it, whatever its dimensions
 };
 
 /** Rows of a chunk: `count` of them, from row `chunk` of its images, are rows from `whole` of the batch. */
@@ -75,9 +76,9 @@ struct Context {
   size_t imageBytes(const Shape& s) const { return imageCount(s) * sizeOf(number); }
 
   // The loops of steps.h, enqueued.
-  void relu(const void* x, void* y, size_t count) const { cuda::relu(number, x, y, count, stream); }
+  void relu(const void* x, void* y, size_t count) const { cuda::relu(number, 0, x, y, count, stream); }
   void reluBackward(const void* y, void* gradient, size_t count) const {
-    cuda::reluBackward(number, y, gradient, gradient, count, stream);
+    cuda::reluBackward(number, 0, y, gradient, gradient, count, stream);
   }
   void add(const void* a, const void* b, void* sum, size_t count) const { cuda::add(number, a, b, sum, count, stream); }
   void copy(void* to, const void* from, size_t bytes) const {
@@ -96,20 +97,24 @@ using Step = StepOf<Context>;
 using StepPtr = std::unique_ptr<Step>;
 using PartSum = PartSumOf<Context>;
 
-// conv.cc, normalization.cc, image.cc, dense.cc, transformer.cc
+// conv.cc, normalization.cc, image.cc, dense.cc, transformer.cc, generator.cc
 StepPtr convStep(Context& context, int layer);
 StepPtr normStep(Context& context, const NormGroup& group);
 StepPtr inputStep(Context& context);
 StepPtr seedStep(Context& context, int layer, int seedBuffer);  // writes the last layer's gradient before backward
 StepPtr maxPoolStep(Context& context, int layer);
 StepPtr averageStep(Context& context, int layer);
-StepPtr denseStep(Context& context, int layer);  // linear, rows, l2Normalize, reluDifference, relu and add of vectors
+// linear, rows, l2Normalize, reluDifference, pixelNorm, relu and add of vectors
+StepPtr denseStep(Context& context, int layer);
 StepPtr lossStep(Context& context, int layer);
 StepPtr tokensStep(Context& context, int layer);
 StepPtr layerNormStep(Context& context, int layer);
-StepPtr geluStep(Context& context, int layer);
+StepPtr elementwiseStep(Context& context, int layer);  // gelu, and relu with a slope
 StepPtr attentionStep(Context& context, int layer);
+StepPtr efficientAttentionStep(Context& context, int layer);
 StepPtr tokenStep(Context& context, int layer);
+StepPtr flattenStep(Context& context, int layer);
 StepPtr imageLinearStep(Context& context, int layer);  // linear at each position of an image
+StepPtr generatorStep(Context& context, int layer);    // what StyleGAN and StyleGAN3 add, but pixelNorm
 
 }  // namespace comface::cuda

@@ -1,5 +1,6 @@
-// The steps of vision transformers on images: N x T x C, positions as rows. Linear layers are cuBLASLt's in the image's
-// number type, the rest our own kernels. Gradients of layerNorm and gelu take the place of those they come from.
+// Steps from one image beside convolutions and norms: what vision transformers and PCL's network have. N x T x C,
+// positions as rows. Linear layers are cuBLASLt's in the image's number type, the rest our own kernels. Gradients of
+// layerNorm, gelu and relu take the place of those they come from.
 #include "cuda/matmul.h"
 
 namespace comface::cuda {
@@ -84,25 +85,31 @@ class LayerNormStep : public ImageStep {
   LayerNorm args_{};
 };
 
-/** Not as an epilogue of the linear layer before: cuBLASLt's is the approximation by tanh. */
-class GeluStep : public ImageStep {
+/** gelu, not as an epilogue of the linear layer before: cuBLASLt's is the approximation by tanh. And relu with a slope,
+ * whose gradient follows from the result, so that nobody has to keep what it read. */
+class ElementwiseStep : public ImageStep {
  public:
   using ImageStep::ImageStep;
   void planBackward(int time) override {
     planGradient(time);
-    touch(in_, time);
+    touch(isRelu() ? layer_ : in_, time);
     giveGradientOn();
   }
   void forward() override {
-    gelu(context.number, layerAt(layer_).quick, data(in_), data(layer_), count(), context.stream);
+    const Layer& l = layerAt(layer_);
+    isRelu() ? relu(context.number, l.slope, data(in_), data(layer_), count(), context.stream)
+             : gelu(context.number, l.quick, data(in_), data(layer_), count(), context.stream);
   }
   void backward() override {
     sum_.run(context);
-    geluBackward(context.number, layerAt(layer_).quick, data(in_), at(gradient_), at(gradient_), count(),
-                 context.stream);
+    const Layer& l = layerAt(layer_);
+    void* const gradient = at(gradient_);
+    isRelu() ? reluBackward(context.number, l.slope, data(layer_), gradient, gradient, count(), context.stream)
+             : geluBackward(context.number, l.quick, data(in_), gradient, gradient, count(), context.stream);
   }
 
  private:
+  bool isRelu() const { return layerAt(layer_).op == Op::relu; }
   size_t count() const { return context.imageCount(tensor(layer_).shape); }
 };
 
@@ -148,35 +155,38 @@ class AttentionStep : public ImageStep {
   Attention args_{};
 };
 
-/** Image -> vector. */
-class TokenStep : public ImageStep {
+class EfficientAttentionStep : public ImageStep {
  public:
-  using ImageStep::ImageStep;
-  void planForward(int time) override { touch(in_, time); }
-  void planBackward(int time) override { planInputGradient(time); }
-  void forward() override {
-    const Shape& s = tensor(in_).shape;
-    for (const RowRange& range : context.chunkRows()) {
-      token(context.number, firstOf(data(in_), range), range.count, s.c, area(), layerAt(layer_).position,
-            rows(layer_) + range.whole * s.c, context.stream);
-    }
+  EfficientAttentionStep(Context& context, int layer) : ImageStep(context, layer) {
+    const Shape& out = tensor(layer).shape;
+    const int heads = layerAt(layer).heads;
+    args_ = {out.n, out.h * out.w, heads, out.c / heads, nullptr, nullptr, nullptr, nullptr};
+    context.reserveScratch(efficientScratch(args_) * sizeof(float));
   }
+  void planForward(int time) override {
+    ImageStep::planForward(time);
+    saved_ = create(efficientSaved(args_) * sizeof(float), time);
+  }
+  void planBackward(int time) override {
+    planGradient(time);
+    planInputGradient(time);
+    if (inGradient_ < 0) return;
+    touch(in_, time), touch(layer_, time), context.buffers.touch(saved_, time);
+  }
+  void bind() override {
+    args_.x = data(in_), args_.y = data(layer_);
+    args_.saved = static_cast<float*>(at(saved_)), args_.scratch = context.buffers.at<float>(context.scratch);
+  }
+  void forward() override { efficientAttention(context.number, args_, context.stream); }
   void backward() override {
     if (inGradient_ < 0) return;
-    const Shape& s = tensor(in_).shape;
-    for (const RowRange& range : context.chunkRows()) {
-      tokenBackward(context.number, gradientRows(layer_) + range.whole * s.c, range.count, s.c, area(),
-                    layerAt(layer_).position, firstOf(at(inGradient_), range), context.stream);
-    }
+    sum_.run(context);
+    efficientAttentionBackward(context.number, args_, at(gradient_), at(inGradient_), context.stream);
   }
 
  private:
-  size_t area() const { return static_cast<size_t>(tensor(in_).shape.h) * tensor(in_).shape.w; }
-  /** The first image of a range of those at `images`. */
-  void* firstOf(void* images, const RowRange& range) const {
-    const Shape& s = tensor(in_).shape;
-    return static_cast<char*>(images) + range.chunk * (context.imageBytes(s) / s.n);
-  }
+  int saved_ = -1;
+  EfficientAttention args_{};
 };
 
 /** y = x W^T + b at each position: rows of a product. W is out x in, both padded. */
@@ -234,9 +244,11 @@ class ImageLinearStep : public ImageStep {
 
 StepPtr tokensStep(Context& context, int layer) { return std::make_unique<TokensStep>(context, layer); }
 StepPtr layerNormStep(Context& context, int layer) { return std::make_unique<LayerNormStep>(context, layer); }
-StepPtr geluStep(Context& context, int layer) { return std::make_unique<GeluStep>(context, layer); }
+StepPtr elementwiseStep(Context& context, int layer) { return std::make_unique<ElementwiseStep>(context, layer); }
 StepPtr attentionStep(Context& context, int layer) { return std::make_unique<AttentionStep>(context, layer); }
-StepPtr tokenStep(Context& context, int layer) { return std::make_unique<TokenStep>(context, layer); }
+StepPtr efficientAttentionStep(Context& context, int layer) {
+  return std::make_unique<EfficientAttentionStep>(context, layer);
+}
 StepPtr imageLinearStep(Context& context, int layer) { return std::make_unique<ImageLinearStep>(context, layer); }
 
 }  // namespace comface::cuda

@@ -1,10 +1,10 @@
-// What the heads do to vectors, rows x width fp32: some thousand rows of 1 to 2,048 numbers. Roof: each number read and
-// written once, 8 to 16 bytes; all of them together take less time than one convolution.
+// What the heads do to vectors, and the norm that a generator begins with, rows x width fp32: some thousand rows of 1
+// to 2,048 numbers. Roof: each number read and written once, 8 to 16 bytes; all of them together take less time than
+// one convolution.
 #include <cstdint>
 #include <initializer_list>
 
-#include "cuda/kernels.h"
-#include "cuda/launch.h"
+#include "cuda/number.h"
 
 namespace comface::cuda {
 namespace {
@@ -27,9 +27,10 @@ struct AddTo {
 
 struct ReluBackwardTo {
   const float *y, *dy;
-  float sign;
+  float slope, sign;
   float* dx;
-  __device__ float of(float y, float dy) const { return y > 0 ? sign * dy : 0; }
+  /** 0 of what is infinite, too, where there is no slope. */
+  __device__ float of(float y, float dy) const { return y > 0 ? sign * dy : slope == 0 ? 0 : sign * slope * dy; }
   __device__ void at(size_t i) const { dx[i] += of(y[i], dy[i]); }
   __device__ void fourAt(size_t i) const {
     const float4 a = reinterpret_cast<const float4*>(y)[i], g = reinterpret_cast<const float4*>(dy)[i];
@@ -93,12 +94,6 @@ __global__ void __launch_bounds__(kColumns* kSlices) columnSumsKernel(const floa
 
 // ---- by row, a warp to each ----
 
-/** Sum over the warp's lanes, in all of them. */
-__device__ float warpSum(float value) {
-  for (int step = 16; step > 0; step /= 2) value += __shfl_xor_sync(0xffffffffu, value, step);
-  return value;
-}
-
 __global__ void __launch_bounds__(kThreads)
     l2NormalizeKernel(const float* x, int rows, int width, float* y, float* lengths) {
   const int row = blockIdx.x * (kThreads / 32) + threadIdx.x / 32, lane = threadIdx.x % 32;
@@ -125,6 +120,16 @@ __global__ void __launch_bounds__(kThreads)
   for (int d = lane; d < width; d += 32) dx[first + d] += (dy[first + d] - y[first + d] * along) / length;
 }
 
+__global__ void __launch_bounds__(kThreads) pixelNormKernel(const float* x, int rows, int width, float eps, float* y) {
+  const int row = blockIdx.x * (kThreads / 32) + threadIdx.x / 32, lane = threadIdx.x % 32;
+  if (row >= rows) return;
+  const size_t first = static_cast<size_t>(row) * width;
+  float squares = 0;
+  for (int d = lane; d < width; d += 32) squares += x[first + d] * x[first + d];
+  const float length = sqrtf(warpSum(squares) / width + eps);
+  for (int d = lane; d < width; d += 32) y[first + d] = x[first + d] / length;
+}
+
 int rowBlocks(int rows) { return (rows + kThreads / 32 - 1) / (kThreads / 32); }
 
 }  // namespace
@@ -135,12 +140,17 @@ void columnSums(const float* x, int rows, int width, float* y, cudaStream_t stre
 
 void addTo(const float* x, size_t count, float* y, cudaStream_t stream) { each(AddTo{x, y}, {x, y}, count, stream); }
 
-void reluBackwardTo(const float* y, const float* dy, size_t count, float sign, float* dx, cudaStream_t stream) {
-  each(ReluBackwardTo{y, dy, sign, dx}, {y, dy, dx}, count, stream);
+void reluBackwardTo(const float* y, const float* dy, size_t count, float slope, float sign, float* dx,
+                    cudaStream_t stream) {
+  each(ReluBackwardTo{y, dy, slope, sign, dx}, {y, dy, dx}, count, stream);
 }
 
 void reluDifference(const float* a, const float* b, size_t count, float* y, cudaStream_t stream) {
   each(ReluDifference{a, b, y}, {a, b, y}, count, stream);
+}
+
+void pixelNorm(const float* x, int rows, int width, float eps, float* y, cudaStream_t stream) {
+  launch(pixelNormKernel, rowBlocks(rows), kThreads, 0, stream, x, rows, width, eps, y);
 }
 
 void l2Normalize(const float* x, int rows, int width, float* y, float* lengths, cudaStream_t stream) {

@@ -18,7 +18,7 @@ namespace {
 constexpr const char* kSlotNames[kSlotCount] = {"parameter", "gradient", "firstMoment",   "secondMoment",
                                                 "statistic", "value",    "valueGradient", "lossScale"};
 
-/** The two functions of an op; the input has none. */
+/** The two functions of an op; the input has none, and the generators' ops have no backward. */
 template <typename T>
 struct Loops {
   void (*forward)(const Node<T>&) = nullptr;
@@ -68,6 +68,24 @@ Loops<T> loopsOf(Op op) {
       return {Flatten<T>::forward, Flatten<T>::backward};
     case Op::efficientAttention:
       return {EfficientAttention<T>::forward, EfficientAttention<T>::backward};
+    case Op::pixelNorm:
+      return {PixelNorm<T>::forward};
+    case Op::constant:
+      return {Constant<T>::forward};
+    case Op::upsample:
+      return {Upsample<T>::forward};
+    case Op::convTranspose:
+      return {ConvTranspose<T>::forward};
+    case Op::blur:
+      return {Blur<T>::forward};
+    case Op::styleEpilogue:
+      return {StyleEpilogue<T>::forward};
+    case Op::fourierFeatures:
+      return {FourierFeatures<T>::forward};
+    case Op::modulatedConv:
+      return {ModulatedConv<T>::forward};
+    case Op::filteredRelu:
+      return {FilteredRelu<T>::forward};
   }
   throw Error(Code::invalidConfig, "Expected a known op but received " + std::to_string(static_cast<int>(op)) + ".");
 }
@@ -214,6 +232,10 @@ void PlainLoops<T>::connect(int index, bool bf16) {
     const std::string& name = graph_.parameters[i].name;
     const bool weight = name == layer.name + ".weight", classToken = name.ends_with("cls_token");
     const T* value = p.rounded.empty() ? p.value.data() : p.rounded.data();
+    if (isGenerator(layer.op)) {
+      node.tensors[i - indexOf(graph_.parameters, index, 0)] = value;
+      continue;
+    }
     if (layer.op == Op::tokens) {
       (classToken ? node.classToken : node.positions) = value;
       (classToken ? node.dClassToken : node.dPositions) = p.gradient.data();

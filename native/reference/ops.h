@@ -24,6 +24,7 @@ struct Node {
   T *dClassToken = nullptr, *dPositions = nullptr;
   T *runningMean = nullptr, *runningVar = nullptr;  // batchNorm: C
   const T *targets = nullptr;                       // squaredError: N
+  std::array<const T *, 3> tensors = {};            // of the generators' ops, in the graph's order
   T *saved = nullptr;                               // savedCount() values that forward leaves for backward
 };
 
@@ -118,6 +119,43 @@ struct LayerNorm {
 template <typename T>
 struct Gelu {
   static void forward(const Node<T> &), backward(const Node<T> &);
+};
+// stylegan.cc, stylegan3.cc: inference only
+template <typename T>
+struct PixelNorm {
+  static void forward(const Node<T> &);
+};
+template <typename T>
+struct Constant {
+  static void forward(const Node<T> &);
+};
+template <typename T>
+struct Upsample {
+  static void forward(const Node<T> &);
+};
+template <typename T>
+struct ConvTranspose {
+  static void forward(const Node<T> &);
+};
+template <typename T>
+struct Blur {
+  static void forward(const Node<T> &);
+};
+template <typename T>
+struct StyleEpilogue {
+  static void forward(const Node<T> &);
+};
+template <typename T>
+struct FourierFeatures {
+  static void forward(const Node<T> &);
+};
+template <typename T>
+struct ModulatedConv {
+  static void forward(const Node<T> &);
+};
+template <typename T>
+struct FilteredRelu {
+  static void forward(const Node<T> &);
 };
 // attention.cc
 template <typename T>

@@ -20,12 +20,26 @@ describe.skipIf(library === undefined)(library ? `each kernel on ${cudaName}` : 
     },
   );
 
-  const timed = ['infonce 128', 'augment 1 fp32', 'adam 1000', 'norm 100 fp16', 'layerNorm 20', 'attention 1', 'copy 4096'];
+  const hasFlop = ['infonce', 'attention', 'efficient', 'filtered', 'radial'];
+  const timed = [
+    ...[
+      'infonce 128',
+      'augment 1 fp32',
+      'adam 1000',
+      'norm 100 fp16',
+      'layerNorm 20',
+      'attention 1',
+      'efficient 1',
+      'filtered 8',
+      'radial 8',
+    ],
+    'copy 4096',
+  ];
   test.each(timed)('the bench times %s', async (words) => {
     const { text, status } = await outcomeOf(programs[0]!.replace(/images$/, 'kernels'), [...words.split(' '), '--seconds', '0']);
     expect(status, text).toBe(0);
     const { medianMs, bytes, flop, case: name, size } = JSON.parse(text);
     expect(`${name} ${size}`).toBe(words.split(' ').slice(0, 2).join(' '));
-    expect([medianMs > 0, bytes > 0, flop > 0]).toEqual([true, true, name === 'infonce' || name === 'attention']);
+    expect([medianMs > 0, bytes > 0, flop > 0]).toEqual([true, true, hasFlop.includes(name)]);
   });
 });

@@ -36,12 +36,13 @@ export function inputsOf(c: OpCase, key: number): Inputs {
 
 /**
  * Keyed, generic values for every parameter; a norm's scale stays away from 0. Weights of wide linear layers are small, so that results keep the
- * size of their inputs: scores of attention that leave all but one share nothing would make much of every rounding.
+ * size of their inputs: scores of attention that leave all but one share nothing would make much of every rounding. So are those of filters.
  */
 export function parametersOf(engine: NativeEngine, key: number): Map<string, Float32Array> {
   return new Map(
     engine.parameters.map(({ name, dims }, index) => {
       const count = dims.reduce((a, b) => a * b, 1);
+      if (name.endsWith('Filter')) return [name, numbers(count, key + 100 + index, 2.4 / dims[0]!)];
       const values = numbers(count, key + 100 + index, dims.length === 2 ? Math.min(0.8, 1.2 / Math.sqrt(dims[1]!)) : 0.8);
       return [name, toBf16(dims.length === 1 && !name.includes('bias') ? values.map((v) => v + 1.2) : values)];
     }),

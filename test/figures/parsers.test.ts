@@ -33,6 +33,7 @@ const parsers: [name: string, what: string, ci: number, long: number][] = [
   ['checkpoint', 'manifest of a checkpoint', 1_000_000, 10_000_000],
   ['manifest', 'list of pictures', 1_000_000, 10_000_000],
   ['set', 'set.json of a data set', 300_000, 10_000_000],
+  ['sets', 'sets.json of joined sets', 300_000, 10_000_000],
   ['table', 'groups.bin of a data set', 1_000_000, 10_000_000],
   ['csv', 'CSV file of pictures to pack', 60_000, 1_000_000],
   ['mat', 'landmarks in a MATLAB file', 30_000, 3_000_000],

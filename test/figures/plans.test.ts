@@ -1,11 +1,13 @@
-// Every graph of a ResNet's training, and of a vision transformer's, has a plan of cuDNN's for an H200 and an A100, by the real cuDNN and without a GPU: it plans for a device
-// that is described to it (docs: CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR). A plan proves support, not results and not speed.
+// Every graph of a ResNet's training, of a vision transformer's, of PCL's network and of whole generators has a plan of cuDNN's for an H200 and an
+// A100, by the real cuDNN and without a GPU: it plans for a device that is described to it (docs: CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR). A plan
+// proves support, not results and not speed.
 import { execFile } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { describe, expect, test } from 'vitest';
+import { synthesisOf } from '../../bench/generators.mjs';
 import { type BackboneName, backbone, embeddingWidth } from '../../lib/models/backbone.ts';
 import { comfaceGraph } from '../../lib/models/heads.ts';
 import type { LayerRecord } from '../../lib/models/layers.ts';
@@ -32,11 +34,16 @@ function layersOf(name: BackboneName): LayerRecord[] {
   return comfaceGraph(backbone(name, { size: 224, width: 64 }), heads);
 }
 
+/** A step of 22 pairs. */
+const planned = (name: BackboneName, precision: string, device: string, deterministic: boolean) =>
+  plannedGraph({ layers: layersOf(name), batch: 66, training: true, precision, threads: 1, parts: 3, deterministic }, device);
+
+let graphs = 0;
+
 /** Plans in a process of its own: cuDNN wants to find a driver when it is opened. */
-async function planned(name: BackboneName, precision: string, device: string, deterministic: boolean) {
-  const graph = join(folder, `${name}-${precision}-${device}-${deterministic}.json`);
-  const batch = 66;
-  writeFileSync(graph, JSON.stringify({ layers: layersOf(name), batch, training: true, precision, threads: 1, parts: 3, deterministic }));
+async function plannedGraph(options: object, device: string) {
+  const graph = join(folder, `graph-${graphs++}.json`);
+  writeFileSync(graph, JSON.stringify(options));
   const code = `
     const { readFileSync } = require('node:fs');
     const [addon, library, graph, device] = process.argv.slice(1);
@@ -71,8 +78,8 @@ function shapes(name: BackboneName): Set<string> {
 
 describe.skipIf(driver === undefined)(driver ? 'cuDNN plans, for a GPU that is not here,' : `cuDNN plans: ${reason}`, () => {
   /** More graphs than so many of cuDNN's; of a vision transformer those of the patches' convolution alone. */
-  const least = { resnet50: 60, resnet18: 30, vit_b_16: 1 } as const;
-  const cases = (['resnet50', 'resnet18', 'vit_b_16'] as const).flatMap((name) =>
+  const least = { resnet50: 60, resnet18: 30, vit_b_16: 1, pcl: 30 } as const;
+  const cases = (['resnet50', 'resnet18', 'vit_b_16', 'pcl'] as const).flatMap((name) =>
     (['bf16', 'fp16', 'fp32'] as const).flatMap((precision) =>
       (['h200', 'a100'] as const).map((device) => [name, precision, device] as const),
     ),
@@ -96,6 +103,24 @@ describe.skipIf(driver === undefined)(driver ? 'cuDNN plans, for a GPU that is n
       expect(count - without.length).toBeGreaterThan(45);
     },
   );
+
+  /** Published shapes, in fp32: all that generators run in. GiB for a picture at a time. */
+  const generators = [
+    ['stylegan1', 'h200', 0.5],
+    ['stylegan1', 'a100', 0.5],
+    ['stylegan3-t', 'h200', 2],
+    ['stylegan3-t', 'a100', 2],
+    ['stylegan3-r', 'h200', 3],
+    ['stylegan3-r', 'a100', 3],
+  ] as const;
+  test.each(generators)('every convolution of a %s of 1024 pixels on an %s, in %d GiB', async (which, device, most) => {
+    const layers = synthesisOf({ which, size: 1024, most: 512 });
+    const { gibibytes, count, without } = await plannedGraph({ layers, batch: 1, training: false, precision: 'fp32', threads: 1 }, device);
+    expect(without).toEqual([]);
+    expect(count).toBeGreaterThan(10);
+    expect(gibibytes).toBeGreaterThan(most / 8);
+    expect(gibibytes).toBeLessThan(most);
+  });
 
   test('a ResNet-101 has the shapes of a ResNet-50, and a ResNet-34 those of a ResNet-18', () => {
     expect(shapes('resnet101')).toEqual(shapes('resnet50'));

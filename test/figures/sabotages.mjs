@@ -325,8 +325,8 @@ export const sabotages = [
     figure: 'N4',
     what: 'a sign in the gradient of the relu of a difference',
     file: 'native/cuda/vectors.cu',
-    from: 'return y > 0 ? sign * dy : 0;',
-    to: 'return y > 0 ? dy : 0;',
+    from: 'return y > 0 ? sign * dy :',
+    to: 'return y > 0 ? dy :',
   },
   {
     figure: 'N6',

@@ -29,6 +29,17 @@ export function keyed(text: string, count: number, spread = 1, center = 0): Floa
   return out;
 }
 
+const kPeriod = 2039;
+const base = keyed('generators/base', kPeriod);
+
+/** A few numbers over and over, uniform, from a place that the name tells; generatorfiles.py (tiled) states the same. */
+export function tiled(name: string, count: number, spread = 1, center = 0): Float32Array {
+  const begin = words(name, 1)[0]! % kPeriod;
+  const out = new Float32Array(count);
+  for (let i = 0; i < count; i++) out[i] = center + spread * base[(begin + i) % kPeriod]!;
+  return out;
+}
+
 /** Norm and projections on signs: bit k of the 16 of entry i is the sign of i in projection k. */
 export function sketch(text: string, value: Float32Array): Float64Array {
   const bits = new Uint16Array(words(`${text}#`, Math.ceil(value.length / 2)).slice().buffer);

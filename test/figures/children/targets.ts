@@ -184,10 +184,11 @@ function ofModule(files: readonly string[], folder: string): Target[] {
   return [
     made('createEngine', 6, () => ['', graph(true)]),
     made('openFiles', 2, () => [files, size, 1, 32]),
-    made('openShards', 2, () => [{ folder, counts: Uint32Array.of(3, 4), size: 16, raw: false, id: '0123456789abcdef' }, 8, 1]),
+    made('openShards', 2, () => [[{ folder, counts: Uint32Array.of(3, 4), size: 16, raw: false, id: '0123456789abcdef' }], 8, 1]),
     made('drawFaces', 2, () => [shots(), 1]),
     made('faceLandmarks', 2, () => [shots()]),
     made('encodeFaces', 2, () => [shots(), 90, 1]),
+    made('encodeImages', 2, () => [new Float32Array(2 * 3 * 25), { count: 2, edge: 5, size: 3, quality: 90 }, 1]),
     made('crc32c', 1, () => [new Uint8Array(8)]),
     made('writeFaces', 2, () => [shots(), [join(folder, 'face.jpg')], 90, 1]),
     made('decodeJpeg', 1, () => [new Uint8Array(64).fill(255)]),
@@ -210,6 +211,22 @@ const transferOptions = (data: string, out: string) => ({
   ...{ signal: soon(), onEvent: () => undefined },
 });
 const faces = { subjects: 1, attributes: ['smile'], alphas: [-1, 1], size: 32, threads: 1, seed: 1, domain: 0, quality: 90 };
+const latents = (folder: string) => ({
+  ...{
+    source: 'stylegan1',
+    weights: join(folder, 'weights.pth'),
+    directions: [folder],
+    space: 'W',
+    psi: 0.7,
+    device: 'reference',
+    batch: 1,
+  },
+  domain: undefined,
+});
+const direction = (seed: number) => ({
+  ...{ file: 'a.npy', attribute: 'age', generator: 'stylegan1', space: 'W', width: 4, rows: 1, norm: 1, sha256: 'a' },
+  values: Float32Array.of(seed, 1, 2, 3),
+});
 /** Nothing that begins lasts: what is legal after all has a fiftieth of a second. */
 const soon = () => AbortSignal.timeout(20);
 
@@ -236,6 +253,13 @@ function ofPackage({ data, run }: Fixtures, folder: string): Target[] {
     made('readManifest', 0.5, () => [data]),
     made('readData', 0.5, () => [data]),
     made('generate', 0.1, () => [{ ...faces, out: out(), signal: soon(), onProgress: () => undefined }]),
+    made('generate', 0.1, () => [{ ...faces, ...latents(folder), out: out(), signal: soon(), onProgress: () => undefined }]),
+    made('previewSet', 0.1, () => [{ ...faces, ...latents(folder), out: out(), signal: soon() }]),
+    made('joinSets', 0.3, () => [{ sets: [data, run], out: out(), renumber: true }]),
+    made('loadGenerator', 0.3, () => [join(checkpoint!.path, 'weights.safetensors'), { device: 'reference', threads: 1, batch: 1 }]),
+    made('readDirections', 0.5, () => [[join(folder, 'direction.npy')], { generator: 'stylegan1', space: 'W' }]),
+    made('projectDirection', 1, () => [direction(1), [direction(2)]]),
+    made('saveDirection', 0.3, () => [direction(1), join(folder, 'direction.npy')]),
     made('twin', 0.1, () => [
       {
         ...{ kind: 'disfa', out: out(), seed: 1, size: 32, frames: 2, subjects: 1, threads: 1 },

@@ -3,10 +3,11 @@
 import assert from 'node:assert/strict';
 import { Buffer } from 'node:buffer';
 import { Readable } from 'node:stream';
+import { parseSets } from '../../../dist/data/joined.js';
 import { idOf, parseGroups, parseSet } from '../../../dist/data/shards.js';
 import { readTable } from '../../../dist/data/table.js';
 import { native } from '../../../dist/native.js';
-import { bytesOf, longWords, mutated, nest, numbered, tokensOf } from './common.mjs';
+import { bytesOf, longWords, mutated, nest, numbered, sha256, tokensOf } from './common.mjs';
 
 /** @typedef {import('./common.mjs').Parser} Parser */
 
@@ -158,5 +159,33 @@ export const csv = {
     ['a line of a megabyte', () => bytesOf(`path,subject,alpha\n${'a'.repeat(1_100_000)}`)],
     ['rows', () => bytesOf(`path,subject,alpha\n${numbered(4000, (i) => `${i}.jpg,${i},1`, '\n')}\n`)],
     ['empty lines', () => bytesOf(`path,subject,alpha${'\n'.repeat(500_000)}`)],
+  ],
+};
+
+const joined = (/** @type {number[]} */ ...offsets) => ({
+  format: 'comface-sets',
+  version: 1,
+  sets: offsets.map((offset, i) => ({ folder: `../${i}`, hash: sha256(String(i)), offset })),
+});
+const joinedSeeds = [joined(0, 0), joined(0, 50_000, -3)].map((value) => bytesOf(JSON.stringify(value, null, 1)));
+
+/** @type {Parser} */
+export const sets = {
+  input: (random) => mutated(random, joinedSeeds, tokensOf('"offset":', '"folder":"', '"hash":"', '"sets":[', '1e308', '-1', '0.5')),
+  parse: (input) => parseSets('sets.json', Buffer.from(input).toString('utf8')),
+  check(parts) {
+    assert(parts.length >= 2);
+    for (const { folder, hash, offset } of parts) {
+      assert(folder !== '' && !folder.includes('\0') && /^[\da-f]{64}$/.test(hash));
+      assert(Number.isInteger(offset) && Math.abs(offset) < 2 ** 32);
+    }
+  },
+  bombs: [
+    ['sets of 12,000 levels', () => bytesOf(`{"format":"comface-sets","version":1,"sets":${nest('[', 12_000, ']')}}`)],
+    ['an object for its sets', () => bytesOf(JSON.stringify({ ...joined(), sets: { length: 4294967295 } }))],
+  ],
+  long: [
+    ['a million blanks', () => Buffer.alloc(1_000_000, 0x20)],
+    ['2,000 sets', () => bytesOf(JSON.stringify(joined(...Array.from({ length: 2000 }, (_, i) => i))))],
   ],
 };

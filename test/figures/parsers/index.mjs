@@ -1,7 +1,7 @@
 // @ts-check
 // The parsers of untrusted files, and what figure F2 feeds them.
 import { checkpoint } from './checkpoint.mjs';
-import { csv, set, table } from './data.mjs';
+import { csv, set, sets, table } from './data.mjs';
 import { lock, log } from './log.mjs';
 import { manifest } from './manifest.mjs';
 import { options, words, yaml } from './options.mjs';
@@ -16,6 +16,7 @@ export const parsers = {
   checkpoint,
   manifest,
   set,
+  sets,
   table,
   csv,
   mat,

@@ -24,7 +24,9 @@ const plain = JSON.parse(readFileSync(new URL('weights.json', folder), 'utf8')).
 
 const archives = made('.zip.pth');
 const streams = made('.stream.pth');
-const pickles = [...made('.pkl'), ...plain.map((text) => Buffer.from(text, 'base64'))];
+/** A module of NVIDIA's generators and a network of TensorFlow, as their own programs pickle them (test/golden/generators.py). */
+const generators = ['module.pkl', 'network.pkl'].map((name) => readFileSync(new URL(`../../golden/generators/${name}`, import.meta.url)));
+const pickles = [...made('.pkl'), ...plain.map((text) => Buffer.from(text, 'base64')), ...generators];
 /** What an archive's tensors look at, whatever their pickle has become. @type {Record<string, Buffer>} */
 const storages = Object.fromEntries(Array.from({ length: 8 }, (_, key) => [key, Buffer.alloc(24 << (key % 3), key + 60)]));
 const inner = await Promise.all(
@@ -93,6 +95,15 @@ const values = [
     'cnumpy.core.multiarray\n_reconstruct\n',
     'cnumpy.core.multiarray\nscalar\n',
     'cnumpy._core.numeric\n_frombuffer\n',
+  ],
+  ...[
+    'ctorch_utils.persistence\n_reconstruct_persistent_obj\n',
+    'cdnnlib.util\nEasyDict\n',
+    'cdnnlib.tflib.network\nNetwork\n',
+    text('class_name'),
+    text('state'),
+    text('_parameters'),
+    text('_modules'),
   ],
   ...['cargparse\nNamespace\n', 'cpathlib\nPosixPath\n', 'cos\nsystem\n', 'c__proto__\nconstructor\n'],
   tensorOpcodes({ count: 6, shape: [2, 3], strides: [3, 1] }),
@@ -168,6 +179,7 @@ function drawTensors(random) {
 function pickleOf(random, seeds) {
   const kind = random.below(8);
   if (kind === 0) return drawPickle(random);
+  if (kind === 7 && random.oneIn(2)) return Buffer.from(mutated(random, [latin1(`\x80\x02${moduleOpcodes(modules)}.`)], pickleTokens));
   if (kind < 3) return drawTensors(random);
   return Buffer.from(mutated(random, /** @type {Buffer[]} */ (seeds), pickleTokens));
 }
@@ -201,6 +213,11 @@ function checkWeights({ file, arrays }, input) {
   for (const value of file.others.values()) assert(value === null || ['boolean', 'number', 'bigint', 'string'].includes(typeof value));
   for (const odd of ['a', 'polluted', '0']) assert(!(odd in {}), 'every object has a new property');
 }
+
+/** A module as NVIDIA's generators are pickled. @param {string} state */
+const moduleOpcodes = (state) =>
+  `ctorch_utils.persistence\n_reconstruct_persistent_obj\n(}(${text('class_name')}${text('G')}${text('state')}${state}utR`;
+const modules = `}(${text('_buffers')}}(${text('a')}${tensorOpcodes({ count: 6, shape: [2, 3], strides: [3, 1] })}u${text('_modules')}}(${text('b')}${moduleOpcodes('}')}uu`;
 
 const common = { parse: readAll, check: checkWeights };
 const twice = (/** @type {string} */ opcodes, count = 8000) => latin1(`\x80\x04${opcodes.repeat(Math.floor(count / opcodes.length))}.`);
@@ -246,6 +263,13 @@ const pickleBombs = [
   [
     'one list copied again and again',
     () => latin1(`\x80\x04cbuiltins\nset\nq\0](${'N'.repeat(2000)}e\x85q\x01${'h\0h\x01R0'.repeat(900)}N.`),
+  ],
+  [
+    'one state of many modules',
+    () =>
+      latin1(
+        `\x80\x04](}(${text('_parameters')}}(${numbered(400, (i) => `M${little(i, 2).toString('latin1')}N`, '')}uuq\0${moduleOpcodes('h\0').repeat(60)}e.`,
+      ),
   ],
   [
     'a long name for many',

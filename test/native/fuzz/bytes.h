@@ -123,10 +123,19 @@ class ByteRecord final : public Record {
                                        "",
                                        "input",
                                        "flatten",
-                                       "efficientAttention"};
+                                       "efficientAttention",
+                                       "pixelNorm",
+                                       "constant",
+                                       "upsample",
+                                       "convTranspose",
+                                       "blur",
+                                       "styleEpilogue",
+                                       "fourierFeatures",
+                                       "modulatedConv",
+                                       "filteredRelu"};
     static const char* const kPrecisions[] = {"fp32", "bf16", "fp64", "fp16"};
     const uint8_t b = bytes_.byte();
-    if (name[0] == 'o') return count_ == 0 ? "input" : kOps[b % 22];
+    if (name[0] == 'o') return count_ == 0 ? "input" : kOps[b % 31];
     if (name[0] == 'p') return kPrecisions[b % 4];
     if (name[0] == 'n') return b < 240 ? layerName(count_) : layerName(b % 16);
     return layerName(b % 16 < count_ ? b % 16 : count_ - 1);

@@ -82,8 +82,10 @@ void crossBorder(Bytes& bytes) {
     for (int32_t& input : l.inputs) input = flags & 2 ? bytes.integer() : bytes.byte() % before;
     if (!(flags & 4)) l.inputs[1] = -1;
     for (int32_t& size : l.shape) size = isFirst ? bytes.integer() : 1;
-    for (int32_t* field : {&l.out, &l.kernel, &l.stride, &l.pad, &l.from, &l.to, &l.of, &l.heads, &l.position, &l.bias,
-                           &l.ceil, &l.classToken, &l.positions, &l.quick})
+    for (int32_t* field :
+         {&l.out,      &l.kernel, &l.stride, &l.pad,        &l.from,      &l.to,      &l.of,         &l.heads,
+          &l.position, &l.bias,   &l.ceil,   &l.classToken, &l.positions, &l.quick,   &l.height,     &l.width,
+          &l.up,       &l.down,   &l.upTaps, &l.downTaps,   &l.padLow,    &l.padHigh, &l.demodulate, &l.radial})
       *field = bytes.integer();
     const bool isHostile = flags & 8;
     l.slope = isHostile ? static_cast<float>(bytes.number()) : 0;
@@ -91,6 +93,10 @@ void crossBorder(Bytes& bytes) {
     l.momentum = isHostile ? static_cast<float>(bytes.number()) : 0.1f;
     l.temperature = isHostile ? static_cast<float>(bytes.number()) : 0.1f,
     l.weight = isHostile ? static_cast<float>(bytes.number()) : 1;
+    l.gain = isHostile ? static_cast<float>(bytes.number()) : 1,
+    l.clamp = isHostile ? static_cast<float>(bytes.number()) : 4;
+    l.rate = isHostile ? static_cast<float>(bytes.number()) : 16,
+    l.bandwidth = isHostile ? static_cast<float>(bytes.number()) : 2;
   }
   const bool isWhole = bytes.byte() % 4 == 0;  // also past the end: no chunks would be refused before any layer
   const int32_t chunks = isWhole ? 1 : bytes.integer(), parts = isWhole ? 1 : bytes.integer();

@@ -1,8 +1,10 @@
-// Fuzzes the plan decoder: plans, augmentation settings, Adam's numbers and shots as the native door reads them, then
-// what every source asks of a plan. A view of a small picture is made with each settings that is accepted.
+// Fuzzes the plan decoder: plans, augmentation settings, Adam's numbers, shots and sets of images as the native door
+// reads them, then what every source asks of a plan. A view of a small picture is made with each settings that is
+// accepted, and the averages of a small image with each set.
 #include <cmath>
 
 #include "augment.h"
+#include "average.h"
 #include "bytes.h"
 
 namespace comface::fuzz {
@@ -42,6 +44,16 @@ void checkSettings(Bytes& bytes) {
   require(std::isfinite(sum), "finite pixels");
 }
 
+void checkAverages(Bytes& bytes) {
+  const ImageSet set = imageSetFrom(ByteRecord(bytes));
+  require(set.size >= 1 && set.size <= set.edge && set.count >= 1 && set.quality <= 100, "a picture within its image");
+  if (set.edge > 40) return;
+  std::vector<float> image(size_t{3} * set.edge * set.edge);
+  for (float& value : image) value = static_cast<float>(bytes.number());
+  const Picture picture = averaged(image, set.edge, set.size, "picture");
+  require(picture.rgb.size() == size_t{3} * set.size * set.size, "a picture of its size");
+}
+
 }  // namespace
 }  // namespace comface::fuzz
 
@@ -50,7 +62,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   fuzz::Bytes bytes(data, size);
   const fuzz::ByteRecord record(bytes);
   try {
-    switch (bytes.byte() % 4) {
+    switch (bytes.byte() % 5) {
       case 0:
         fuzz::checkSettings(bytes);
         break;
@@ -68,6 +80,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
           }
           fuzz::require(shot.frame >= -1 && shot.frame < 1 << 24, "a frame of a video, or none");
         }
+        break;
+      case 3:
+        fuzz::checkAverages(bytes);
         break;
       default:
         fuzz::checkPlanOf(bytes);

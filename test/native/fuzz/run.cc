@@ -14,11 +14,21 @@ double work(const Graph& graph) {
   for (const Layer& l : graph.layers) {
     const double c = l.inputs[0] >= 0 ? graph.layers[l.inputs[0]].shape.c : 1,
                  n = l.inputs[0] >= 0 ? graph.layers[l.inputs[0]].shape.n : 1;
-    const double window = l.op == Op::conv || l.op == Op::maxPool ? static_cast<double>(l.kernel) * l.kernel : 1;
-    const double inner = hasWeights(l.op) || l.op == Op::efficientAttention ? c
-                         : l.op == Op::infoNce                              ? n * n * c
-                         : l.op == Op::attention                            ? static_cast<double>(l.shape.h) * l.shape.w
-                                                                            : 1;
+    const bool isWindow =
+        l.op == Op::conv || l.op == Op::maxPool || l.op == Op::convTranspose || l.op == Op::modulatedConv;
+    double window = isWindow ? static_cast<double>(l.kernel) * l.kernel : 1;
+    if (l.op == Op::filteredRelu) {
+      const Shape& in = graph.layers[l.inputs[0]].shape;
+      const double between = static_cast<double>(edgeBetween(l, in.h)) * static_cast<double>(edgeBetween(l, in.w));
+      total += static_cast<double>(in.n) * c * between * tapsUp(l) * tapsUp(l);
+      window = static_cast<double>(tapsDown(l)) * tapsDown(l);
+    }
+    const bool isSum =
+        hasWeights(l.op) || l.op == Op::efficientAttention || l.op == Op::convTranspose || l.op == Op::modulatedConv;
+    const double inner = isSum                   ? c
+                         : l.op == Op::infoNce   ? n * n * c
+                         : l.op == Op::attention ? static_cast<double>(l.shape.h) * l.shape.w
+                                                 : 1;
     total += static_cast<double>(l.shape.count()) * window * inner;
   }
   for (const Parameter& p : graph.parameters) total += static_cast<double>(p.count);

@@ -51,26 +51,27 @@ void testLayout(Number number) {
 
 void testElementwise(Number number) {
   for (const size_t count : {size_t{1}, size_t{7}, size_t{8}, size_t{2048}, size_t{8191}, size_t{40003}}) {
+    const float slope = count % 2 ? 0.25f : 0;
     Numbers a(count), b(count), rectified(count), sum(count), masked(count);
     for (size_t i = 0; i < count; ++i) {
       a[i] = i % 5 == 0 ? 0 : round(number, normal()), b[i] = round(number, normal());
       if (i % 7 == 3) a[i] = NAN;
-      rectified[i] = a[i] < 0 ? 0 : a[i];
+      rectified[i] = a[i] < 0 ? round(number, slope * a[i]) : a[i];
       sum[i] = round(number, a[i] + b[i]);
-      masked[i] = a[i] > 0 ? b[i] : 0;
+      masked[i] = a[i] > 0 ? b[i] : round(number, slope * b[i]);
     }
     const std::string what = std::string("elementwise ") + nameOf(number) + " " + std::to_string(count);
     inAllOrders(what, [&](bool checks) {
       const Tensor x(number, a), y(number, b), one(number, count), two(number, count), inPlace(number, b);
-      relu(number, x, one, count, nullptr);
+      relu(number, slope, x, one, count, nullptr);
       add(number, x, y, two, count, nullptr);
-      reluBackward(number, x, inPlace, inPlace, count, nullptr);
+      reluBackward(number, slope, x, inPlace, inPlace, count, nullptr);
       if (checks) {
         near(what + " relu", one.read(), rectified, Number::fp32, 0);
         near(what + " add", two.read(), sum, Number::fp32, 0);
         near(what + " relu backward", inPlace.read(), masked, Number::fp32, 0);
       }
-      relu(number, x, x, count, nullptr);
+      relu(number, slope, x, x, count, nullptr);
       add(number, y, one, y, count, nullptr);
       if (checks) near(what + " relu in place", x.read(), rectified, Number::fp32, 0);
       std::vector<char> all = one.bytes();

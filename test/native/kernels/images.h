@@ -162,12 +162,13 @@ inline void append(std::vector<char>& all, const Tensor& tensor) {
 /** What tests the kernels of one op, or some that go together. */
 using Part = std::pair<const char*, void (*)(Number)>;
 
-/** Runs the part that `only` names, or all, in each number type, with a line for each; 0 if nothing failed. */
-inline int runParts(const std::string& only, const std::vector<Part>& parts) {
+/** Runs the part that `only` names, or all, in each of the number types, with a line for each; 0 if nothing failed. */
+inline int runParts(const std::string& only, const std::vector<Part>& parts,
+                    const std::vector<Number>& numbers = {Number::fp32, Number::bf16, Number::fp16}) {
   int failedParts = 0;
   for (const auto& [name, part] : parts) {
     if (!only.empty() && only != name) continue;
-    for (const Number number : {Number::fp32, Number::bf16, Number::fp16}) {
+    for (const Number number : numbers) {
       failures = 0, worst = 0, compared = 0;
       part(number);
       if (emulation::living().allocations > 0) ++failures, printf("memory is left over\n");
@@ -192,5 +193,6 @@ int runPart(int argc, char** argv, const Run& run) {
 
 void testNorm(Number number);       // norm.cc
 void testAttention(Number number);  // attention.cc
+void testEfficient(Number number);  // efficient.cc
 
 }  // namespace comface::cuda

@@ -234,18 +234,19 @@ void testChange() {
 /** `shift` floats from an address that is a multiple of 16: parts of a tensor begin anywhere. */
 void testNumbers(int count, int shift) {
   const std::string what = "vectors of " + std::to_string(count) + " from " + std::to_string(shift);
+  const float slope = count % 2 ? 0.25f : 0;
   const int size = count + shift;
   const Numbers a = image(Number::fp32, size, 1, 1), b = image(Number::fp32, size, 1, 1);
   const Floats as(a), bs(b);
   inAllOrders(what, [&](bool isFirst) {
     const Floats sum(b), gradient(b), difference(Numbers(size, 7.0));
     addTo(as + shift, count, sum + shift, kStream);
-    reluBackwardTo(as + shift, bs + shift, count, -1, gradient + shift, kStream);
+    reluBackwardTo(as + shift, bs + shift, count, slope, -1, gradient + shift, kStream);
     reluDifference(as + shift, bs + shift, count, difference + shift, kStream);
     Numbers sums = b, gradients = b, differences(size, 7.0);
     for (int i = shift; i < size; ++i) {
       sums[i] = a[i] + b[i];
-      gradients[i] = b[i] - (a[i] > 0 ? b[i] : 0);
+      gradients[i] = b[i] - (a[i] > 0 ? b[i] : slope * b[i]);
       differences[i] = std::max(a[i] - b[i], 0.0);
     }
     if (isFirst) near(what + " sum", sum.read(), sums, Number::fp32, 0);

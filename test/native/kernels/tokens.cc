@@ -1,4 +1,4 @@
-// tokens.cu, layernorm.cu and attention.cu against plain loops in double; see images.cc.
+// tokens.cu, layernorm.cu, attention.cu and efficient.cu against plain loops in double; see images.cc.
 //   tokens [<part>]   0 if all numbers are within their tolerance.
 #include "images.h"
 
@@ -179,8 +179,11 @@ void testLayerNorm(Number number) {
 }
 
 int run(const std::string& only) {
-  return runParts(
-      only, {{"tokens", testTokens}, {"token", testToken}, {"layerNorm", testLayerNorm}, {"attention", testAttention}});
+  return runParts(only, {{"tokens", testTokens},
+                         {"token", testToken},
+                         {"layerNorm", testLayerNorm},
+                         {"attention", testAttention},
+                         {"efficient", testEfficient}});
 }
 
 }  // namespace
