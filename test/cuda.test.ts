@@ -207,10 +207,11 @@ describe.skipIf(library === undefined)(library ? cudaName : `CUDA: ${noCuda}`, (
     { op: 'avgPool', name: 'avgpool', input: 'c' },
   ];
   test.each([
-    ['convolutions', convolutions],
-    ['a transformer', transformer(16)],
-  ])('a batch in chunks has the gradient of the whole, of %s', async (_, layers) => {
-    const heads = { embedding: 48, projection: { hidden: 16, out: 8 }, temperature: 0.2, interPersonal: 1, intraPersonal: 0.3 };
+    ['convolutions', convolutions, 48],
+    ['a transformer', transformer(16), 48],
+    ["PCL's network", backbone('pcl', { size: 16, width: 16 }), embeddingWidth('pcl', { size: 16, width: 16 })],
+  ])('a batch in chunks has the gradient of the whole, of %s', async (_, layers, embedding) => {
+    const heads = { embedding, projection: { hidden: 16, out: 8 }, temperature: 0.2, interPersonal: 1, intraPersonal: 0.3 };
     const graph = { layers: comfaceGraph(layers, heads), batch: 24 };
     const images = numbers(24 * 3 * 256, 61);
     const targets = numbers(8, 62, 4);
@@ -221,7 +222,7 @@ describe.skipIf(library === undefined)(library ? cudaName : `CUDA: ${noCuda}`, (
       await of.initialize(9n);
       const losses = await of.forward(images, targets);
       await of.backward();
-      gradients.push(Float32Array.of(...losses, ...flat(await all(of, 'gradient'))));
+      gradients.push(Float32Array.from([...losses, ...flat(await all(of, 'gradient'))]));
       sizes.push(of.sizeBytes);
     }
     expect(distance(gradients[1]!, gradients[0]!)).toBeLessThan(1e-5);
