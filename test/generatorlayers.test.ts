@@ -1,4 +1,4 @@
-// Each layer of the released StyleGAN and StyleGAN3 at its full size, against the public implementations. They take minutes and most of a gigabyte, so they run
+// Each layer of the released StyleGAN and StyleGAN3 at its full size, against the public implementations. They take a minute and a gigabyte, so they run
 // where `test/golden/generators.py --whole FOLDER` has written what they should give: COMFACE_GENERATORS=FOLDER.
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -8,6 +8,7 @@ import { stylegan1Synthesis, synthesisRecipes } from '../lib/generate/stylegan1.
 import type { LayerRecord } from '../lib/models/layers.ts';
 import type { NativeEngine } from '../lib/native.ts';
 import { decodeSafetensors } from '../lib/weights/safetensors.ts';
+import { isOnGpu } from './cuda.ts';
 import { kUnit, type LayerTable, releasedTables, summaryOf, tiledOf } from './golden/generators.ts';
 import { distance, engineFor } from './support.ts';
 
@@ -16,6 +17,8 @@ const file = join(folder, 'layers.safetensors');
 const golden = folder === '' || !existsSync(file) ? undefined : decodeSafetensors(readFileSync(file), file).tensors;
 const none = new Float32Array();
 const kLimit = 1e-4;
+/** The emulated CUDA backend would take days. */
+const device = isOnGpu ? 'cuda' : 'cpu';
 
 const images = (channels: number, edge: number): LayerRecord => ({ op: 'input', name: 'images', channels, height: edge, width: edge });
 /** A style out of its bias alone. */
@@ -35,7 +38,7 @@ async function fill(engine: NativeEngine, values: Record<string, Float32Array>):
 }
 
 async function compare(key: string, layers: LayerRecord[], input: Float32Array, values: Record<string, Float32Array>, channels: number) {
-  const engine = await engineFor({ layers, batch: 1, training: false });
+  const engine = await engineFor({ layers, batch: 1, device, training: false });
   await fill(engine, values);
   await engine.forward(input, none);
   const found = summaryOf(await engine.read('value', layers.at(-1)!.name), channels);
