@@ -48,6 +48,15 @@ export function numbersOf(name: string, value: unknown, low: number, high: numbe
   return copyOf<number>(name, value, (place, element) => checkNumber(place, element, low, high));
 }
 
+/** The numbers of a Float32Array, copied; none of what is no such array: an array may lie about its length, a proxy is an instance and no array. */
+export function floatsOf(value: unknown): Float32Array {
+  try {
+    return value instanceof Float32Array && ArrayBuffer.isView(value) ? new Float32Array(value) : new Float32Array();
+  } catch {
+    return new Float32Array(); // its memory went elsewhere
+  }
+}
+
 /** An AbortSignal of any realm, or none. */
 export function checkSignal(value: unknown): asserts value is AbortSignal | undefined {
   if (value === undefined) return;

@@ -4,7 +4,7 @@ import { createHash } from 'node:crypto';
 import { existsSync, readFileSync, statSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import { basename, dirname, join, relative, resolve } from 'node:path';
-import { checkInteger, checkNumber, checkObject, checkOneOf, checkText, textsOf } from '../check.js';
+import { checkInteger, checkNumber, checkObject, checkOneOf, checkText, floatsOf, textsOf } from '../check.js';
 import { ComFaceError, invalid, messageOf, show } from '../errors.js';
 import { readWeights } from '../weights/read.js';
 import { MemorySource } from '../weights/source.js';
@@ -236,10 +236,10 @@ export function checkedDirection(name: string, value: unknown): Direction {
   checkInteger(`${name}.width`, width, 1, kMostWidth);
   checkInteger(`${name}.rows`, rows, 1, kMostWidth);
   checkNumber(`${name}.norm`, norm, 0, Number.MAX_VALUE);
-  const isWhole = values instanceof Float32Array && ArrayBuffer.isView(values) && values.length === rows * width;
-  if (!isWhole || !values.every(Number.isFinite))
+  const own = floatsOf(values);
+  if (own.length !== rows * width || !own.every(Number.isFinite))
     throw invalid(`${name}.values`, `a Float32Array of ${rows} x ${width} finite numbers`, values, 'Pass what readDirections() gives.');
-  return { file, attribute, generator, space, width, rows, values: Float32Array.from(values), norm, sha256 };
+  return { file, attribute, generator, space, width, rows, values: own, norm, sha256 };
 }
 
 function checkKin(direction: Direction, other: Direction): void {

@@ -1,5 +1,5 @@
 // A StyleGAN or StyleGAN3 ready to make pictures: two native graphs, z -> w and w of each layer -> picture, with truncation and edits between them.
-import { checkInteger, checkNumber, checkObject, checkOneOf, checkText } from '../check.js';
+import { checkInteger, checkNumber, checkObject, checkOneOf, checkText, floatsOf } from '../check.js';
 import { ComFaceError, invalid } from '../errors.js';
 import type { LayerRecord } from '../models/layers.js';
 import { type ChosenDevice, chooseDevice, type Device, devices, type NativeEngine, native, threadCount, workerCount } from '../native.js';
@@ -206,9 +206,10 @@ export class Generator {
    */
   async map(z: Float32Array): Promise<Float32Array> {
     this.#checkOpen();
-    const count = checkedRows('z', z, this.z);
+    const all = checkedRows('z', z, this.z);
+    const count = all.length / this.z;
     const out = new Float32Array(count * this.w);
-    for (let i = 0; i < count; i++) out.set(await this.#mapping.run(z.slice(i * this.z, (i + 1) * this.z)), i * this.w);
+    for (let i = 0; i < count; i++) out.set(await this.#mapping.run(all.slice(i * this.z, (i + 1) * this.z)), i * this.w);
     return out;
   }
 
@@ -220,10 +221,11 @@ export class Generator {
    * @returns `layers` x `w` numbers.
    */
   truncate(w: Float32Array, psi = 0.7): Float32Array {
-    if (checkedRows('w', w, this.w) !== 1) throw invalid('w', `${this.w} numbers`, w.length);
+    const one = checkedRows('w', w, this.w);
+    if (one.length !== this.w) throw invalid('w', `${this.w} numbers`, one.length);
     checkNumber('psi', psi, 0, 1);
     const layers = this.family === 'stylegan1' ? kTruncatedLayers : this.layers;
-    return truncated(w, this.layers, { average: this.average, psi, layers });
+    return truncated(one, this.layers, { average: this.average, psi, layers });
   }
 
   /**
@@ -259,12 +261,13 @@ export class Generator {
   async images(ws: Float32Array): Promise<Float32Array> {
     this.#checkOpen();
     const each = this.layers * this.w;
-    const count = checkedRows('ws', ws, each);
+    const all = checkedRows('ws', ws, each);
+    const count = all.length / each;
     const numbers = 3 * this.resolution ** 2;
     const input = new Float32Array(this.batch * each);
     const out = count === this.batch ? undefined : new Float32Array(count * numbers);
     for (let first = 0; first < count; first += this.batch) {
-      const some = ws.subarray(first * each, (first + this.batch) * each);
+      const some = all.subarray(first * each, (first + this.batch) * each);
       input.fill(0);
       for (let at = 0; at < some.length; at += each)
         columnsOf(some.subarray(at, at + each), this.layers, this.w, input.subarray(at, at + each));
@@ -289,7 +292,7 @@ export class Generator {
     checkInteger('size', size, 8, this.resolution);
     checkInteger('quality', quality, 0, 100);
     const values = await this.images(ws);
-    const count = ws.length / (this.layers * this.w);
+    const count = values.length / (3 * this.resolution ** 2);
     return native().module.encodeImages(values, { count, edge: this.resolution, size, quality }, workerCount(0));
   }
 
@@ -308,10 +311,11 @@ export class Generator {
   }
 }
 
-function checkedRows(name: string, values: unknown, each: number): number {
-  const count = values instanceof Float32Array ? values.length / each : 0;
-  if (count < 1 || !Number.isInteger(count)) throw invalid(name, `a Float32Array of ${each} numbers, or several times as many,`, values);
-  return count;
+function checkedRows(name: string, given: unknown, each: number): Float32Array {
+  const values = floatsOf(given);
+  if (values.length === 0 || values.length % each !== 0)
+    throw invalid(name, `a Float32Array of ${each} numbers, or several times as many,`, given);
+  return values;
 }
 
 /** layers x width -> width x layers: the graph reads an image whose positions are the layers. */

@@ -68,13 +68,15 @@ void combineRows(const float* const* rows, const float* weights, int taps, int c
   });
 }
 
-/** sum[s] += over k of weights[k] from[s Step + k]: each number is loaded once for all the sums that it meets. */
-template <int Taps, int Step, int S>
-COMFACE_INLINE inline void addTaps(const float* from, const float* weights, Vec (&sum)[S]) {
+/** sum[s] += over k of weights[k] from[s Step + k]: each number is loaded once for all the sums that it meets. With
+ * `twin`, a row of the same weights, from and twin are added up before. */
+template <int Taps, int Step, bool HasTwin, int S>
+COMFACE_INLINE inline void addTaps(const float* from, const float* twin, const float* weights, Vec (&sum)[S]) {
   Vec w[Taps];
   unrolled<Taps>([&]<int K>() COMFACE_INLINE { w[K] = splat(weights[K]); });
   unrolled<(S - 1) * Step + Taps>([&]<int M>() COMFACE_INLINE {
-    const Vec v = load(from + M * B);
+    Vec v = load(from + M * B);
+    if constexpr (HasTwin) v += load(twin + M * B);
     unrolled<S>([&]<int J>() COMFACE_INLINE {
       constexpr int k = M - J * Step;
       if constexpr (k >= 0 && k < Taps) sum[J] += w[k] * v;
@@ -94,7 +96,7 @@ void filterRows(const float* const* rows, int rowCount, const float* weights, in
       const float* from = rows[r] + static_cast<size_t>(i) * step * B;
       const float* w = weights + static_cast<size_t>(r) * taps;
       if constexpr (Taps > 0 && Step > 0) {
-        addTaps<Taps, Step>(from, w, sum);
+        addTaps<Taps, Step, false>(from, nullptr, w, sum);
         continue;
       }
       for (int k = 0; k < taps; ++k) {
@@ -104,6 +106,16 @@ void filterRows(const float* const* rows, int rowCount, const float* weights, in
     }
     float* out = to + static_cast<size_t>(i) * toStep * B;
     unrolled<S>([&]<int J>() COMFACE_INLINE { store(out + J * toStep * B, finish(sum[J])); });
+  });
+}
+
+/** As filterRows<12, 2> of all 12 rows, the last of which have the weights of the first. */
+void filterMirrored(const float* const* rows, const float* weights, int count, float* to) {
+  forTiles(count, [&]<int S>(int i) COMFACE_INLINE {
+    Vec sum[S] = {};
+    const size_t at = static_cast<size_t>(i) * 2 * B;
+    for (int r = 0; r < 6; ++r) addTaps<12, 2, true>(rows[r] + at, rows[11 - r] + at, weights + 12 * r, sum);
+    unrolled<S>([&]<int J>() COMFACE_INLINE { store(to + (static_cast<size_t>(i) + J) * B, sum[J]); });
   });
 }
 
@@ -117,19 +129,18 @@ inline void forTaps(int taps, const Body& body) {
 
 /** The rows of a tile's memory, and how wide they are in vectors. */
 struct Widths {
-  int inRows, inColumns, between, betweenRows, foldedRows, downRows;
+  int inRows, inColumns, between, betweenRows, downRows;
 
   explicit Widths(const FilteredArgs& a)
       : inRows((a.upTaps + a.up - 1) / a.up + 1),
         inColumns(0),
         between((kTileColumns - 1) * a.down + a.downTaps),
         betweenRows(a.isRadial ? a.downTaps : 1),
-        foldedRows(a.isRadial ? (a.downTaps + 1) / 2 : 0),
         downRows(a.isRadial ? 0 : a.downTaps) {
     inColumns = (between + a.upTaps) / a.up + 2;
   }
   size_t floats() const {
-    return (static_cast<size_t>(inRows + 1) * inColumns + static_cast<size_t>(betweenRows + foldedRows) * between +
+    return (static_cast<size_t>(inRows + 1) * inColumns + static_cast<size_t>(betweenRows) * between +
             static_cast<size_t>(downRows) * kTileColumns) *
            B;
   }
@@ -141,8 +152,7 @@ class Tile {
   Tile(const FilteredArgs& a, float* scratch)
       : a_(a), widths_(a), in_(scratch), across_(in_ + vectors(widths_.inRows, widths_.inColumns)) {
     between_ = across_ + vectors(1, widths_.inColumns);
-    folded_ = between_ + vectors(widths_.betweenRows, widths_.between);
-    narrow_ = folded_ + vectors(widths_.foldedRows, widths_.between);
+    narrow_ = between_ + vectors(widths_.betweenRows, widths_.between);
   }
 
   void run(int n, int block, int top, int left) {
@@ -229,31 +239,18 @@ class Tile {
       return forTaps(a_.downTaps,
                      [&]<int Taps>() { combineRows<Taps>(rows, a_.downFilter, a_.downTaps, columns_, y); });
     }
-    const int count = a_.isMirrored ? fold(rows) : a_.downTaps;
     const auto same = [](Vec v) { return v; };
-    if (a_.downTaps == 12 && a_.down == 2) {
-      return filterRows<12, 2>(rows, count, a_.downFilter, 12, 2, columns_, y, 1, same);
-    }
-    filterRows<0, 0>(rows, count, a_.downFilter, a_.downTaps, a_.down, columns_, y, 1, same);
-  }
-
-  /** Rows that meet the same weights become their sum, which halves the work. Returns how many are left. */
-  int fold(const float** rows) const {
-    const int half = a_.downTaps / 2;
-    for (int k = 0; k < half; ++k) {
-      float* to = folded_ + vectors(k, widths_.between);
-      const float* from = rows[a_.downTaps - 1 - k];
-      for (int i = 0; i < betweenColumns_ * B; i += B) store(to + i, load(rows[k] + i) + load(from + i));
-      rows[k] = to;
-    }
-    return a_.downTaps - half;  // of an odd number the middle one has no other
+    const bool isUsual = a_.downTaps == 12 && a_.down == 2;
+    if (isUsual && a_.isMirrored) return filterMirrored(rows, a_.downFilter, columns_, y);
+    if (isUsual) return filterRows<12, 2>(rows, 12, a_.downFilter, 12, 2, columns_, y, 1, same);
+    filterRows<0, 0>(rows, a_.downTaps, a_.downFilter, a_.downTaps, a_.down, columns_, y, 1, same);
   }
 
   static constexpr int kMostTaps = 128;  // of graph.cc
 
   const FilteredArgs& a_;
   const Widths widths_;
-  float *in_, *across_, *between_ = nullptr, *folded_ = nullptr, *narrow_ = nullptr;
+  float *in_, *across_, *between_ = nullptr, *narrow_ = nullptr;
   const float* x_ = nullptr;
   Vec bias_{};
   int left_ = 0, columns_ = 0, betweenColumns_ = 0, inLeft_ = 0, inColumns_ = 0, nextIn_ = 0;

@@ -1,10 +1,11 @@
 // F4: hostile calls to everything that comface exports, on an add-on with sanitizers. children/ holds the values, the functions and the loop.
-import { readFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect } from 'vitest';
 import { readManifest } from '../../lib/data/manifest.ts';
 import { train } from '../../lib/train/train.ts';
 import { sharedFolder, smallFaces, smallRun } from '../faces.ts';
+import { stylegan1State, torchFile } from '../generators.ts';
 import type { Outcome } from './children/arguments.ts';
 import { figure } from './figure.ts';
 import { runSanitized } from './sanitized.ts';
@@ -21,7 +22,9 @@ figure(
     const data = await smallFaces(shared);
     const run = join(shared, 'run');
     await train({ ...smallRun, data, out: run, epochs: 1 });
-    const fixtures = { data, run, files: (await readManifest(data)).files.slice(0, 2) };
+    const weights = join(shared, 'weights.pth');
+    await writeFile(weights, torchFile(stylegan1State({ channels: [4, 4, 4, 4], width: 4 })));
+    const fixtures = { data, run, files: (await readManifest(data)).files.slice(0, 2), weights };
     const total = {
       calls: 0,
       untyped: 0,

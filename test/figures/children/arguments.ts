@@ -66,7 +66,7 @@ function choose(draws: Draws, targets: readonly Target[]): Target {
 
 let disposeOfSource: (() => void) | undefined;
 
-function effectsOn({ engine, inference, source, model }: Cast): Scene['effects'] {
+function effectsOn({ engine, inference, source, model, generator }: Cast): Scene['effects'] {
   disposeOfSource ??= source.dispose; // a source that is bent has none
   const ofSource = disposeOfSource;
   return [
@@ -81,6 +81,9 @@ function effectsOn({ engine, inference, source, model }: Cast): Scene['effects']
     },
     function disposeModel() {
       model.dispose();
+    },
+    function disposeGenerator() {
+      generator.dispose();
     },
     function callAgain() {
       engine.read('parameter', 'conv.weight').catch(() => undefined);

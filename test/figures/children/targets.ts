@@ -82,6 +82,7 @@ export interface Cast {
   inference: NativeEngine;
   source: NativeSource;
   model: comface.Model;
+  generator: comface.Generator;
 }
 
 export interface Fixtures {
@@ -89,11 +90,13 @@ export interface Fixtures {
   data: string;
   run: string;
   files: readonly string[];
+  /** Weights of a small StyleGAN. */
+  weights: string;
 }
 
 const device = 'cpu';
 let checkpoint: Awaited<ReturnType<typeof latestCheckpoint>> | undefined;
-export async function makeCast({ run, files }: Fixtures): Promise<Cast> {
+export async function makeCast({ run, files, weights }: Fixtures): Promise<Cast> {
   const { library } = chooseDevice(device, 'fp32');
   const engine = await module.createEngine('', graph(true) as never);
   const inference = await module.createEngine(library, graph(false) as never);
@@ -101,11 +104,12 @@ export async function makeCast({ run, files }: Fixtures): Promise<Cast> {
   checkpoint ??= await latestCheckpoint(run);
   const design = checkpoint!.info.config as comface.ModelDesign;
   const model = await comface.Model.from(design, checkpoint!.weights, { device, precision: 'fp32', threads: 1, batch: 2 });
-  return { engine, inference, source: module.openFiles(files, size, 1, 0), model };
+  const generator = await comface.loadGenerator(weights, { device: 'reference', threads: 1, batch: 2 });
+  return { engine, inference, source: module.openFiles(files, size, 1, 0), model, generator };
 }
 
-export function endCast({ engine, inference, source, model }: Cast): void {
-  for (const one of [engine, inference, source, model]) Object.getPrototypeOf(one)?.dispose?.call(one);
+export function endCast({ engine, inference, source, model, generator }: Cast): void {
+  for (const one of [engine, inference, source, model, generator]) Object.getPrototypeOf(one)?.dispose?.call(one);
 }
 
 const getter = (object: object, key: string) =>
@@ -211,10 +215,10 @@ const transferOptions = (data: string, out: string) => ({
   ...{ signal: soon(), onEvent: () => undefined },
 });
 const faces = { subjects: 1, attributes: ['smile'], alphas: [-1, 1], size: 32, threads: 1, seed: 1, domain: 0, quality: 90 };
-const latents = (folder: string) => ({
+const latents = (weights: string, folder: string) => ({
   ...{
     source: 'stylegan1',
-    weights: join(folder, 'weights.pth'),
+    weights,
     directions: [folder],
     space: 'W',
     psi: 0.7,
@@ -236,7 +240,7 @@ async function runToEnd(...args: Parameters<typeof comface.train>): Promise<unkn
   return run[Symbol.asyncIterator]().next();
 }
 
-function ofPackage({ data, run }: Fixtures, folder: string): Target[] {
+function ofPackage({ data, run, weights }: Fixtures, folder: string): Target[] {
   const made = (name: string, weight: number, args: () => unknown[], call = everything[name]): Target => ({
     name: `comface.${name}`,
     weight,
@@ -246,17 +250,17 @@ function ofPackage({ data, run }: Fixtures, folder: string): Target[] {
   const out = () => join(folder, `out-${Math.floor(performance.now() * 1000)}`);
   const design = { backbone: 'resnet18', width: 16, size: 32, augment };
   const options = { device, precision: 'fp32', threads: 1, batch: 2 };
-  const weights = new Map([['change.weight', { dtype: 'F32', shape: [1, 128], data: new Float32Array(128) }]]);
+  const tensors = new Map([['change.weight', { dtype: 'F32', shape: [1, 128], data: new Float32Array(128) }]]);
   return [
     made('checkTrainOptions', 4, () => [trainOptions(data, 'run')]),
     made('readConfigFile', 0.5, () => [join(run, 'config.json')]),
     made('readManifest', 0.5, () => [data]),
     made('readData', 0.5, () => [data]),
     made('generate', 0.1, () => [{ ...faces, out: out(), signal: soon(), onProgress: () => undefined }]),
-    made('generate', 0.1, () => [{ ...faces, ...latents(folder), out: out(), signal: soon(), onProgress: () => undefined }]),
-    made('previewSet', 0.1, () => [{ ...faces, ...latents(folder), out: out(), signal: soon() }]),
+    made('generate', 0.1, () => [{ ...faces, ...latents(weights, folder), out: out(), signal: soon(), onProgress: () => undefined }]),
+    made('previewSet', 0.1, () => [{ ...faces, ...latents(weights, folder), out: out(), signal: soon() }]),
     made('joinSets', 0.3, () => [{ sets: [data, run], out: out(), renumber: true }]),
-    made('loadGenerator', 0.3, () => [join(checkpoint!.path, 'weights.safetensors'), { device: 'reference', threads: 1, batch: 1 }]),
+    made('loadGenerator', 0.3, () => [weights, { device: 'reference', threads: 1, batch: 1 }]),
     made('readDirections', 0.5, () => [[join(folder, 'direction.npy')], { generator: 'stylegan1', space: 'W' }]),
     made('projectDirection', 1, () => [direction(1), [direction(2)]]),
     made('saveDirection', 0.3, () => [direction(1), join(folder, 'direction.npy')]),
@@ -281,7 +285,7 @@ function ofPackage({ data, run }: Fixtures, folder: string): Target[] {
     made('loadModel', 0.05, () => [run, { ...options }]),
     { ...made('Model', 0.3, () => [design, { seed: 1 }, options]), isClass: true },
     made('Model.from', 0.1, () => [design, { seed: 1 }, options], comface.Model.from),
-    made('Model.from', 0.1, () => [design, weights, options], comface.Model.from),
+    made('Model.from', 0.1, () => [design, tensors, options], comface.Model.from),
     made('embeddingWidth', 1, () => ['pcl', { size: 64, width: 16 }]),
     made('train', 0.12, () => [trainOptions(data, out()), { signal: soon() }], runToEnd),
     made('transfer', 0.12, () => [{ ...transferOptions(data, out()), evaluation: 'linear', folds: 2, final: false, testData: data }]),
@@ -338,6 +342,27 @@ function ofModel(cast: Cast, files: readonly string[]): Target[] {
   return methods.map(([key, weight, args]) => ({ name: `Model.${String(key)}`, weight, self, call: bare[key]!, args }));
 }
 
+function ofGenerator({ generator }: Cast): Target[] {
+  const { w, z, layers } = generator;
+  const bare = generator as unknown as Record<PropertyKey, (...args: unknown[]) => unknown>;
+  const own = { ...direction(1), width: w, values: new Float32Array(w).fill(1) };
+  const methods: [PropertyKey, number, () => unknown[]][] = [
+    ['latent', 1, () => [3, { seed: 1 }]],
+    ['map', 1, () => [new Float32Array(z).fill(1)]],
+    ['truncate', 1, () => [new Float32Array(w), 0.7]],
+    ['edited', 1, () => [3, own, 1, { seed: 1, psi: 0.7 }]],
+    ['images', 0.5, () => [new Float32Array(layers * w)]],
+    ['pictures', 0.5, () => [new Float32Array(layers * w), { size: 8, quality: 90 }]],
+    ['dispose', 0.1, () => []],
+    [Symbol.asyncDispose, 0.1, () => []],
+  ];
+  const self = () => generator;
+  return [
+    ...methods.map(([key, weight, args]): Target => ({ name: `Generator.${String(key)}`, weight, self, call: bare[key]!, args })),
+    { name: 'Generator.choices', weight: 0.2, self, call: getter(generator, 'choices'), args: () => [] },
+  ];
+}
+
 export function targetsOf(cast: Cast, fixtures: Fixtures, folder: string): Target[] {
   const { files } = fixtures;
   return [
@@ -347,16 +372,17 @@ export function targetsOf(cast: Cast, fixtures: Fixtures, folder: string): Targe
     ...ofModule(files, folder),
     ...ofPackage(fixtures, folder),
     ...ofModel(cast, files),
+    ...ofGenerator(cast),
     ...withModel(cast, fixtures, folder),
   ];
 }
 
 /** What comface gives away and no target calls. */
-export function uncalled({ engine, source, model }: Cast, targets: readonly Target[]): string[] {
+export function uncalled({ engine, source, model, generator }: Cast, targets: readonly Target[]): string[] {
   const called = new Set(targets.map(({ name }) => name));
   const ofClass = (name: string, object: object) =>
     Reflect.ownKeys(Object.getPrototypeOf(object)).flatMap((key) =>
-      key === 'constructor' && name === 'Model' ? [] : `${name}.${String(key)}`,
+      key === 'constructor' && (name === 'Model' || name === 'Generator') ? [] : `${name}.${String(key)}`,
     );
   const functions = (name: string, from: object) =>
     Object.entries(from).flatMap(([key, value]) => (typeof value === 'function' ? `${name}.${key}` : []));
@@ -364,6 +390,7 @@ export function uncalled({ engine, source, model }: Cast, targets: readonly Targ
     ...ofClass('NativeEngine', engine),
     ...ofClass('NativeSource', source),
     ...ofClass('Model', model),
+    ...ofClass('Generator', generator),
     ...functions('native', module),
     ...functions('comface', comface),
   ];
