@@ -151,7 +151,8 @@ export async function gemmRate(library, threads, edge = kGemm.edge) {
     // A few numbers of it, so that reading them back costs nothing.
     { op: 'rows', name: 'end', input: 'product', from: 0, to: 1, of: edge },
   ];
-  const engine = await native().module.createEngine(library, { layers, batch: edge, training: false, precision: 'fp32', threads });
+  // For training, whose products are the libraries': in inference the CPU's go row by row, so that no sample hangs on another.
+  const engine = await native().module.createEngine(library, { layers, batch: edge, training: true, precision: 'fp32', threads });
   await engine.write('parameter', 'product.weight', numbers(edge * edge, 1));
   const input = numbers(edge * edge, 2);
   let best = Number.POSITIVE_INFINITY;
