@@ -83,7 +83,7 @@ class Flattening {
   constructor(file: WeightsFile, { root, ops }: PickleRoot) {
     this.#file = file;
     this.#root = root;
-    this.#visits = 64 + 8 * ops;
+    this.#visits = 64 + 4 * ops;
     this.#letters = 2 ** 18 + 64 * ops;
   }
 
