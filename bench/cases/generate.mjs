@@ -1,6 +1,6 @@
 // @ts-check
 // Pictures of 1024 pixels out of StyleGAN and StyleGAN3, in turns with the public PyTorch implementations where their folders are given: COMFACE_STYLEGAN3
-// (NVlabs/stylegan3) and COMFACE_INTERFACEGAN (genforce/interfacegan). Numbers stand in for weights, which are under licences of their own.
+// (NVlabs/stylegan3) and COMFACE_INTERFACEGAN (genforce/interfacegan). Numbers stand in for weights, which are under licenses of their own.
 import { strict as assert } from 'node:assert';
 import { chooseDevice } from '../../dist/native.js';
 import { among, Contender, kPython, peer, root } from '../contenders.mjs';

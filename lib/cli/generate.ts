@@ -44,7 +44,7 @@ export function addGenerate(program: Command): void {
   command
     .addHelpText(
       'after',
-      `\n${wrapped(`Attributes: ${attributes.join(', ')}`)}\n\n${wrapped("The weights of StyleGAN and StyleGAN3 are their makers': docs/data.md says where they are and what their licences allow.")}\n\nExamples:\n  $ comface generate --out faces\n  $ comface generate --out faces --subjects 500 --attributes smile,weight --size 128\n  $ comface generate --source stylegan1 --weights stylegan_ffhq.pth --directions directions --out faces --preview sheet.jpg`,
+      `\n${wrapped(`Attributes: ${attributes.join(', ')}`)}\n\n${wrapped("The weights of StyleGAN and StyleGAN3 are their makers': docs/data.md says where they are and what their licenses allow.")}\n\nExamples:\n  $ comface generate --out faces\n  $ comface generate --out faces --subjects 500 --attributes smile,weight --size 128\n  $ comface generate --source stylegan1 --weights stylegan_ffhq.pth --directions directions --out faces --preview sheet.jpg`,
     )
     .action(async ({ preview, ...options }: GenerateOptions & { preview?: string }) => {
       const given: GenerateOptions = {

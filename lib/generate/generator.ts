@@ -40,7 +40,7 @@ const kAverageSeed = 1n;
  * Loads a generator from the file that its makers or converters publish: the official pickles of StyleGAN and StyleGAN3, `stylegan_ffhq.pth` of genforce,
  * lernapparat's `.pt`, a plain state dict of StyleGAN3. Nothing in a file is run.
  *
- * @param file The weights. Their licences allow no commercial use; docs/data.md says more.
+ * @param file The weights. Their licenses allow no commercial use; docs/data.md says more.
  * @throws ComFaceError INVALID_INPUT for a file of anything else, with what it is; CORRUPT_FILE; NOT_FINITE; IO; DEVICE_UNAVAILABLE; OUT_OF_MEMORY.
  * @example
  * ```ts

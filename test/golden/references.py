@@ -1,7 +1,7 @@
 """The public generators that generators.py makes its goldens with, imported from the folders that they were checked out to; nothing of them is copied here.
 
 Commits: NVlabs/stylegan3 c233a919a6faee6e36a316ddd4eddababad1adf9, genforce/interfacegan 8da3fc0fe2a1d4c88dc5f9bee65e8077093ad2bb,
-lernapparat/lernapparat 541b6b1f21cbce602c4981cb3fb73f75b42227c8. Their licences hold for them and for what is made with their weights.
+lernapparat/lernapparat 541b6b1f21cbce602c4981cb3fb73f75b42227c8. Their licenses hold for them and for what is made with their weights.
 """
 
 import contextlib
