@@ -282,7 +282,7 @@ describe('completion in bash', () => {
   }
 
   test.each([
-    ['comface d', ['demo', 'doctor']],
+    ['comface d', ['demo', 'doctor', 'directions']],
     ['comface help sal', ['saliency']],
     ['comface --v', ['--version']],
     ['comface train --augment.crop-area', ['--augment.crop-area-min', '--augment.crop-area-max']],
