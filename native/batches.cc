@@ -54,6 +54,15 @@ class BatchSource final : public Source {
   uint32_t sampleCount() const override { return pictures_->count(); }
   size_t pictureBytes() const override { return packedBytes(pictures_->edge(), pictures_->edge()); }
 
+  void expect(const Plan& plan) override {
+    try {
+      checkPlan(plan, pictures_->count());
+      announce(plan);
+    } catch (const Error&) {
+    } catch (const std::bad_alloc&) {
+    }
+  }
+
   void fill(const Plan& plan, Batch& batch) override {
     alone(plan, [&] {
       batch.images.resize(imageCount(plan) * viewCount());

@@ -1,5 +1,5 @@
-// The worker thread and what one command of an engine does. Prefetch: while step n computes, the source's threads fill
-// the batch of step n + 1.
+// The worker thread and what one command of an engine does. Prefetch: the source's threads fill the batch of step n + 1
+// while step n computes or, where its threads have all the cores, as soon as it is done.
 #include "engine.h"
 
 #include <unistd.h>
@@ -21,6 +21,10 @@ namespace {
 double secondsSince(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
+
+/** A batch that takes longer than this share of a step, so often in a row, waits for a disk. */
+constexpr double kSlowLoad = 0.2;
+constexpr int kSlowLoads = 3;
 
 /** Jobs of all workers, waiting or running: between two of a queue it must not read 0. */
 std::atomic<int> jobsUnderway = 0;
@@ -263,6 +267,13 @@ void Engine::take(const std::shared_ptr<Source>& source, const Plan& plan) {
   }
 }
 
+/** Beside threads that have all the cores and wait for each other, each millisecond of the loader costs a step one.
+ * Between two steps it has all the cores itself. */
+bool Engine::loadsBetweenSteps() const {
+  const auto cores = static_cast<int>(std::thread::hardware_concurrency());
+  return !program_->pictureSteps() && graph_.threads >= cores && slowLoads_ < kSlowLoads;
+}
+
 StepResult Engine::step(const std::shared_ptr<Source>& source, const Plan& plan, const Plan* next, const Adam& adam) {
   StepResult result;
   PictureSteps* steps = program_->pictureSteps();
@@ -270,14 +281,17 @@ StepResult Engine::step(const std::shared_ptr<Source>& source, const Plan& plan,
   take(source, plan);
   result.loadSeconds = secondsSince(start);
   result.broken = steps ? pictures_[current_].broken : batches_[current_].broken;
-  if (next) prefetch(source, *next);
+  if (isBetween_) slowLoads_ = result.loadSeconds > kSlowLoad * computeSeconds_ ? slowLoads_ + 1 : 0;
+  isBetween_ = next && loadsBetweenSteps();
+  if (next) isBetween_ ? source->expect(*next) : prefetch(source, *next);
   const auto loaded = std::chrono::steady_clock::now();
   if (steps) {
     enqueue(*steps, plan, adam, result);
   } else {
     compute(plan, adam, result);
   }
-  result.computeSeconds = secondsSince(loaded);
+  result.computeSeconds = computeSeconds_ = secondsSince(loaded);
+  if (isBetween_) prefetch(source, *next);
   return result;
 }
 

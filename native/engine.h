@@ -84,6 +84,7 @@ class Engine : public Counted<Engine> {
   void compute(const Plan& plan, const Adam& adam, StepResult& result);
   void enqueue(PictureSteps& steps, const Plan& plan, const Adam& adam, StepResult& result);
   void prefetch(const std::shared_ptr<Source>& source, const Plan& plan);
+  bool loadsBetweenSteps() const;
   void discardPrefetch();
   std::exception_ptr awaitPrefetch();
   void checkStatistics(int64_t step);
@@ -103,13 +104,15 @@ class Engine : public Counted<Engine> {
   int current_ = 0;
   int uncollected_ = 0;
   int64_t lastStep_ = 0;
+  double computeSeconds_ = 0;     // of the last step
+  int slowLoads_ = 0;             // between steps, one after the other
   std::vector<float> statistic_;  // one at a time, to look at
   // The prefetch: loads slot 1 - current_ from pendingSource_ for pendingPlan_. Not a std::promise: breaking one
   // needs memory, and without it ends the process.
   Plan pendingPlan_;
   std::shared_ptr<Source> pendingSource_;
-  bool pending_ = false;
-  std::mutex mutex_;  // guards the next two
+  bool pending_ = false, isBetween_ = false;  // begun after a step
+  std::mutex mutex_;                          // guards the next two
   bool filled_ = false;
   std::exception_ptr failure_;
   std::condition_variable fillDone_;

@@ -10,7 +10,7 @@ import { configOf, drawSet, numbers } from '../pictures.mjs';
 
 /**
  * @typedef {object} Rest
- * @property {number} percent Of a step's wall time, that a step of a run takes longer, with its share of a checkpoint. @property {number} line At most so many.
+ * @property {number} percent Of a step's wall time, that the median step of a run takes longer, with its share of a checkpoint. @property {number} line At most so many.
  * @property {number} checkpointMs What one adds to the steps beside which it is written. @property {number} checkpointEverySteps As train() has it by itself.
  * @property {{ name: string, percent: number }[]} threads Shares of the computing time of a run's steps.
  */
@@ -36,6 +36,9 @@ function threadTimes() {
   return times;
 }
 
+/** Of steps that ended at these times, but the first: a machine that others use, too, halts for some of them. @param {readonly number[]} seen */
+const medianStep = (seen) => median(seen.slice(1).map((time, i) => time - (seen[i] ?? 0)));
+
 /** @param {import('../pictures.mjs').NetworkOptions & { size: number }} network @returns {import('../cases.mjs').Case['prepare']} */
 export function rest({ size, ...network }) {
   return async (setting) => {
@@ -49,19 +52,21 @@ export function rest({ size, ...network }) {
     /** @type {Record<string, unknown>} */
     let facts = {};
     /**
-     * Milliseconds of a step on given numbers. Each time of an engine of its own, as a run has one: where in memory an engine lies is luck, and was
+     * Milliseconds of the median step on given numbers. Each time of an engine of its own, as a run has one: where in memory an engine lies is luck, and was
      * found to be worth up to 4 %.
      */
     const alone = async () => {
       const { engine, facts: factsOf } = await trainer(config, 'auto', setting);
       const step = stepOn(engine, config, input, targets);
       for (let i = 0; i < before; i++) await step();
-      const start = performance.now();
-      for (let i = 0; i < counted; i++) await step();
-      const ms = (performance.now() - start) / counted;
+      const seen = [performance.now()];
+      for (let i = 0; i < counted; i++) {
+        await step();
+        seen.push(performance.now());
+      }
       facts = factsOf();
       engine.dispose();
-      return ms;
+      return medianStep(seen);
     };
     let runs = 0;
     /** The same in a run, after its first steps, and then with a checkpoint. */
@@ -72,21 +77,22 @@ export function rest({ size, ...network }) {
         ...{ epochs: 1, pairsPerEpoch: steps * config.pairs, curriculum: { stageEnds: [1] } },
         checkpointEverySteps: before + counted + 1,
       };
-      const seen = new Map();
+      /** @type {number[]} */
+      const seen = [];
       /** @type {{ name: string, ns: number }[]} */
       let spent = [];
       for await (const event of train(options)) {
         if (event.type !== 'step') continue;
-        seen.set(event.step, performance.now());
+        seen.push(performance.now());
         if (event.step === before) times = threadTimes();
         if (event.step === before + counted) {
           const began = times;
           spent = [...threadTimes()].map(([id, { name, ns }]) => ({ name, ns: ns - (began.get(id)?.ns ?? 0) }));
         }
       }
-      const [start, middle, end] = [before, before + counted, steps].map((step) => seen.get(step));
-      assert(end > middle && middle > start, `a run of ${steps} steps`);
-      return { ms: (middle - start) / counted, checkpointMs: end - middle - (middle - start), spent };
+      assert.equal(seen.length, steps);
+      const [first = 0, middle = 0, end = 0] = [before, before + counted, steps].map((step) => seen[step - 1]);
+      return { ms: medianStep(seen.slice(before - 1, before + counted)), checkpointMs: end - middle - (middle - first), spent };
     };
     await alone();
     await inRun();

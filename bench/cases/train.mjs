@@ -90,7 +90,7 @@ export function steps({ precision, steps: stepsOfRound, withTensorFlow = false, 
 }
 
 /**
- * Whole steps as in training: files are read, decoded and augmented while the step before computes.
+ * Whole steps as in training: files are read, decoded and augmented, too.
  * @param {'resnet18' | 'resnet50' | 'vit_b_16'} name @param {number} size @param {number} pairs @param {import('../engines.mjs').Wanted} wanted
  * @param {{ width?: number, chunks?: number, deterministic?: boolean }} [more] chunks: of a gradient cache.
  * @returns {import('../cases.mjs').Case['prepare']}
