@@ -113,7 +113,9 @@ export const cases = {
   'compare/resnet50-224': { unit: 'compares/s', line: 6.7, prepare: compare },
   'generate/stylegan1': { ...generated, prepare: pictures('stylegan1') },
   'generate/stylegan3-t': { ...generated, prepare: pictures('stylegan3-t') },
+  'generate/stylegan3-t-fp16': { ...generated, only: 'cuda', prepare: pictures('stylegan3-t', 'fp16') },
   'generate/stylegan3-r': { ...generated, prepare: pictures('stylegan3-r') },
+  'generate/stylegan3-r-fp16': { ...generated, only: 'cuda', prepare: pictures('stylegan3-r', 'fp16') },
   'start/package': { unit: 'starts/s', only: 'cpu', ...inTurns, prepare: startUp },
   ...growCases,
 };

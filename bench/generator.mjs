@@ -10,13 +10,14 @@ import { forgetPeak, peakRss } from './machine.mjs';
  * @typedef {object} Design
  * @property {import('./generators.mjs').Which} which @property {number} size @property {number} most Channels of a layer at most, as in bench/generators.mjs.
  * @property {number} batch Pictures made at once. @property {number} rounds Batches of a round. @property {number} threads @property {'cpu' | 'cuda'} device
+ * @property {'fp32' | 'fp16'} precision
  */
 
 const design = /** @type {Design} */ (JSON.parse(process.argv[2] ?? '{}'));
-const { which, size, most, batch, rounds, threads, device } = design;
-const { library } = chooseDevice(device, 'fp32');
-const gemm = await gemmRate(library, threads, size < 1024 ? 64 : undefined);
-const { engine, picture } = await generatorEngine({ which, size, most }, batch, library, threads);
+const { which, size, most, batch, rounds, threads, device, precision } = design;
+const chosen = chooseDevice(device, precision);
+const gemm = await gemmRate(chosen.library, threads, size < 1024 ? 64 : undefined);
+const { engine, picture } = await generatorEngine({ which, size, most }, batch, chosen, threads);
 const first = await picture();
 if (first.length !== batch * 3 * size * size || !first.every(Number.isFinite))
   throw new Error(`expected ${batch} pictures of finite numbers`);

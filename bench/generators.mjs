@@ -69,10 +69,13 @@ function valuesFor(name, dims, seed) {
   return numbers(count, seed).map((value) => value * Math.sqrt(3 / fan));
 }
 
-/** An engine with numbers in place of weights. @param {Shape} shape @param {number} batch @param {string} library @param {number} threads */
-export async function generatorEngine(shape, batch, library, threads) {
+/**
+ * An engine with numbers in place of weights.
+ * @param {Shape} shape @param {number} batch @param {Pick<import('../dist/native.js').ChosenDevice, 'library' | 'precision'>} chosen @param {number} threads
+ */
+export async function generatorEngine(shape, batch, { library, precision }, threads) {
   const layers = synthesisOf(shape);
-  const engine = await native().module.createEngine(library, { layers, batch, training: false, precision: 'fp32', threads });
+  const engine = await native().module.createEngine(library, { layers, batch, training: false, precision, threads });
   for (const [i, { name, dims }] of engine.parameters.entries()) await engine.write('parameter', name, valuesFor(name, dims, i + 1));
   const [input] = layers;
   const ws = numbers(batch * kWidth * (input?.op === 'input' ? input.height : 0), 1).map((value) => value * Math.sqrt(3));

@@ -174,8 +174,7 @@ const kernelCases = isQuick
       'layerNorm 50235',
       ...['bf16', 'fp32'].map((type) => `attention 255 ${type}`),
       'efficient 255',
-      'filtered 4096',
-      'radial 4096',
+      ...['fp32', 'fp16'].flatMap((type) => [`filtered 4096 ${type}`, `radial 4096 ${type}`]),
     ];
 
 /** One at a time, so that what ended stays when time does; what shows most first. @type {[file: string, names: string][]} */
@@ -206,7 +205,9 @@ const benchCases = isQuick
       'train/vit_b_16-224-85',
       'generate/stylegan1',
       'generate/stylegan3-t',
+      'generate/stylegan3-t-fp16',
       'generate/stylegan3-r',
+      'generate/stylegan3-r-fp16',
     ];
 
 /** What is most likely PyTorch's best first, for time may end; then what shows that it is. */

@@ -165,7 +165,7 @@ export function markdown(report) {
   if (drawn.length > 0) {
     parts.push(
       '## Pictures of generators',
-      'Eight pictures of 1024 pixels at a time in fp32, read back; the share is of the rate of a product of two matrices.',
+      'Eight pictures of 1024 pixels at a time, in fp32 or with the larger layers of StyleGAN3 in fp16, read back; the share is of the rate of a product of two matrices.',
       table(['case', 'rate', 'a picture', 'buffers', 'share', 'PyTorch'], drawn),
     );
   }

@@ -4,8 +4,8 @@
 // adam NUMBERS, norm ROWS (batch normalization with relu, 256 channels, forward and backward), layerNorm TOKENS (768
 // channels, forward and backward), attention PICTURES (197 tokens, 12 heads of 64, forward and backward), efficient
 // PICTURES (50 x 50 positions, one head of 64, forward and backward), filtered and radial CHANNELS (84 x 84 to 148 x
-// 148, as in a layer of StyleGAN3-T or -R), copy BYTES (the memory's own rate: the roof of the others). Prints one line
-// of JSON. bench/gpu.mjs runs it.
+// 148, as in a layer of StyleGAN3-T or -R; fp32 or fp16), copy BYTES (the memory's own rate: the roof of the others).
+// Prints one line of JSON. bench/gpu.mjs runs it.
 #include "cuda/kernels.h"
 
 #include <algorithm>
@@ -226,7 +226,7 @@ Work efficientWork(int pictures, Number number) {
   return work;
 }
 
-Work filteredWork(int channels, bool isRadial) {
+Work filteredWork(int channels, Number number, bool isRadial) {
   Work work;
   constexpr int kIn = 84, kOut = 148, kUp = 4, kDown = 2, kUpTaps = 24, kDownTaps = 12;
   const int c = paddedChannels(channels);
@@ -248,13 +248,14 @@ Work filteredWork(int channels, bool isRadial) {
                           0.2f,
                           1.41f,
                           256,
-                          work.filled(drawn(in)),
+                          number,
+                          converted(work, number, in),
                           work.filled(drawn(c)),
                           work.filled(drawn(kUpTaps)),
                           work.filled(drawn(isRadial ? kDownTaps * kDownTaps : kDownTaps)),
-                          work.buffer(out)};
+                          work.buffer<char>(out * sizeOf(number))};
   work.run = [=](cudaStream_t stream) { filteredRelu(args, stream); };
-  work.bytes = sizeof(float) * static_cast<double>(in + out);
+  work.bytes = static_cast<double>(sizeOf(number) * (in + out));
   // Of each number of the result, kDown * kDown between the filters: up along rows (of every kUp-th), then columns;
   // down.
   const double between = kDown * kDown, up = between * (kUpTaps / kUp) * (1 + 1.0 / kUp);
@@ -324,9 +325,10 @@ int benchmark(int argc, char** argv) {
       throw Error(
           Code::invalidInput,
           "kernels infonce|augment|adam|norm|layerNorm|attention|efficient|filtered|radial|copy SIZE [fp32|bf16|fp16]");
-    // What takes and gives nothing else.
-    const bool isFp32 = name == "infonce" || name == "filtered" || name == "radial";
-    const char* const shown = isFp32 ? "fp32" : type.c_str();
+    // What takes and gives nothing else; of the filters, in no third type.
+    const bool isFilter = name == "filtered" || name == "radial";
+    const char* const shown = name == "infonce" || (isFilter && number != Number::fp16) ? "fp32" : type.c_str();
+    const Number filtered = number == Number::fp16 ? number : Number::fp32;
     const Work work = name == "infonce"     ? infoNceWork(static_cast<int>(size))
                       : name == "augment"   ? augmentWork(static_cast<int>(size), number)
                       : name == "adam"      ? adamWork(size, number)
@@ -334,8 +336,8 @@ int benchmark(int argc, char** argv) {
                       : name == "layerNorm" ? layerNormWork(size, number)
                       : name == "attention" ? attentionWork(static_cast<int>(size), number)
                       : name == "efficient" ? efficientWork(static_cast<int>(size), number)
-                      : name == "filtered"  ? filteredWork(static_cast<int>(size), false)
-                      : name == "radial"    ? filteredWork(static_cast<int>(size), true)
+                      : name == "filtered"  ? filteredWork(static_cast<int>(size), filtered, false)
+                      : name == "radial"    ? filteredWork(static_cast<int>(size), filtered, true)
                       : name == "copy"      ? copyWork(size)
                                             : throw Error(Code::invalidInput, "There is no case " + name);
     measure(name, size, shown, work, seconds);

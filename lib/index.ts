@@ -26,7 +26,13 @@ export { ComFaceError, type ErrorCode } from './errors.js';
 export { type Direction, type DirectionOptions, type DirectionSpace, projectDirection, readDirections } from './generate/directions.js';
 export type { GeneratorFamily } from './generate/file.js';
 export { type GenerateOptions, generate, type Preview, type PreviewRow, previewSet, type SetSource } from './generate/generate.js';
-export { type EncodedPictures, type Generator, type GeneratorOptions, loadGenerator } from './generate/generator.js';
+export {
+  type EncodedPictures,
+  type Generator,
+  type GeneratorOptions,
+  type GeneratorPrecision,
+  loadGenerator,
+} from './generate/generator.js';
 export { saveDirection } from './generate/save.js';
 export { type Comparison, loadModel, Model, type ModelDesign, type ModelOptions, type Task } from './model.js';
 export { type BackboneName, backboneNames, embeddingWidth } from './models/backbone.js';

@@ -58,7 +58,7 @@ Graph fromRecords(const ComfaceGraph& records) {
     layer.quick = r.quick != 0, layer.ceil = r.ceil != 0;
     layer.height = r.height, layer.width = r.width, layer.up = r.up, layer.down = r.down;
     layer.upTaps = r.upTaps, layer.downTaps = r.downTaps, layer.padLow = r.padLow, layer.padHigh = r.padHigh;
-    layer.demodulate = r.demodulate != 0, layer.radial = r.radial != 0;
+    layer.demodulate = r.demodulate != 0, layer.radial = r.radial != 0, layer.half = r.half != 0;
     layer.slope = r.slope, layer.gain = r.gain, layer.clamp = r.clamp;
     layer.rate = r.rate, layer.bandwidth = r.bandwidth;
     layer.eps = r.eps, layer.momentum = r.momentum, layer.temperature = r.temperature, layer.weight = r.weight;
@@ -99,6 +99,7 @@ std::vector<ComfaceLayer> toRecords(const Graph& graph) {
                        l.padHigh,
                        l.demodulate,
                        l.radial,
+                       l.half,
                        l.slope,
                        l.eps,
                        l.momentum,

@@ -7,7 +7,7 @@
 
 namespace comface {
 
-inline constexpr int32_t kAbiVersion = 7;
+inline constexpr int32_t kAbiVersion = 8;
 
 extern "C" {
 struct ComfaceStatus {
@@ -19,7 +19,7 @@ struct ComfaceLayer {
   const char* name;
   int32_t inputs[2], shape[4];
   int32_t out, kernel, stride, pad, from, to, of, heads, position, bias, ceil, classToken, positions, quick;
-  int32_t height, width, up, down, upTaps, downTaps, padLow, padHigh, demodulate, radial;
+  int32_t height, width, up, down, upTaps, downTaps, padLow, padHigh, demodulate, radial, half;
   float slope, eps, momentum, temperature, weight, gain, clamp, rate, bandwidth;
 };
 struct ComfaceGraph {

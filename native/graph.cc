@@ -202,6 +202,13 @@ void checkNumbers(const Layer& layer, const Shape& in) {
   if (needsVector && (in.h != 1 || in.w != 1)) refuse(layer, "expected a vector per sample as input");
 }
 
+/** Only a modulated convolution reads numbers of another type than those it makes. */
+void checkHalf(const Layer& layer, const Layer& in) {
+  if (layer.half && !mayBeHalf(layer.op)) refuse(layer, "only modulatedConv and filteredRelu may be half");
+  if (in.half && !layer.half) refuse(layer, "expected half, as its input `" + in.name + "` is");
+  if (layer.half && layer.op == Op::filteredRelu && !in.half) refuse(layer, "is half, but its input is not");
+}
+
 /** The tensors of a layer of the generators by name and sizes, in the order that backends find them in. */
 std::vector<std::pair<const char*, std::vector<int>>> generatorTensors(const Layer& layer, const Shape& in) {
   const int kernel = layer.kernel;
@@ -305,10 +312,11 @@ void Graph::finish() {
       layer.kernel = layer.stride = 1, layer.pad = 0;  // a convolution, where it reads an image
     if (isGenerator(layer.op)) {
       if (training) refuse(layer, "is for inference only");
-      if (precision != Precision::fp32 && precision != Precision::fp64) refuse(layer, "expected precision fp32");
+      if (precision == Precision::bf16) refuse(layer, "expected precision fp32 or fp16");
       checkGenerator(layer, in, second);
     }
     checkNumbers(layer, in);
+    for (int k = 0; k < (two ? 2 : 1); ++k) checkHalf(layer, layers[layer.inputs[k]]);
     layer.shape = resultShape(layer, in, second);
     checkShape(layer);
     addParameters(*this, i);

@@ -33,7 +33,7 @@ enum class Op : int32_t {
   // PCL's network (Liu et al., 2023), which also has relu with a slope.
   flatten,             // N x C x H x W -> N x CHW, channel after channel as in PyTorch
   efficientAttention,  // as attention, but without scores among positions: Shen et al., 2021, section 3
-  // StyleGAN's generator (Karras et al., 2019): inference in fp32 only, as the three of StyleGAN3 below.
+  // StyleGAN's generator (Karras et al., 2019): inference in fp32 only, as the first of StyleGAN3 below.
   pixelNorm,      // vector: x / sqrt(mean over channels of x^2 + eps)
   constant,       // out, height, width: a learned image, the same for each sample; of its input only N is read
   upsample,       // up: each pixel up x up times
@@ -70,6 +70,7 @@ struct Layer {
   bool quick = false;                          // gelu
   bool demodulate = false;                     // modulatedConv
   bool radial = false;                         // filteredRelu
+  bool half = false;                           // modulatedConv, filteredRelu: in fp16 where Graph::precision is
   float slope = 0;                             // relu, styleEpilogue, filteredRelu
   float gain = 1, clamp = 256;                 // filteredRelu
   float rate = 0, bandwidth = 0;               // fourierFeatures
@@ -92,6 +93,7 @@ struct Parameter {
 struct Graph {
   std::vector<Layer> layers;  // layer 0 is the input, in topological order
   bool training = false;      // batch statistics, gradients and Adam; else running statistics and forward only
+  /** Of images; vectors are fp32. A generator's are fp32 in fp16, too, but in the layers marked `half`. */
   Precision precision = Precision::fp32;
   int threads = 1;
   /**
@@ -128,10 +130,12 @@ inline int indexOf(const std::vector<Parameter>& list, int layer, int which) {
 
 /** A convolution or, with a kernel of 1, a linear layer. */
 inline bool hasWeights(Op op) { return op == Op::conv || op == Op::linear; }
-/** Of the generators: for inference in fp32 (fp64 with the plain loops). */
+/** Of the generators: for inference in fp32 or fp16 (fp64 with the plain loops). */
 inline bool isGenerator(Op op) { return op >= Op::pixelNorm && op <= Op::filteredRelu; }
 /** An image and a vector per sample that styles it. */
 inline bool isStyled(Op op) { return op == Op::styleEpilogue || op == Op::modulatedConv; }
+/** May be in fp16 in a graph that is else of fp32. */
+inline bool mayBeHalf(Op op) { return op == Op::modulatedConv || op == Op::filteredRelu; }
 inline bool readsTwo(Op op) { return op == Op::add || op == Op::reluDifference || isStyled(op); }
 /** Of 3C channels: query, key, value. */
 inline bool isAttention(Op op) { return op == Op::attention || op == Op::efficientAttention; }

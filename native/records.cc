@@ -156,7 +156,7 @@ void addLayer(Graph& graph, const Record& record, int batch) {
   real("temperature", l.temperature), real("weight", l.weight);
   const auto flag = [&](const char* name) { return record.has(name) && record.truth(name); };
   l.bias = flag("bias"), l.classToken = flag("classToken"), l.positions = flag("positions"), l.quick = flag("quick"),
-  l.ceil = flag("ceil"), l.demodulate = flag("demodulate"), l.radial = flag("radial");
+  l.ceil = flag("ceil"), l.demodulate = flag("demodulate"), l.radial = flag("radial"), l.half = flag("half");
   graph.layers.push_back(std::move(l));
 }
 

@@ -33,7 +33,7 @@ const chapters = [
     title: 'Generators',
     text: 'StyleGAN and StyleGAN3 by themselves, and the directions in which they change faces. [data.md](data.md) says where their weights are.',
     names: [
-      ...['loadGenerator', 'GeneratorOptions', 'Generator', 'GeneratorFamily', 'EncodedPictures'],
+      ...['loadGenerator', 'GeneratorOptions', 'GeneratorPrecision', 'Generator', 'GeneratorFamily', 'EncodedPictures'],
       ...['readDirections', 'DirectionOptions', 'Direction', 'DirectionSpace', 'projectDirection', 'saveDirection'],
     ],
   },

@@ -130,6 +130,7 @@ describe('a set of a generator', () => {
       generator: 'stylegan1',
       psi: 0.7,
       device: 'reference',
+      precision: 'fp32',
       batch: 2,
       composition: 'full',
     });
@@ -209,6 +210,7 @@ describe('a set of a generator', () => {
     ['files in place of shards', { format: 'files' }, /`format`/],
     ['a domain', { domain: 1 }, /`domain`/],
     ['a psi out of range', { psi: 1.5 }, /`psi`/],
+    ['16 bits for a StyleGAN', { precision: 'fp16' }, /fp32 for a stylegan1, which has no layers in 16 bits, for `precision`/],
     ['a size above the resolution', { size: 64 }, /`size`/],
     ['psi of drawn faces', { source: 'procedural' }, /nothing with source procedural for `weights`/],
   ])('is refused with %s', async (_, more, message) => {

@@ -1,15 +1,16 @@
-// Each layer of the released StyleGAN and StyleGAN3 at its full size, against the public implementations. They take a minute and a gigabyte, so they run
+// StyleGAN and StyleGAN3 at their full size, each layer and a whole picture, against the public implementations. They take a minute and a gigabyte, so they run
 // where `test/golden/generators.py --whole FOLDER` has written what they should give: COMFACE_GENERATORS=FOLDER.
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { loadGenerator } from '../lib/generate/generator.ts';
 import { genforceNames } from '../lib/generate/names.ts';
 import { stylegan1Synthesis, synthesisRecipes } from '../lib/generate/stylegan1.ts';
 import type { LayerRecord } from '../lib/models/layers.ts';
 import type { NativeEngine } from '../lib/native.ts';
 import { decodeSafetensors } from '../lib/weights/safetensors.ts';
 import { isOnGpu } from './cuda.ts';
-import { kUnit, type LayerTable, releasedTables, summaryOf, tiledOf } from './golden/generators.ts';
+import { kUnit, type LayerTable, latents, releasedTables, summaryOf, tiledOf } from './golden/generators.ts';
 import { distance, engineFor } from './support.ts';
 
 const folder = process.env.COMFACE_GENERATORS ?? '';
@@ -105,6 +106,16 @@ describe.skipIf(golden === undefined)(
         };
         await compare(key, layer3(row), tiledOf(`${key}/input`, [into, inSize, inSize], 0.1), values, out);
       });
+    });
+
+    test.each(['stylegan1-1024.pth', 'stylegan3-t-1024.pkl', 'stylegan3-r-1024.pkl'])('a picture of %s', async (name) => {
+      const path = join(folder, 'pictures.safetensors');
+      const { tensors } = decodeSafetensors(readFileSync(path), path);
+      await using generator = await loadGenerator(join(folder, name), { device, precision: 'fp32', batch: 1 });
+      const w = await generator.map(latents().slice(0, generator.z));
+      const found = { w, ...summaryOf(await generator.images(generator.truncate(w)), 3) };
+      for (const [leaf, numbers] of Object.entries(found))
+        expect(distance(numbers, tensors.get(`${name}/${leaf}`)!.data as Float32Array), leaf).toBeLessThan(kLimit);
     });
 
     test.each(Array.from({ length: 17 }, (_, i) => i + 1))('StyleGAN, layer %i', async (l) => {

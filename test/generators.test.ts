@@ -224,6 +224,17 @@ describe('layers of generators are refused by name, with what they expect', () =
     ['a clamp of 0', filtered({ clamp: 0 }), /`f`: expected gain and clamp above 0/],
     ['a slope below 0', filtered({ slope: -1 }), /`f`: expected a slope of at least 0/],
     [
+      'half of what has no half',
+      [input(4, 5), { op: 'blur', name: 'b', input: 'x', half: true } as LayerRecord],
+      /`b`: only modulatedConv and filteredRelu may be half/,
+    ],
+    ['a filter in half of an image that is not', filtered({ half: true }), /`f`: is half, but its input is not/],
+    [
+      'what reads half and is not',
+      [...styled(4, { ...conv, half: true }), { ...relu, input: 'c', slope: 0.2, gain: 1, clamp: 1 }],
+      /`f`: expected half, as its input `c` is/,
+    ],
+    [
       'a part of the samples',
       [input(4, 1), { op: 'pixelNorm', name: 'p', input: 'x' }, { op: 'rows', name: 'half', input: 'p', from: 0, to: 1, of: 2 }],
       /`half`: cannot be in a graph with layers of a generator/,
@@ -246,10 +257,14 @@ describe('layers of generators are refused by name, with what they expect', () =
     }
   });
 
-  test('a precision of 16 bits', async () => {
+  test('a precision of 16 bits, of which CUDA has one', async () => {
     const { layers, batch } = generatorCases[0]!;
-    const expected = { code: 'INVALID_CONFIG', message: 'Layer `norm`: expected precision fp32.' };
+    const expected = { code: 'INVALID_CONFIG', message: 'Layer `norm`: expected precision fp32 or fp16.' };
     await expect(engineFor({ layers, batch, training: false, precision: 'bf16' })).rejects.toMatchObject(expected);
+    for (const device of ['cpu', 'reference'] as const)
+      await expect(engineFor({ layers, batch, training: false, device, precision: 'fp16' })).rejects.toMatchObject({
+        code: 'INVALID_CONFIG',
+      });
   });
 });
 

@@ -24,7 +24,7 @@ export interface EngineOptions {
   layers: readonly LayerRecord[];
   batch: number;
   device?: 'cpu' | 'reference' | 'cuda';
-  precision?: 'fp32' | 'bf16' | 'fp64';
+  precision?: 'fp32' | 'bf16' | 'fp16' | 'fp64';
   training?: boolean;
   threads?: number;
   choices?: string;

@@ -18,46 +18,56 @@ const kChecked = { size: 64, most: 8 };
 const kQuick = { size: 128, most: 16 };
 const kWhole = { size: 1024, most: 512 };
 
-/** A narrow network of the kind against the plain loops. @param {Which} which @param {string} library @param {number} threads */
-async function check(which, library, threads) {
-  const made = await Promise.all([library, ''].map((each) => generatorEngine({ which, ...kChecked }, 2, each, threads)));
+/** Of a picture's numbers, from those of the plain loops. */
+const limits = { fp32: 1e-4, fp16: 1e-2 };
+
+/**
+ * A narrow network of the kind against the plain loops.
+ * @param {Which} which @param {'cpu' | 'cuda'} device @param {'fp32' | 'fp16'} precision @param {number} threads
+ */
+async function check(which, device, precision, threads) {
+  const chosen = [chooseDevice(device, precision), chooseDevice('reference', 'fp32')];
+  const made = await Promise.all(chosen.map((each) => generatorEngine({ which, ...kChecked }, 2, each, threads)));
   const [actual, expected] = /** @type {[Float32Array, Float32Array]} */ (await Promise.all(made.map(({ picture }) => picture())));
   for (const { engine } of made) engine.dispose();
   const away = distance(actual, expected);
-  assert(away < 1e-4, `pictures are ${away.toExponential(1)} from the plain loops'`);
+  assert(away < limits[precision], `pictures are ${away.toExponential(1)} from the plain loops'`);
 }
 
-/** @param {Which} which @param {'cpu' | 'cuda'} device @param {string} design @param {number} threads */
-function rivals(which, device, design, threads) {
-  const ways = device === 'cuda' && which !== 'stylegan1' ? ['fp32', 'fp16'] : ['fp32'];
-  const env = { OMP_NUM_THREADS: String(threads) };
-  return ways.map((way) => new Contender(`PyTorch ${way}`, kPython, [peer('generators.py'), way, design], env));
-}
-
-/** @param {Which} which @returns {import('../cases.mjs').Case['prepare']} */
+/** @param {Which} which @param {'fp32' | 'fp16'} precision @returns {import('../cases.mjs').Case['prepare']} */
 export const pictures =
-  (which) =>
+  (which, precision = 'fp32') =>
   async ({ device, threads, isQuick }) => {
-    await check(which, chooseDevice(device, 'fp32').library, threads);
+    await check(which, device, precision, threads);
     const shape = isQuick ? kQuick : kWhole;
     /** @type {import('../generator.mjs').Design} */
-    const plan = { which, ...shape, batch: device === 'cuda' ? 8 : 1, rounds: device === 'cuda' && !isQuick ? 4 : 1, threads, device };
+    const plan = {
+      which,
+      ...shape,
+      batch: device === 'cuda' ? 8 : 1,
+      rounds: device === 'cuda' && !isQuick ? 4 : 1,
+      threads,
+      device,
+      precision,
+    };
     const design = JSON.stringify(plan);
     const ours = new Contender('comface', process.execPath, [`${root}bench/generator.mjs`, design], {});
+    const env = { OMP_NUM_THREADS: String(threads) };
+    const rival = new Contender(`PyTorch ${precision}`, kPython, [peer('generators.py'), precision, design], env);
     const isSame = (/** @type {Contender} */ { name, ready }) => {
       for (const fact of /** @type {const} */ (['shape', 'pairs'])) assert.deepEqual(ready[fact], ours.ready[fact], `${name}: ${fact}`);
     };
-    const { run, rivals: lines, end } = await among(ours, rivals(which, device, design, threads), isSame, 'wallMs');
+    const { run, rivals: lines, end } = await among(ours, [rival], isSame, 'wallMs');
     const facts = () => {
       const { flop = Number.NaN, gemm = Number.NaN, items, sizeBytes, engine } = ours.ready;
       /** @type {Generation} */
       const generation = { flop, gemm, share: (ours.rate('wallMs') * flop) / 1e9 / gemm };
       return {
-        ...{ precision: 'fp32', engine, sizeBytes, stepsPerRun: items, clock: 'wall', generation },
+        ...{ precision, engine, sizeBytes, stepsPerRun: items, clock: 'wall', generation },
         ...(ours.peakRssBytes !== undefined && { peakRssBytes: ours.peakRssBytes }),
         rivals: lines(),
       };
     };
-    const checked = 'finite; a narrow network of its kind within 1e-4 of the plain loops; rivals have as many convolutions';
+    const checked = `finite; a narrow network of its kind within ${limits[precision]} of the plain loops; rivals have as many convolutions`;
     return { run, items: ours.ready.items, checked, facts, end };
   };

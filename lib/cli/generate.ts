@@ -5,6 +5,7 @@ import { type JoinOptions, joinSets } from '../data/joined.js';
 import { counted, invalid } from '../errors.js';
 import { type Direction, type DirectionSpace, projectDirection, readDirections, spaces } from '../generate/directions.js';
 import { type GenerateOptions, generate, previewSet, sources } from '../generate/generate.js';
+import { generatorPrecisions } from '../generate/generator.js';
 import { saveDirection } from '../generate/save.js';
 import { devices } from '../native.js';
 import { fieldsOf } from './data.js';
@@ -77,6 +78,12 @@ function addSource(command: Command): void {
     )
     .option('--psi <number>', 'Of a generator: how much of the distance of a face to the mean is left, 0 to 1 (left out: 0.7)', number)
     .addOption(new Option('--device <name>', 'Of a generator: where it runs (left out: auto)').choices(devices))
+    .addOption(
+      new Option(
+        '--precision <name>',
+        'Of a generator: its number type; auto is fp16 for the larger layers of StyleGAN3 on CUDA, else fp32 (left out: auto)',
+      ).choices(generatorPrecisions),
+    )
     .option('--batch <integer>', 'Of a generator: pictures computed at once, 1 to 64 (left out: 8 on CUDA, else 1)', number)
     .option('--preview <file>', 'Of a generator: make a few pictures on one sheet (JPEG) in place of the set, to look at first');
 }

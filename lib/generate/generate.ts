@@ -22,12 +22,12 @@ import { generate as generateDrawn } from '../data/procedural.js';
 import { sheetOf } from '../data/sheet.js';
 import { planIn } from '../data/target.js';
 import { ComFaceError, invalid } from '../errors.js';
-import { chooseDevice, type Device, devices } from '../native.js';
+import { type Device, devices } from '../native.js';
 import { type ChosenDirection, chooseDirections } from './choose.js';
 import { type DirectionSpace, readDirections, spaces } from './directions.js';
 import { PictureMaker } from './draw.js';
 import { type GeneratorFile, readGenerator } from './file.js';
-import { batchOn, makeGenerator } from './generator.js';
+import { batchOn, chooseFor, type GeneratorPrecision, generatorPrecisions, makeGenerator } from './generator.js';
 
 /** What may make the pictures of a set. */
 export const sources = ['procedural', 'stylegan1', 'stylegan3'] as const;
@@ -48,6 +48,8 @@ export interface GenerateOptions extends SetOptions {
   psi?: number;
   /** Of a generator: where it runs. @default 'auto' */
   device?: Device;
+  /** Of a generator: its number type. @default 'auto' */
+  precision?: GeneratorPrecision;
   /** Of a generator: pictures computed at once, 1 to 64. @default 8 on CUDA, else 1 */
   batch?: number;
 }
@@ -107,7 +109,8 @@ export async function generate(given: GenerateOptions): Promise<DataSet> {
 function sourceOf(options: GenerateOptions): SetSource {
   const { source = 'procedural' } = options;
   checkOneOf('source', source, sources);
-  const names = source === 'procedural' ? (['weights', 'directions', 'space', 'psi', 'device', 'batch'] as const) : (['domain'] as const);
+  const names =
+    source === 'procedural' ? (['weights', 'directions', 'space', 'psi', 'device', 'precision', 'batch'] as const) : (['domain'] as const);
   for (const name of names)
     if (options[name] !== undefined)
       throw invalid(name, `nothing with source ${source}`, options[name], `Leave it out, or choose another \`source\`.`);
@@ -121,11 +124,13 @@ interface LatentSet extends CheckedSet {
   space: DirectionSpace | undefined;
   psi: number;
   device: Device;
+  precision: GeneratorPrecision;
   batch: number | undefined;
 }
 
 function checkedSet(options: GenerateOptions): LatentSet {
-  const { source = 'procedural', weights, directions, space, psi = 0.7, device = 'auto', batch, format = 'shards' } = options;
+  const { source = 'procedural', weights, directions, space, psi = 0.7, format = 'shards', batch } = options;
+  const { device = 'auto', precision = 'auto' } = options;
   const { composition = source === 'stylegan3' ? 'single' : 'full' } = options;
   if (format !== 'shards') throw invalid('format', 'shards, as a generator makes nothing else', format, 'Leave `format` out.');
   const set = checkSet({ ...options, composition, format }, () => undefined);
@@ -137,8 +142,9 @@ function checkedSet(options: GenerateOptions): LatentSet {
   if (space !== undefined) checkOneOf('space', space, spaces);
   checkNumber('psi', psi, 0, 1);
   checkOneOf('device', device, devices);
+  checkOneOf('precision', precision, generatorPrecisions);
   if (batch !== undefined) checkInteger('batch', batch, 1, 64);
-  return { ...set, source, weights, paths, space, psi, device, batch };
+  return { ...set, source, weights, paths, space, psi, device, precision, batch };
 }
 
 /** The weights and the direction of each attribute. */
@@ -164,14 +170,22 @@ async function opened({
 /** Everything that decides the pictures. The device does, too: two of them differ in the last bits. */
 function headerOf(set: LatentSet, file: GeneratorFile, directions: readonly ChosenDirection[]): SetPlan['header'] {
   const { size, quality, attributes, alphas, seed, cast, shardBytes, source, psi, batch } = set;
-  const { device } = chooseDevice(set.device, 'fp32');
+  const { device, precision } = chooseFor(file.family, set.device, set.precision);
   const { firstSubject, subjects, composition } = cast;
   const moves = directions.map(({ attribute, space, from, to, sha256 }) => `${attribute} ${space} ${from}-${to - 1} ${sha256}`);
   return {
     ...{ size, encoding: quality === 0 ? 'rgb' : 'jpeg', attributes, alphas },
     made: {
       ...{ source, seed: String(seed), quality, firstSubject, subjects, composition, shardBytes },
-      ...{ generator: file.family, weights: file.sha256, psi, directions: moves.join(', '), device, batch: batchOn(device, batch) },
+      ...{
+        generator: file.family,
+        weights: file.sha256,
+        psi,
+        directions: moves.join(', '),
+        device,
+        precision,
+        batch: batchOn(device, batch),
+      },
     },
   };
 }

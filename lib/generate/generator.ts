@@ -9,10 +9,19 @@ import { checkedDirection, type Direction } from './directions.js';
 import { type GeneratorFamily, type GeneratorFile, type GraphWeights, readGenerator } from './file.js';
 import { latentOf, mixed, shifted, truncated } from './latents.js';
 
+export const generatorPrecisions = ['auto', 'fp32', 'fp16'] as const;
+/**
+ * Number type of a generator. `auto`: as its makers run it, fp32, but on CUDA fp16 in the layers of StyleGAN3 at the four highest sampling rates (of 1024
+ * pixels the sixth and on). `fp16`: the same, or an error where that cannot be. `fp32`: everything.
+ */
+export type GeneratorPrecision = (typeof generatorPrecisions)[number];
+
 /** How to run a generator. */
 export interface GeneratorOptions {
-  /** Where it runs; {@link Device} says more. Numbers are fp32. @default 'auto' */
+  /** Where it runs; {@link Device} says more. @default 'auto' */
   device?: Device | undefined;
+  /** Number type; {@link GeneratorPrecision} says more. @default 'auto' */
+  precision?: GeneratorPrecision | undefined;
   /** Compute threads, 0 to 1024; 0: one for each core. @default 0 */
   threads?: number | undefined;
   /** Pictures computed at once, 1 to 64: more take more memory. @default 8 on CUDA, else 1 */
@@ -59,30 +68,40 @@ export async function loadGenerator(file: string, options: GeneratorOptions = {}
   return makeGenerator(await readGenerator(file), checked);
 }
 
-type Checked = { device: Device; threads: number; batch: number | undefined };
+type Checked = { device: Device; precision: GeneratorPrecision; threads: number; batch: number | undefined };
 
 function checkedOptions(options: GeneratorOptions): Checked {
   checkObject('options', options);
-  const { device = 'auto', threads = 0, batch } = options;
+  const { device = 'auto', precision = 'auto', threads = 0, batch } = options;
   checkOneOf('device', device, devices);
+  checkOneOf('precision', precision, generatorPrecisions);
   checkInteger('threads', threads, 0, 1024);
   if (batch !== undefined) checkInteger('batch', batch, 1, 64);
-  return { device, threads, batch };
+  return { device, precision, threads, batch };
 }
 
 /** Pictures at once on a device where nobody says how many: a CPU is busy with one. */
 export const batchOn = (device: ChosenDevice['device'], asked: number | undefined): number => asked ?? (device === 'cuda' ? 8 : 1);
+
+/** The device of a generator, and its number type there. */
+export function chooseFor(family: GeneratorFamily, device: Device, precision: GeneratorPrecision): ChosenDevice {
+  if (precision === 'fp16' && family === 'stylegan1')
+    throw invalid('precision', `fp32 for a ${family}, which has no layers in 16 bits,`, precision, 'Leave it out.');
+  const chosen = chooseDevice(device, precision === 'auto' ? 'fp32' : precision);
+  const isHalf = precision === 'auto' && chosen.device === 'cuda' && family !== 'stylegan1';
+  return isHalf ? { ...chosen, precision: 'fp16' } : chosen;
+}
 
 /** {@link loadGenerator} of a file that was read. @param choices Of an earlier generator of the same file and options. */
 export let makeGenerator: (file: GeneratorFile, options: Checked, choices?: string) => Promise<Generator>;
 
 async function engineOf(
   { layers, weights }: GraphWeights,
-  { library }: ChosenDevice,
+  { library, precision }: ChosenDevice,
   options: { batch: number; threads: number; choices?: string },
 ): Promise<NativeEngine> {
   const { batch, threads, choices = '' } = options;
-  const graph = { layers, batch, training: false, precision: 'fp32', threads: threadCount(threads), choices } as const;
+  const graph = { layers, batch, training: false, precision, threads: threadCount(threads), choices };
   const engine = await native().module.createEngine(library, graph);
   try {
     await writeState(engine, weights);
@@ -134,6 +153,8 @@ export class Generator {
   readonly sha256: string;
   /** Where it runs. */
   readonly device: 'cpu' | 'cuda' | 'reference';
+  /** fp16 where some of its layers are; {@link GeneratorPrecision} says which. */
+  readonly precision: 'fp32' | 'fp16';
   /** Pictures computed at once. */
   readonly batch: number;
   /** The mean of w, towards which truncation draws. */
@@ -142,10 +163,7 @@ export class Generator {
   readonly #synthesis: Graph;
   #isDisposed = false;
 
-  private constructor(
-    file: GeneratorFile,
-    parts: { device: Generator['device']; batch: number; average: Float32Array; graphs: [Graph, Graph] },
-  ) {
+  private constructor(file: GeneratorFile, parts: { chosen: ChosenDevice; batch: number; average: Float32Array; graphs: [Graph, Graph] }) {
     const { family, resolution, z, w, layers, sha256 } = file;
     this.family = family;
     this.resolution = resolution;
@@ -153,26 +171,28 @@ export class Generator {
     this.w = w;
     this.layers = layers;
     this.sha256 = sha256;
-    this.device = parts.device;
+    this.device = parts.chosen.device;
+    this.precision = parts.chosen.precision === 'fp16' ? 'fp16' : 'fp32';
     this.batch = parts.batch;
     this.average = parts.average;
     [this.#mapping, this.#synthesis] = parts.graphs;
   }
 
-  static async #make(file: GeneratorFile, { device: wanted, threads, batch: asked }: Checked, choices = ''): Promise<Generator> {
-    const chosen = chooseDevice(wanted, 'fp32');
+  static async #make(file: GeneratorFile, { device: wanted, precision, threads, batch: asked }: Checked, choices = ''): Promise<Generator> {
+    const chosen = chooseFor(file.family, wanted, precision);
+    const exact: ChosenDevice = { ...chosen, precision: 'fp32' };
     const batch = batchOn(chosen.device, asked);
     const made: NativeEngine[] = [];
-    const engine = async (graph: GraphWeights, count: number, kept = ''): Promise<NativeEngine> => {
-      made.push(await engineOf(graph, chosen, { batch: count, threads, choices: kept }));
+    const engine = async (graph: GraphWeights, on: ChosenDevice, count: number, kept = ''): Promise<NativeEngine> => {
+      made.push(await engineOf(graph, on, { batch: count, threads, choices: kept }));
       return made.at(-1)!;
     };
     try {
       // One z at a time: w must not depend on which others are mapped with it.
-      const mapping = new Graph(await engine(file.mapping, 1), file.mapping.layers);
-      const synthesis = new Graph(await engine(file.synthesis, batch, choices), file.synthesis.layers);
-      const average = file.average ?? (await averageOf(file, chosen, threads));
-      return new Generator(file, { device: chosen.device, batch, average, graphs: [mapping, synthesis] });
+      const mapping = new Graph(await engine(file.mapping, exact, 1), file.mapping.layers);
+      const synthesis = new Graph(await engine(file.synthesis, chosen, batch, choices), file.synthesis.layers);
+      const average = file.average ?? (await averageOf(file, exact, threads));
+      return new Generator(file, { chosen, batch, average, graphs: [mapping, synthesis] });
     } catch (error) {
       for (const one of made) one.dispose();
       throw error;

@@ -10,8 +10,10 @@ export interface StyleGan3Settings {
   critical: number;
   /** Pixels beyond the picture on each side, before the last layers cut them off. */
   margin: number;
+  /** Sampling rates, down from that of the picture, whose layers may be in fp16. */
+  halfRates: number;
 }
-export const defaultSettings: StyleGan3Settings = { critical: 2, margin: 10 };
+export const defaultSettings: StyleGan3Settings = { critical: 2, margin: 10, halfRates: 4 };
 
 /** One layer of the table. */
 export interface StyleGan3Layer {
@@ -25,6 +27,8 @@ export interface StyleGan3Layer {
   halfWidth: number;
   up: number;
   down: number;
+  /** May be in fp16. */
+  isHalf: boolean;
 }
 
 const kFirstCutoff = 2;
@@ -37,7 +41,7 @@ const kOutputScale = 0.25;
 const kMappingRate = 0.01;
 
 /** The table of the layers, the last of which gives the picture. @param count Layers before the last. */
-export function stylegan3Table(resolution: number, count: number, { critical, margin }: StyleGan3Settings): StyleGan3Layer[] {
+export function stylegan3Table(resolution: number, count: number, { critical, margin, halfRates }: StyleGan3Settings): StyleGan3Layer[] {
   const lastCutoff = resolution / 2;
   const lastStopband = lastCutoff * kLastStopband;
   const rows = Array.from({ length: count + 1 }, (_, i) => {
@@ -51,7 +55,8 @@ export function stylegan3Table(resolution: number, count: number, { critical, ma
   return rows.map(({ size, rate, cutoff, halfWidth }, i) => {
     const rateIn = rows[Math.max(0, i - 1)]!.rate;
     const between = Math.max(rateIn, rate) * (i === count ? 1 : kOversampling);
-    return { size, rateIn, rateOut: rate, cutoff, halfWidth, up: between / rateIn, down: between / rate };
+    const isHalf = rate * 2 ** halfRates > resolution;
+    return { size, rateIn, rateOut: rate, cutoff, halfWidth, up: between / rateIn, down: between / rate, isHalf };
   });
 }
 
@@ -167,7 +172,7 @@ export function stylegan3Synthesis({ mapping, input, layers: table }: StyleGan3D
   ];
   let last = 'input';
   for (const [i, layer] of table.entries()) {
-    const { name, inputs, out, kernel, up, down, upTaps, downTaps, padLow, padHigh } = layer;
+    const { name, inputs, out, kernel, up, down, upTaps, downTaps, padLow, padHigh, isHalf: half } = layer;
     const isLast = i === table.length - 1;
     layers.push({ op: 'token', name: `${name}.w`, input: 'ws', position: i + 1 });
     layers.push({ op: 'linear', name: `${name}.affine`, input: `${name}.w`, out: inputs, bias: true });
@@ -180,10 +185,11 @@ export function stylegan3Synthesis({ mapping, input, layers: table }: StyleGan3D
       kernel,
       pad: kernel - 1,
       demodulate: !isLast,
+      half,
       eps: 1e-8,
     });
     layers.push({
-      ...{ op: 'filteredRelu', name, input: `${name}.conv`, up, down, padLow, padHigh, radial: layer.isRadial },
+      ...{ op: 'filteredRelu', name, input: `${name}.conv`, up, down, padLow, padHigh, radial: layer.isRadial, half },
       ...{ upTaps: upTaps > 1 ? upTaps : 0, downTaps: downTaps > 1 ? downTaps : 0 },
       ...(isLast ? { slope: 1, gain: 1, clamp: kClamp * kOutputScale } : { slope: 0.2, gain: Math.SQRT2, clamp: kClamp }),
     });
@@ -243,5 +249,9 @@ export function settingsIn(others: ReadonlyMap<string, PlainValue>, prefix: stri
     const value = others.get(`${prefix}synthesis.${name}`);
     return typeof value === 'number' && Number.isInteger(value) && value >= 0 ? value : otherwise;
   };
-  return { critical: said('num_critical', defaultSettings.critical), margin: said('margin_size', defaultSettings.margin) };
+  return {
+    critical: said('num_critical', defaultSettings.critical),
+    margin: said('margin_size', defaultSettings.margin),
+    halfRates: said('num_fp16_res', defaultSettings.halfRates),
+  };
 }

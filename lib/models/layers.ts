@@ -62,11 +62,14 @@ export type GeneratorRecord =
   | (TwoInputs & { op: 'styleEpilogue'; slope?: number; eps?: number })
   /** StyleGAN3's input: sines of `out` frequencies, turned and shifted by a vector of 4 (cosine, sine, x, y). */
   | (OneInput & { op: 'fourierFeatures'; out: number; height: number; width: number; rate: number; bandwidth: number })
-  /** A convolution whose weights a vector of C numbers scales by input channel. `demodulate`: to a norm of 1 for each output channel. */
-  | (TwoInputs & { op: 'modulatedConv'; out: number; kernel: number; pad: number; demodulate?: boolean; eps?: number })
+  /**
+   * A convolution whose weights a vector of C numbers scales by input channel. `demodulate`: to a norm of 1 for each output channel. `half`: in fp16 where
+   * that is the precision of the graph, in which a generator's other layers are fp32.
+   */
+  | (TwoInputs & { op: 'modulatedConv'; out: number; kernel: number; pad: number; demodulate?: boolean; half?: boolean; eps?: number })
   /**
    * StyleGAN3's leaky ReLU between an upsampling and a downsampling filter; 0 taps: no filter. `padLow` (left, top) and `padHigh` count pixels of
-   * the upsampled image and crop where they are negative. `radial`: the second filter has `downTaps` x `downTaps` taps.
+   * the upsampled image and crop where they are negative. `radial`: the second filter has `downTaps` x `downTaps` taps. `half`: as its input.
    */
   | (OneInput & {
       op: 'filteredRelu';
@@ -77,6 +80,7 @@ export type GeneratorRecord =
       padLow: number;
       padHigh: number;
       radial?: boolean;
+      half?: boolean;
       slope: number;
       gain: number;
       clamp: number;

@@ -130,6 +130,7 @@ __device__ inline void forEach(int outers, int inners, const F& body) {
 }
 
 /** x + bias, 0 outside. */
+template <class E>
 __device__ inline void fetch(const FilteredRelu& a, const Block& block, int firstRow, int firstColumn, int edge,
                              float* to) {
   for (int i = threadIdx.x; i < edge * edge; i += kThreads) {
@@ -137,7 +138,7 @@ __device__ inline void fetch(const FilteredRelu& a, const Block& block, int firs
     Eight x = splat(0);
     if (row >= 0 && row < a.inHeight && column >= 0 && column < a.inWidth) {
       const size_t pixel = (static_cast<size_t>(block.n) * a.inHeight + row) * a.inWidth + column;
-      x = loadFloats(a.x + pixel * a.c + block.channel);
+      x = toFloats(load(static_cast<const E*>(a.x) + pixel * a.c + block.channel));
       const Eight bias = loadFloats(a.bias + block.channel);
 #pragma unroll
       for (int k = 0; k < kChannelStep; ++k) x[k] += bias[k];
@@ -189,7 +190,7 @@ __device__ inline float bent(const FilteredRelu& a, float x) {
 }
 
 /** Grid: N x tiles of the result x eights of channels. Shared: two memories (TileEdges) and the filters. */
-template <class F, bool kRadial>
+template <class F, bool kRadial, class E>
 __global__ void __launch_bounds__(kThreads) filteredKernel(FilteredRelu a, int edge) {
   COMFACE_DYNAMIC_SHARED(float, first);
   const TileEdges tile = F::tile(a, edge);
@@ -202,7 +203,7 @@ __global__ void __launch_bounds__(kThreads) filteredKernel(FilteredRelu a, int e
     up[k] = a.upFilter ? a.upFilter[k] * static_cast<float>(F::up(a)) : 1;
   for (int k = threadIdx.x; k < (kRadial ? downTaps * downTaps : downTaps); k += kThreads)
     down[k] = a.downFilter ? a.downFilter[k] : 1;
-  fetch(a, block, rows.in, columns.in, tile.in, first);
+  fetch<E>(a, block, rows.in, columns.in, tile.in, first);
   __syncthreads();
   const Held<F::kTapsUp> upTaps(up, 1);
   forEach(tile.in, columns.groups<F>(a, tile.between), [&](int row, int group, int c) {
@@ -245,19 +246,24 @@ __global__ void __launch_bounds__(kThreads) filteredKernel(FilteredRelu a, int e
       const int y = block.row + row + s, x = block.column + column;
       if (y >= a.outHeight || x >= a.outWidth) continue;
       const size_t pixel = (static_cast<size_t>(block.n) * a.outHeight + y) * a.outWidth + x;
-      a.y[pixel * a.c + block.channel + c] = sums[s];
+      static_cast<E*>(a.y)[pixel * a.c + block.channel + c] = static_cast<E>(sums[s]);
     }
   });
 }
 
-template <class F>
+template <class F, class E>
 void start(const FilteredRelu& args, cudaStream_t stream) {
   const TileEdges tile = F::tile(args, edgeOf(args));
   const size_t across = (args.outWidth + tile.out - 1) / tile.out, along = (args.outHeight + tile.out - 1) / tile.out;
   const size_t blocks = args.n * across * along * (args.c / kChannelStep), bytes = sharedBytes(args, tile);
-  const auto kernel = args.isRadial ? filteredKernel<F, true> : filteredKernel<F, false>;
+  const auto kernel = args.isRadial ? filteredKernel<F, true, E> : filteredKernel<F, false, E>;
   allowShared(kernel, bytes);
   launch(kernel, dim3(static_cast<unsigned>(blocks)), dim3(kThreads), bytes, stream, args, tile.out);
+}
+
+template <class F>
+void start(const FilteredRelu& args, cudaStream_t stream) {
+  args.number == Number::fp32 ? start<F, float>(args, stream) : start<F, __half>(args, stream);
 }
 
 }  // namespace

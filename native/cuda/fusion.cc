@@ -106,6 +106,7 @@ TensorId Operations::tensor(Number number, std::array<int64_t, 4> dims, std::arr
   if (isVirtual) t.set(CUDNN_ATTR_TENSOR_IS_VIRTUAL, CUDNN_TYPE_BOOLEAN, 1, &isVirtual);
   t.finalize("a tensor");
   tensors_.push_back(std::move(t));
+  isExact_ = isExact_ && number == Number::fp32;
   key_ += isVirtual ? " v" : " t";
   for (const int64_t d : dims) key_ += std::to_string(d) + 'x';
   key_ += nameOf(number);

@@ -86,6 +86,8 @@ class Operations {
   const std::string& key() const { return key_; }
   const std::vector<Descriptor>& operations() const { return operations_; }
   bool wantsOrderedSums() const { return isRepeatable_ && hasSums_; }
+  /** All numbers are fp32, which then takes no tensor cores: those round what they multiply. */
+  bool isExact() const { return isExact_; }
 
  private:
   Descriptor& keep(Descriptor descriptor);
@@ -95,13 +97,10 @@ class Operations {
   void note(const std::string& operation, std::initializer_list<TensorId> tensors);
   const Descriptor& at(TensorId id) const { return tensors_[id - 1]; }
 
-  bool isRepeatable_, hasSums_ = false;
+  bool isRepeatable_, hasSums_ = false, isExact_ = true;
   std::vector<Descriptor> tensors_, parts_, operations_;
   std::string key_;
 };
-
-/** What may run where: fp32 that must be exact takes no tensor cores. */
-enum class Exactness : int32_t { tensorCores, exact };
 
 /** An execution plan, finalized. */
 class Plan {
@@ -141,7 +140,7 @@ struct Wanted {
  * The first plan that the heuristics' list offers, that finalizes and that is what is wanted, or null. `isDefinite`
  * then: there were plans, and none was that; else it may have been a moment's trouble.
  */
-std::unique_ptr<Plan> makePlan(const Target& target, const Wanted& wanted, Exactness exactness, bool* isDefinite);
+std::unique_ptr<Plan> makePlan(const Target& target, const Wanted& wanted, bool* isDefinite);
 /** The plan that a choice names, or null if cuDNN does not take it or it is not what is wanted. */
 std::unique_ptr<Plan> planOf(const Target& target, const Wanted& wanted, const std::string& choice);
 

@@ -1,5 +1,5 @@
-// The steps of generators (StyleGAN, StyleGAN3): inference in fp32. Convolutions are cuDNN's, a transposed one being
-// the gradient of another's input; the rest are kernels of our own.
+// The steps of generators (StyleGAN, StyleGAN3): inference in fp32, or fp16 in StyleGAN3's layers in half. Convolutions
+// are cuDNN's, a transposed one being the gradient of another's input; the rest are kernels of our own.
 #include "cuda/generator.h"
 
 #include "cuda/conv.h"
@@ -14,8 +14,13 @@ class GeneratorStep : public ImageStepOf<Context> {
       : ImageStepOf(context, layer),
         channels_(context.channels(tensor(layer).shape)),
         inChannels_(context.channels(tensor(in_).shape)) {}
+  void planForward(int time) override {
+    tensor(layer_).buffer = create(context.imageBytes(tensor(layer_)), time);
+    touch(in_, time);
+  }
 
  protected:
+  Number number() const { return context.tensors[layer_].number; }
   const Shape& in() const { return tensor(in_).shape; }
   const Shape& out() const { return tensor(layer_).shape; }
   float* image(int layer) const { return static_cast<float*>(data(layer)); }
@@ -123,38 +128,47 @@ class ModulatedConvStep : public GeneratorStep {
     keepPlain(1);
     args_.n = in().n, args_.in = in().c, args_.out = out().c, args_.window = window;
     args_.isDemodulated = l.demodulate, args_.eps = l.eps;
-    context.reserveScratch((scaleCount() + factorCount() + modulationScratch(args_)) * sizeof(float));
+    const size_t numbers = scaleCount() + factorCount() + modulationScratch(args_);
+    roundedAt_ = (numbers * sizeof(float) + kAlignBytes - 1) / kAlignBytes * kAlignBytes;
+    const size_t rounded = isHalf() ? context.parameters[parameter(0)].stored * sizeOf(number()) : 0;
+    context.reserveScratch(roundedAt_ + rounded);
   }
   void planForward(int time) override {
     GeneratorStep::planForward(time);
-    if (context.graph.users[in_].size() > 1) scaled_ = create(context.imageBytes(in()), time);
+    if (context.graph.users[in_].size() > 1 || tensor(in_).number != number())
+      scaled_ = create(context.imageCount(in()) * sizeOf(number()), time);
     const Layer& l = layerAt(layer_);
     Operations o;
-    const TensorId x = o.image(context.number, in().n, inChannels_, in().h, in().w);
-    const TensorId w = o.filter(context.number, channels_, inChannels_, l.kernel);
-    const TensorId y = o.image(context.number, out().n, channels_, out().h, out().w);
+    const TensorId x = o.image(number(), in().n, inChannels_, in().h, in().w);
+    const TensorId w = o.filter(number(), channels_, inChannels_, l.kernel);
+    const TensorId y = o.image(number(), out().n, channels_, out().h, out().w);
     o.convolve(x, w, y, l.pad, 1);
     plan_ = {need(context, layer_, std::move(o), "its forward pass"), {{x, nullptr}, {w, nullptr}, {y, nullptr}}};
   }
   void bind() override {
     args_.style = rows(layerAt(layer_).inputs[1]), args_.weight = tensorOf(0), args_.gain = tensorOf(1);
     args_.scales = context.buffers.at<float>(context.scratch), args_.factors = args_.scales + scaleCount();
-    plan_.fill({scaled(), context.weights(context.parameters[parameter(0)]), data(layer_)});
+    if (isHalf()) args_.rounded = context.buffers.at<char>(context.scratch) + roundedAt_;
+    void* const weights = isHalf() ? args_.rounded : context.weights(context.parameters[parameter(0)]);
+    plan_.fill({scaled().data, weights, data(layer_)});
   }
   void forward() override {
     modulation(args_, args_.factors + factorCount(), context.stream);
-    scaleChannels(image(in_), args_.scales, in().n, areaOf(in()), inChannels_, scaled(), context.stream);
+    scaleChannels(pixels(in_), args_.scales, in().n, areaOf(in()), inChannels_, scaled(), context.stream);
     plan_.run(context);
-    scaleChannels(image(layer_), args_.factors, in().n, areaOf(out()), channels_, image(layer_), context.stream);
+    scaleChannels(pixels(layer_), args_.factors, in().n, areaOf(out()), channels_, pixels(layer_), context.stream);
   }
 
  private:
-  float* scaled() const { return scaled_ >= 0 ? context.buffers.at<float>(scaled_) : image(in_); }
+  bool isHalf() const { return number() != Number::fp32; }
+  Pixels pixels(int layer) const { return {tensor(layer).number, data(layer)}; }
+  Pixels scaled() const { return scaled_ >= 0 ? Pixels{number(), at(scaled_)} : pixels(in_); }
   static size_t areaOf(const Shape& s) { return static_cast<size_t>(s.h) * s.w; }
   size_t scaleCount() const { return static_cast<size_t>(in().n) * inChannels_; }
   size_t factorCount() const { return static_cast<size_t>(in().n) * channels_; }
 
   int scaled_ = -1;
+  size_t roundedAt_ = 0;  // in the scratch
   Modulation args_{};
   Bound plan_;
 };
@@ -166,8 +180,9 @@ class FilteredReluStep : public GeneratorStep {
     keepPlain(0, channels_);
     if (l.upTaps > 0) keepPlain(1);
     if (l.downTaps > 0) keepPlain(l.upTaps > 0 ? 2 : 1);
-    args_ = {in().n,   channels_, in().h,  in().w, out().h, out().w, l.up,    l.down,  tapsUp(l), tapsDown(l),
-             l.padLow, l.radial,  l.slope, l.gain, l.clamp, nullptr, nullptr, nullptr, nullptr,   nullptr};
+    args_ = {in().n,  channels_, in().h,      in().w,   out().h,  out().w, l.up,
+             l.down,  tapsUp(l), tapsDown(l), l.padLow, l.radial, l.slope, l.gain,
+             l.clamp, number(),  nullptr,     nullptr,  nullptr,  nullptr, nullptr};
     if (fitsFilteredRelu(args_)) return;
     throw Error(Code::invalidConfig, "Layer `" + l.name + "`: filters of " + std::to_string(l.upTaps) + " and " +
                                          std::to_string(l.downTaps) +
@@ -176,7 +191,7 @@ class FilteredReluStep : public GeneratorStep {
   }
   void bind() override {
     const Layer& l = layerAt(layer_);
-    args_.x = image(in_), args_.y = image(layer_), args_.bias = tensorOf(0);
+    args_.x = data(in_), args_.y = data(layer_), args_.bias = tensorOf(0);
     if (l.upTaps > 0) args_.upFilter = tensorOf(1);
     if (l.downTaps > 0) args_.downFilter = tensorOf(l.upTaps > 0 ? 2 : 1);
   }

@@ -1,6 +1,6 @@
 // The launchers of the kernels that generators add (StyleGAN, StyleGAN3), by the file that holds each; see kernels.h.
-// For inference, in fp32: images are N x H x W x C with C = paddedChannels of the layer, and 0 in what it does not
-// have.
+// For inference, in fp32, those of modulate.cu and filtered.cu in fp16, too: images are N x H x W x C with C =
+// paddedChannels of the layer, and 0 in what it does not have.
 #pragma once
 #include "cuda/kernels.h"
 
@@ -53,12 +53,21 @@ struct Modulation {
   const float* weight;      // paddedChannels(out) x window x paddedChannels(in)
   const float* gain;        // one number
   float *scales, *factors;  // N x paddedChannels(in), N x paddedChannels(out): results
+  // Null, or a result in fp16, as `weight` is laid out: the weights that go with the factors then. Those that are
+  // demodulated keep their products with numbers about 1 at that size.
+  void* rounded;
 };
 /** Floats of scratch. */
 size_t modulationScratch(const Modulation& args);
 void modulation(const Modulation& args, float* scratch, cudaStream_t stream);
-/** y[n][p][c] = x[n][p][c] factors[n][c]; N x area x C. In place is allowed. */
-void scaleChannels(const float* x, const float* factors, int n, size_t area, int c, float* y, cudaStream_t stream);
+/** An image's numbers, fp32 or fp16. */
+struct Pixels {
+  Number number;
+  void* data;
+};
+/** y[n][p][c] = x[n][p][c] factors[n][c]; N x area x C. In place is allowed; y is not fp32 where x is fp16. */
+void scaleChannels(const Pixels& x, const float* factors, int n, size_t area, int c, const Pixels& y,
+                   cudaStream_t stream);
 
 // ---- filtered.cu: StyleGAN3's leaky ReLU between two filters (Karras et al., 2021, section 3.1) ----
 
@@ -68,8 +77,10 @@ struct FilteredRelu {
   int up, down, upTaps, downTaps, padLow;
   bool isRadial;  // downFilter: downTaps x downTaps
   float slope, gain, clamp;
-  const float *x, *bias, *upFilter, *downFilter;  // bias: C
-  float* y;
+  Number number;  // of x and y: fp32 or fp16
+  const void* x;
+  const float *bias, *upFilter, *downFilter;  // bias: C
+  void* y;
 };
 /** Whether its filters fit into the memory of a block. */
 bool fitsFilteredRelu(const FilteredRelu& args);

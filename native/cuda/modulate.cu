@@ -51,6 +51,20 @@ __global__ void __launch_bounds__(kThreads) squaresKernel(Modulation a, int padd
   if (threadIdx.x == 0) norms[blockIdx.x] = sqrtf(inverse);
 }
 
+/** Weights of one o for each x of the grid, eight for each thread; demodulated, with a mean square of 1 / (in window),
+ * else as they are. */
+__global__ void __launch_bounds__(kThreads) roundedKernel(Modulation a, int padded, const float* norms) {
+  const size_t count = static_cast<size_t>(a.window) * padded, at = size_t{blockIdx.y} * kThreads + threadIdx.x;
+  if (at * kChannelStep >= count) return;
+  const int o = static_cast<int>(blockIdx.x);
+  const size_t first = o * count + at * kChannelStep;
+  const float scale = !a.isDemodulated ? 1 : o < a.out ? norms[o] / sqrtf(static_cast<float>(a.in) * a.window) : 0;
+  Eight values = loadFloats(a.weight + first);
+#pragma unroll
+  for (int k = 0; k < kChannelStep; ++k) values[k] *= scale;
+  store(static_cast<__half*>(a.rounded) + first, Rounding<__half>::of(values));
+}
+
 /** A warp for each result's channel of each sample. */
 __global__ void __launch_bounds__(kThreads)
     factorsKernel(Modulation a, int in, int out, const float* squares, const float* norms) {
@@ -63,21 +77,23 @@ __global__ void __launch_bounds__(kThreads)
   if (isThere && a.isDemodulated) {
     float sum = 0;
     for (int c = lane; c < a.in; c += 32) sum += a.scales[n * in + c] * a.scales[n * in + c] * squares[o * in + c];
-    factor *= norms[o] / sqrtf(warpSum(sum) + a.eps);
+    const float norm = a.rounded ? sqrtf(static_cast<float>(a.in) * a.window) : norms[o];
+    factor *= norm / sqrtf(warpSum(sum) + a.eps);
   }
   if (lane == 0) a.factors[at] = factor;
 }
 
 /** A thread for each eight numbers; `columns` of them to a pixel. */
+template <class From, class To>
 __global__ void __launch_bounds__(kThreads)
-    scaleKernel(const float* x, const float* factors, size_t count, size_t ofSample, unsigned columns, float* y) {
+    scaleKernel(const From* x, const float* factors, size_t count, size_t ofSample, unsigned columns, To* y) {
   const size_t i = static_cast<size_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (i >= count) return;
   const Eight by = loadFloats(factors + (i / ofSample * columns + i % columns) * kChannelStep);
-  Eight values = loadFloats(x + i * kChannelStep);
+  Eight values = toFloats(load(x + i * kChannelStep));
 #pragma unroll
   for (int k = 0; k < kChannelStep; ++k) values[k] *= by[k];
-  store(y + i * kChannelStep, Rounding<float>::of(values));
+  store(y + i * kChannelStep, Rounding<To>::of(values));
 }
 
 }  // namespace
@@ -92,15 +108,29 @@ void modulation(const Modulation& args, float* scratch, cudaStream_t stream) {
   float* const norms = squares ? squares + static_cast<size_t>(args.out) * in : nullptr;
   launch(scalesKernel, dim3(args.n), dim3(kThreads), 0, stream, args, in);
   if (squares) launch(squaresKernel, dim3(args.out), dim3(kThreads), 0, stream, args, in, squares, norms);
+  if (args.rounded) {
+    constexpr int kEach = kThreads * kChannelStep;
+    const dim3 grid(out, (args.window * in + kEach - 1) / kEach);
+    launch(roundedKernel, grid, dim3(kThreads), 0, stream, args, in, norms);
+  }
   const size_t rows = static_cast<size_t>(args.n) * out;
   launch(factorsKernel, dim3(static_cast<unsigned>((rows + kWarps - 1) / kWarps)), dim3(kThreads), 0, stream, args, in,
          out, squares, norms);
 }
 
-void scaleChannels(const float* x, const float* factors, int n, size_t area, int c, float* y, cudaStream_t stream) {
+void scaleChannels(const Pixels& x, const float* factors, int n, size_t area, int c, const Pixels& y,
+                   cudaStream_t stream) {
   const size_t ofSample = area * (c / kChannelStep), count = n * ofSample;
-  launch(scaleKernel, dim3(static_cast<unsigned>((count + kThreads - 1) / kThreads)), dim3(kThreads), 0, stream, x,
-         factors, count, ofSample, c / kChannelStep, y);
+  const auto start = [&](auto from, auto to) {
+    using From = decltype(from);
+    using To = decltype(to);
+    launch(scaleKernel<From, To>, dim3(static_cast<unsigned>((count + kThreads - 1) / kThreads)), dim3(kThreads), 0,
+           stream, static_cast<const From*>(x.data), factors, count, ofSample, c / kChannelStep,
+           static_cast<To*>(y.data));
+  };
+  if (y.number == Number::fp32) return start(float{}, float{});
+  if (x.number == Number::fp32) return start(float{}, __half{});
+  start(__half{}, __half{});
 }
 
 }  // namespace comface::cuda

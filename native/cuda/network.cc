@@ -42,13 +42,11 @@ StepNumbers numbersOf(const Adam& a) {
           f(1 - std::pow(a.beta2, t))};
 }
 
-Exactness exactnessOf(Precision precision) {
-  return precision == Precision::fp32 ? Exactness::exact : Exactness::tensorCores;
-}
-
 Network::Network(const Graph& graph, Planner& planner, bool isFusing)
     : graph_(graph), lowered_(lower(graph_)), context_(graph_, lowered_, planner) {
-  context_.number = numberOf(graph_.precision);
+  const Number number = numberOf(graph_.precision);
+  const bool isOfGenerator = std::ranges::any_of(graph_.layers, [](const Layer& l) { return isGenerator(l.op); });
+  context_.number = isOfGenerator ? Number::fp32 : number;
   context_.isFusing = isFusing;
   context_.tensors.resize(graph_.layers.size());
   context_.parameters.resize(graph_.parameters.size());
@@ -57,6 +55,7 @@ Network::Network(const Graph& graph, Planner& planner, bool isFusing)
     Tensor& t = context_.tensors[i];
     t.shape = graph_.layers[i].shape, t.image = lowered_.image[i], t.wanted = lowered_.wanted[i];
     if (t.image) t.shape.n /= graph_.chunks;
+    t.number = graph_.layers[i].half ? number : context_.number;
   }
   makeSteps();
   placeParameters();

@@ -51,7 +51,4 @@ class Network {
 
 StepNumbers numbersOf(const Adam& adam);
 
-/** How exact a precision's products are: fp32 takes no tensor cores. */
-Exactness exactnessOf(Precision precision);
-
 }  // namespace comface::cuda

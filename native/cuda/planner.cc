@@ -30,7 +30,7 @@ Planner::Made Planner::make(const Target& target, const Wanted& wanted, const st
     if (std::shared_ptr<const Plan> plan = planOf(target, wanted, chosen->second)) return {plan};
   }
   Made made;
-  made.plan = makePlan(target, wanted, exactness_, &made.isDefinite);
+  made.plan = makePlan(target, wanted, &made.isDefinite);
   return made;
 }
 

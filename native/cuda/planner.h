@@ -16,8 +16,7 @@ inline constexpr const char* kNoPlan = "-";
 
 class Planner {
  public:
-  Planner(const Target& target, Exactness exactness, Choices earlier)
-      : target_(target), exactness_(exactness), earlier_(std::move(earlier)) {}
+  Planner(const Target& target, Choices earlier) : target_(target), earlier_(std::move(earlier)) {}
 
   /** Null where cuDNN has no plan; `native`: none of the device's own generation. */
   std::shared_ptr<const Plan> plan(Operations operations, bool native);
@@ -37,7 +36,6 @@ class Planner {
   const Target& target() const { return target_; }
   /** Plans run there from now on. */
   void setStream(cudaStream_t stream) const;
-  Exactness exactness() const { return exactness_; }
   /** What was chosen for every plan asked for. */
   Choices choices() const;
   /** Of these, what will be chosen again: that there is no plan may have been a moment's trouble. */
@@ -57,7 +55,6 @@ class Planner {
   void remember(const std::string& key, const Made& made);
 
   const Target& target_;
-  Exactness exactness_;
   const Choices earlier_;
   bool isRehearsing_ = false;
   std::map<std::string, Wanted> wanted_;

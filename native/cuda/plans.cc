@@ -67,14 +67,14 @@ std::vector<Descriptor> configurations(const Target& target, const Descriptor& g
 }
 
 /** Never an engine whose sums depend on timing; where fp32 means fp32, none that rounds its inputs. */
-bool isAllowed(const Descriptor& engine, Exactness exactness) {
+bool isAllowed(const Descriptor& engine, bool isExact) {
   for (const auto note :
        attributes<cudnnBackendNumericalNote_t>(engine, CUDNN_ATTR_ENGINE_NUMERICAL_NOTE, CUDNN_TYPE_NUMERICAL_NOTE)) {
     if (note == CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC || note == CUDNN_NUMERICAL_NOTE_REDUCED_PRECISION_REDUCTION)
       return false;
     const bool rounds = note == CUDNN_NUMERICAL_NOTE_TENSOR_CORE || note == CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS;
     const bool transforms = note == CUDNN_NUMERICAL_NOTE_WINOGRAD || note == CUDNN_NUMERICAL_NOTE_FFT;
-    if (exactness == Exactness::exact && (rounds || transforms)) return false;
+    if (isExact && (rounds || transforms)) return false;
   }
   return true;
 }
@@ -218,14 +218,14 @@ std::unique_ptr<Plan> planOf(const Target& target, const Wanted& wanted, const s
   }
 }
 
-std::unique_ptr<Plan> makePlan(const Target& target, const Wanted& wanted, Exactness exactness, bool* isDefinite) {
+std::unique_ptr<Plan> makePlan(const Target& target, const Wanted& wanted, bool* isDefinite) {
   const Descriptor graph = graphOf(target, wanted.operations);
   int left = wanted.operations.wantsOrderedSums() ? kMostUnordered : kMostUseless;
   *isDefinite = false;
   for (const auto mode : {CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_FALLBACK}) {
     for (const Descriptor& configuration : configurations(target, graph, mode)) {
       auto engines = parts(configuration, CUDNN_ATTR_ENGINECFG_ENGINE, CUDNN_BACKEND_ENGINE_DESCRIPTOR, 1);
-      if (engines.empty() || !isAllowed(engines[0], exactness)) continue;
+      if (engines.empty() || !isAllowed(engines[0], wanted.operations.isExact())) continue;
       auto plan = finish(target, configuration, choiceOf(configuration, engines[0]));
       if (!plan) continue;
       if (isGood(*plan, wanted, target)) return plan;

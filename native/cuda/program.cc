@@ -45,7 +45,7 @@ class CudaProgram : public Program {
  public:
   explicit CudaProgram(const Graph& graph)
       : graph_(graph),
-        planner_(handles_.target, exactnessOf(graph.precision), knownChoices(graph.choices, handles_.target.name())),
+        planner_(handles_.target, knownChoices(graph.choices, handles_.target.name())),
         network_(graph_, prepared(planner_, graph_), isFusingWanted()) {
     saveChoices(handles_.target.name(), planner_.lasting());
     reserve();
@@ -123,9 +123,9 @@ class CudaProgram : public Program {
   std::string choices() const override { return textOf(planner_.choices()); }
 
   std::string describe() const override {
-    const char* const names[] = {"fp32", "bf16", "fp16"};
+    const char* const names[] = {"fp32", "bf16", "fp64", "fp16"};
     return handles_.target.name() + ", cuBLASLt " + std::to_string(libraries().cublasLtGetVersion()) + ", " +
-           names[static_cast<int>(network_.context().number)] +
+           names[static_cast<int>(graph_.precision)] +
            (training_ && !training_->isCapturing() ? ", steps not captured" : "");
   }
 
@@ -249,7 +249,7 @@ class CudaProgram : public Program {
     } else {
       const DeviceMemory plain(out.size_bytes());
       const Shape& s = t.shape;
-      unpackImages(c.number, c.buffers.at(buffer), s.n, s.c, s.h, s.w, reinterpret_cast<float*>(plain.data()), stream_);
+      unpackImages(t.number, c.buffers.at(buffer), s.n, s.c, s.h, s.w, reinterpret_cast<float*>(plain.data()), stream_);
       download(out.data(), plain.data(), out.size_bytes());
       stream_.synchronize();  // before the memory goes
     }
@@ -278,7 +278,7 @@ std::unique_ptr<Program> compile(const Graph& graph) { return std::make_unique<C
 /** device: the JSON that cuDNN describes one in (CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION). */
 PlannedProgram planFor(const Graph& graph, const std::string& device) {
   const Target target(device);
-  Planner planner(target, exactnessOf(graph.precision), knownChoices(graph.choices, target.name()));
+  Planner planner(target, knownChoices(graph.choices, target.name()));
   const Network network(graph, prepared(planner, graph), isFusingWanted());
   saveChoices(target.name(), planner.lasting());
   return {network.arenaBytes(), textOf(planner.choices())};

@@ -16,6 +16,7 @@ namespace comface::cuda {
 inline constexpr size_t kAlignBytes = 256;
 
 struct Tensor : StepTensor {
+  Number number = Number::fp32;  // Context::number but in a generator's layers in half
   // Left by the convolution that wrote the result, for the normalization that reads it: the sum of each channel, then
   // that of its squares.
   int sums = -1;
@@ -74,6 +75,7 @@ struct Context {
   size_t pixels(const Shape& s) const { return static_cast<size_t>(s.n) * s.h * s.w; }
   size_t imageCount(const Shape& s) const { return pixels(s) * channels(s); }
   size_t imageBytes(const Shape& s) const { return imageCount(s) * sizeOf(number); }
+  size_t imageBytes(const Tensor& t) const { return imageCount(t.shape) * sizeOf(t.number); }
 
   // The loops of steps.h, enqueued.
   void relu(const void* x, void* y, size_t count) const { cuda::relu(number, 0, x, y, count, stream); }

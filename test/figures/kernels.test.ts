@@ -32,6 +32,7 @@ describe.skipIf(library === undefined)(library ? `each kernel on ${cudaName}` : 
       'efficient 1',
       'filtered 8',
       'radial 8',
+      'filtered 8 fp16',
     ],
     'copy 4096',
   ];

@@ -41,7 +41,7 @@ const planned = (name: BackboneName, precision: string, device: string, determin
 let graphs = 0;
 
 /** Plans in a process of its own: cuDNN wants to find a driver when it is opened. */
-async function plannedGraph(options: object, device: string) {
+async function plannedGraph(options: object, device: string, cache = device) {
   const graph = join(folder, `graph-${graphs++}.json`);
   writeFileSync(graph, JSON.stringify(options));
   const code = `
@@ -49,7 +49,7 @@ async function plannedGraph(options: object, device: string) {
     const [addon, library, graph, device] = process.argv.slice(1);
     const text = (file) => readFileSync(file, 'utf8').trim();
     require(addon).planFor(library, JSON.parse(text(graph)), text(device)).then((plan) => process.stdout.write(JSON.stringify(plan)));`;
-  const env = { ...process.env, LD_LIBRARY_PATH: driver!, COMFACE_CACHE: join(folder, `cache-${device}`) };
+  const env = { ...process.env, LD_LIBRARY_PATH: driver!, COMFACE_CACHE: join(folder, `cache-${cache}`) };
   const args = ['-e', code, join(native().folder, 'comface.node'), builtBackend()!, graph, join(devices, `${device}.json`)];
   const { stdout } = await promisify(execFile)(process.execPath, args, { env, maxBuffer: 1 << 26 });
   const { sizeBytes, choices } = JSON.parse(stdout) as { sizeBytes: number; choices: string };
@@ -58,7 +58,7 @@ async function plannedGraph(options: object, device: string) {
     .split('\n')
     .map((line) => line.split('\t') as [choice: string, key: string]);
   const without = lines.filter(([choice]) => choice === '-').map(([, key]) => key);
-  return { gibibytes: sizeBytes / 2 ** 30, count: lines.length, without };
+  return { gibibytes: sizeBytes / 2 ** 30, count: lines.length, without, plans: new Map(lines.map(([choice, key]) => [key, choice])) };
 }
 
 /** Kernel, stride, pad, channels and sizes of each convolution. */
@@ -104,22 +104,35 @@ describe.skipIf(driver === undefined)(driver ? 'cuDNN plans, for a GPU that is n
     },
   );
 
-  /** Published shapes, in fp32: all that generators run in. GiB for a picture at a time. */
-  const generators = [
-    ['stylegan1', 'h200', 0.5],
-    ['stylegan1', 'a100', 0.5],
-    ['stylegan3-t', 'h200', 2],
-    ['stylegan3-t', 'a100', 2],
-    ['stylegan3-r', 'h200', 3],
-    ['stylegan3-r', 'a100', 3],
-  ] as const;
-  test.each(generators)('every convolution of a %s of 1024 pixels on an %s, in %d GiB', async (which, device, most) => {
+  /** Published shapes in both number types that generators run in. GiB for a picture at a time. */
+  const generators = (['h200', 'a100'] as const).flatMap(
+    (device) =>
+      [
+        ['stylegan1', 'fp32', device, 0.5],
+        ['stylegan3-t', 'fp32', device, 2],
+        ['stylegan3-t', 'fp16', device, 0.6],
+        ['stylegan3-r', 'fp32', device, 3],
+        ['stylegan3-r', 'fp16', device, 1],
+      ] as const,
+  );
+  test.each(generators)('every convolution of a %s of 1024 pixels in %s on an %s, in %d GiB', async (which, precision, device, most) => {
     const layers = synthesisOf({ which, size: 1024, most: 512 });
-    const { gibibytes, count, without } = await plannedGraph({ layers, batch: 1, training: false, precision: 'fp32', threads: 1 }, device);
+    const { gibibytes, count, without } = await plannedGraph({ layers, batch: 1, training: false, precision, threads: 1 }, device);
     expect(without).toEqual([]);
     expect(count).toBeGreaterThan(10);
     expect(gibibytes).toBeGreaterThan(most / 8);
     expect(gibibytes).toBeLessThan(most);
+  });
+
+  test('layers in fp32 of a graph in fp16 have the plans of one in fp32, which round no factor', async () => {
+    const layers = synthesisOf({ which: 'stylegan3-t', size: 1024, most: 512 });
+    const of = (precision: 'fp32' | 'fp16') =>
+      plannedGraph({ layers, batch: 1, training: false, precision, threads: 1 }, 'h200', precision);
+    const [exact, half] = await Promise.all([of('fp32'), of('fp16')]);
+    const shared = [...half.plans].filter(([key]) => !key.includes('fp16'));
+    expect(shared.length).toBeGreaterThan(1);
+    for (const [key, choice] of shared) expect(choice, key).toBe(exact.plans.get(key));
+    expect(half.plans.size).toBeGreaterThan(shared.length + 5);
   });
 
   test('a ResNet-101 has the shapes of a ResNet-50, and a ResNet-34 those of a ResNet-18', () => {

@@ -84,11 +84,12 @@ def stylegan1(genforce, edge, channels):
     return net
 
 
-def stylegan3(reference, config, edge, channels, **more):
-    """T: kernels of 3; R: kernels of 1, twice the channels, radial filters. `channels`: at most."""
+def stylegan3(reference, config, edge, channels, base=None, **more):
+    """T: kernels of 3; R: kernels of 1, twice the channels, radial filters. `channels`: at most; base: channels times cutoff, where they are fewer."""
+    base = base or 4 * edge
     radial = dict(conv_kernel=1, use_radial_filters=True) if config == "r" else {}
     wide = 2 if config == "r" else 1
-    kwargs = dict(channel_base=32 * edge * wide // 8, channel_max=channels * wide, magnitude_ema_beta=0.9988915792636801, **radial)
+    kwargs = dict(channel_base=base * wide, channel_max=channels * wide, magnitude_ema_beta=0.9988915792636801, **radial)
     net = reference.networks.Generator(z_dim=512, c_dim=0, w_dim=512, img_resolution=edge, img_channels=3, mapping_kwargs={"num_layers": 2}, **kwargs, **more)
     kept = ("up_filter", "down_filter", "freqs", "phases", "transform", "w_avg")
     filled(net, f"stylegan3-{config}-{edge}", STYLEGAN3, kept)

@@ -4,7 +4,7 @@ those projects saves its own, all with numbers of our own in place of weights.
 For whoever changes a generator; neither users nor `npm test` need Python. references.py says at which commits.
     pip install torch==2.13.0 scipy==1.17.1 safetensors==0.8.0 brotli==1.2.1
     python test/golden/generators.py --stylegan3 FOLDER --interfacegan FOLDER --lernapparat FOLDER && npx biome check --write test/golden/generators
-    ... --whole FOLDER  # instead: layer by layer at full size. COMFACE_GENERATORS=FOLDER npx vitest run test/generatorlayers.test.ts
+    ... --whole FOLDER  # instead: layers, files and pictures at full size. COMFACE_GENERATORS=FOLDER npx vitest run test/generatorlayers.test.ts
 
 Everything is computed in double, but layers at full size in float32. Inputs are keyed (keyed.py) or tiled (generatorfiles.py) and not stored.
 """
@@ -313,7 +313,6 @@ def in_parts(filtered):
 def whole_stylegan3(reference, config):
     """Each layer of the released networks on an input of small numbers, convolution and filtered leaky ReLU, and its filters."""
     net = released(reference, config)
-    reference.filtered.filtered_lrelu = in_parts(reference.filtered._filtered_lrelu_ref)
     for name in net.layer_names:
         layer, key = getattr(net, name), f"{config}/{name}"
         into = layer.in_channels
@@ -347,8 +346,36 @@ def whole_stylegan1(genforce):
         yield key, block(number(f"{key}/input", [1, into, edge, edge]), torch.zeros(1, 1)), {}
 
 
+def write_pictures(refs, target):
+    """Files as large as the released ones, and one picture of each in double."""
+    tensors = {}
+
+    def add(name, data, results):
+        (target / name).write_bytes(data)
+        for key, value in {"w": results["w"][0], **summary(results["picture"])}.items():
+            tensors[f"{name}/{key}"] = np.ascontiguousarray(value, np.float32)
+        print(f"{name}: {len(data):,} bytes, rms {results['picture'].square().mean().sqrt().item():.3g}", flush=True)
+        save_file(tensors, target / "pictures.safetensors")
+
+    z = latents()[:1]
+    net = files.stylegan1(refs.genforce, 1024, refs.genforce._RESOLUTIONS_TO_CHANNELS[1024])
+    data = files.genforce_file(net)
+    net.double()
+    w = net.mapping(z)
+    add("stylegan1-1024.pth", data, {"w": w, "picture": net.synthesis(net.truncation(w))})
+    for config in "tr":
+        net = files.stylegan3(refs.stylegan3, config, 1024, 512, 32768)
+        data = files.nvidia_file(refs.stylegan3, net, net)
+        with references.in_double(refs.stylegan3):
+            references.double(net)
+            w = net.mapping(z, None)[:, 0]
+            add(f"stylegan3-{config}-1024.pkl", data, {"w": w, "picture": net.synthesis(net.mapping(z, None, truncation_psi=0.7))})
+
+
 def write_whole(refs, target):
     target.mkdir(exist_ok=True, parents=True)
+    refs.stylegan3.filtered.filtered_lrelu = in_parts(refs.stylegan3.filtered._filtered_lrelu_ref)
+    write_pictures(refs, target)
     tensors = {}
     for layers in (whole_stylegan1(refs.genforce), whole_stylegan3(refs.stylegan3, "t"), whole_stylegan3(refs.stylegan3, "r")):
         for key, value, more in layers:

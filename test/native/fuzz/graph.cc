@@ -87,6 +87,7 @@ void crossBorder(Bytes& bytes) {
           &l.position, &l.bias,   &l.ceil,   &l.classToken, &l.positions, &l.quick,   &l.height,     &l.width,
           &l.up,       &l.down,   &l.upTaps, &l.downTaps,   &l.padLow,    &l.padHigh, &l.demodulate, &l.radial})
       *field = bytes.integer();
+    l.half = flags & 16 ? bytes.integer() : 0;
     const bool isHostile = flags & 8;
     l.slope = isHostile ? static_cast<float>(bytes.number()) : 0;
     l.eps = isHostile ? static_cast<float>(bytes.number()) : 1e-5f,

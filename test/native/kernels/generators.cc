@@ -1,5 +1,5 @@
 // The kernels that generators add (resample.cu, epilogue.cu, fourier.cu, modulate.cu, filtered.cu, pixelNorm) against
-// plain loops in double; see images.cc. They are of fp32 alone.
+// plain loops in double; see images.cc. Modulation and the filtered ReLU are of fp32 and fp16, the others of fp32.
 //   generators [<part>]   0 if all numbers are within their tolerance.
 #include "cuda/generator.h"
 #include "images.h"
@@ -9,11 +9,11 @@ namespace {
 
 constexpr Number kNumber = Number::fp32;
 
-/** Within a few roundings of the largest number there is. */
-void nearMost(const std::string& what, const Floats& got, const Numbers& want) {
+/** Within a few roundings of the largest number there is in fp32, and one more of its own to the number type. */
+void nearMost(const std::string& what, const Tensor& got, const Numbers& want, Number number = kNumber) {
   double most = 0;
   for (const double x : want) most = std::max(most, std::abs(x));
-  near(what, got.read(), want, kNumber, 4e-6 * most);
+  near(what, got.read(), want, number, 4e-6 * most);
 }
 
 /** Images as N x H x W x C, C padded; `channels` of them are there. */
@@ -25,7 +25,7 @@ struct Size {
   size_t at(int sample, int row, int column, int channel) const {
     return ((static_cast<size_t>(sample) * h + row) * w + column) * c() + channel;
   }
-  Numbers drawn() const { return image(kNumber, rows(), c(), channels); }
+  Numbers drawn(Number number = kNumber) const { return image(number, rows(), c(), channels); }
   /** Calls visit(sample, row, column, channel), padding included. */
   template <class F>
   void each(const F& visit) const {
@@ -178,21 +178,26 @@ void testFourier(Number) {
   }
 }
 
-void testModulation(Number) {
+void testModulation(Number number) {
   struct Case {
     int n, in, out, window;
     bool isDemodulated;
   };
-  for (const Case& shape :
-       {Case{1, 1, 1, 1, true}, {3, 37, 19, 9, true}, {2, 300, 70, 1, true}, {2, 19, 3, 9, false}}) {
+  for (const Case& shape : {Case{1, 1, 1, 1, true},
+                            {3, 37, 19, 9, true},
+                            {2, 300, 70, 1, true},
+                            {1, 520, 9, 9, true},
+                            {2, 19, 3, 9, false}}) {
+    const bool isHalf = number != Number::fp32;
     const int in = paddedChannels(shape.in), out = paddedChannels(shape.out);
     const float eps = 1e-3f;
     const Numbers style = image(kNumber, shape.n, shape.in, shape.in), gain = {1.5};
     Numbers weight = image(kNumber, size_t{1} * out * shape.window, in, shape.in);
     std::fill(weight.begin() + size_t{1} * shape.out * shape.window * in, weight.end(), 0.0);
     const Size size{shape.n, 3, 2, shape.in};
-    const Numbers x = size.drawn();
-    Numbers scales(size_t{1} * shape.n * in), factors(size_t{1} * shape.n * out), scaled = x;
+    const Numbers x = size.drawn(), small = size.drawn(number);
+    Numbers scales(size_t{1} * shape.n * in), factors(size_t{1} * shape.n * out), rounded = weight;
+    const double fan = shape.in * shape.window;
     for (int n = 0; n < shape.n; ++n) {
       double squares = 0;
       for (int k = 0; k < shape.in; ++k) squares += std::pow(style[size_t{1} * n * shape.in + k], 2) / shape.in;
@@ -202,31 +207,45 @@ void testModulation(Number) {
         double own = 0, modulated = 0;
         for (int i = 0; i < shape.window * in; ++i) {
           const double w = weight[size_t{1} * o * shape.window * in + i], s = scales[size_t{1} * n * in + i % in];
-          own += w * w / (shape.in * shape.window), modulated += w * w * s * s;
+          own += w * w / fan, modulated += w * w * s * s;
         }
+        const double norm = isHalf ? std::sqrt(fan) : 1 / std::sqrt(own);
         factors[size_t{1} * n * out + o] =
-            gain[0] * (shape.isDemodulated ? 1 / std::sqrt(own) / std::sqrt(modulated / own + eps) : 1);
+            gain[0] * (shape.isDemodulated ? norm / std::sqrt(modulated / own + eps) : 1);
+        for (int i = 0; i < shape.window * in && shape.isDemodulated; ++i) {
+          const size_t at = size_t{1} * o * shape.window * in + i;
+          rounded[at] = weight[at] / std::sqrt(own * fan);
+        }
       }
     }
-    size.each([&](int n, int row, int column, int k) {
-      scaled[size.at(n, row, column, k)] *= scales[size_t{1} * n * in + k];
-    });
+    const auto scaled = [&](Numbers values) {
+      size.each([&](int n, int row, int column, int k) {
+        values[size.at(n, row, column, k)] *= scales[size_t{1} * n * in + k];
+      });
+      return values;
+    };
     const std::string what = "modulation of " + std::to_string(shape.in) + " to " + std::to_string(shape.out);
     inAllOrders(what, [&](bool checks) {
       const Floats styles(style), weights(weight), gains(gain), toScales(scales.size()), toFactors(factors.size());
-      const Floats images(x);
-      const Modulation args{shape.n, shape.in, shape.out, shape.window, shape.isDemodulated, eps, styles,
-                            weights, gains,    toScales,  toFactors};
+      // In place, and from fp32 to the number type.
+      const Tensor images(number, small), from(kNumber, x), to(number, x.size()), toRounded(number, weight.size());
+      const Modulation args{
+          shape.n, shape.in, shape.out, shape.window, shape.isDemodulated, eps,
+          styles,  weights,  gains,     toScales,     toFactors,           isHalf ? toRounded.data() : nullptr};
       const Floats scratch(modulationScratch(args));
       modulation(args, scratch, nullptr);
-      scaleChannels(images, toScales, size.n, size_t{6}, in, images, nullptr);
+      scaleChannels({number, images}, toScales, size.n, size_t{6}, in, {number, images}, nullptr);
+      scaleChannels({kNumber, from}, toScales, size.n, size_t{6}, in, {number, to}, nullptr);
       if (checks) {
         nearMost(what + " scales", toScales, scales);
         nearMost(what + " factors", toFactors, factors);
-        nearMost(what + " image", images, scaled);
+        nearMost(what + " image", images, scaled(small), number);
+        nearMost(what + " image of fp32", to, scaled(x), number);
+        if (isHalf) nearMost(what + " weights", toRounded, rounded, number);
       }
       std::vector<char> all = toScales.bytes();
-      append(all, toFactors), append(all, images);
+      append(all, toFactors), append(all, images), append(all, to);
+      if (isHalf) append(all, toRounded);
       return all;
     });
   }
@@ -280,7 +299,7 @@ Numbers filtered(const Filters& f, const Size& out, const FilteredRelu& a, const
   return y;
 }
 
-void testFiltered(Number) {
+void testFiltered(Number number) {
   for (const Filters& f : {Filters{{1, 20, 19, 3}, 2, 2, 12, 12, 9, 8, false},
                            {{2, 9, 8, 19}, 2, 2, 12, 12, 11, 10, true},
                            {{1, 21, 14, 8}, 4, 2, 24, 12, -6, -9, false},
@@ -292,36 +311,37 @@ void testFiltered(Number) {
       return (in * f.up + f.padLow + f.padHigh - (f.upTaps - 1) - (f.downTaps - 1) - 1) / f.down + 1;
     };
     const Size out{f.in.n, edge(f.in.h), edge(f.in.w), f.in.channels};
-    const Numbers x = f.in.drawn(), bias = vectorOf(f.in.c(), f.in.channels);
+    const Numbers x = f.in.drawn(number), bias = vectorOf(f.in.c(), f.in.channels);
     const int downCount = f.isRadial ? f.downTaps * f.downTaps : f.downTaps;
     Numbers upFilter = vectorOf(f.upTaps, f.upTaps), downFilter = vectorOf(downCount, downCount);
     if (f.upTaps == 1) upFilter = downFilter = {1};
-    FilteredRelu args{f.in.n,   f.in.c(),   f.in.h, f.in.w, out.h, out.w,   f.up,    f.down,  f.upTaps, f.downTaps,
-                      f.padLow, f.isRadial, 0.2f,   1.5f,   20,    nullptr, nullptr, nullptr, nullptr,  nullptr};
+    FilteredRelu args{f.in.n, f.in.c(), f.in.h,     f.in.w,   out.h,      out.w,   f.up,
+                      f.down, f.upTaps, f.downTaps, f.padLow, f.isRadial, 0.2f,    1.5f,
+                      20,     number,   nullptr,    nullptr,  nullptr,    nullptr, nullptr};
     const Numbers want = filtered(f, out, args, x, bias, upFilter, downFilter);
     const std::string what =
         "filtered relu of " + std::to_string(f.up) + " and " + std::to_string(f.down) + (f.isRadial ? ", radial" : "");
     inAllOrders(what, [&](bool checks) {
-      const Floats from(x), biases(bias), ups(upFilter), downs(downFilter), to(out.count());
+      const Tensor from(number, x), to(number, out.count());
+      const Floats biases(bias), ups(upFilter), downs(downFilter);
       args.x = from, args.bias = biases, args.y = to;
       args.upFilter = f.upTaps > 1 ? ups : static_cast<const float*>(nullptr);
       args.downFilter = f.downTaps > 1 ? downs : static_cast<const float*>(nullptr);
       filteredRelu(args, nullptr);
-      if (checks) nearMost(what, to, want);
+      if (checks) nearMost(what, to, want, number);
       return to.bytes();
     });
   }
 }
 
 int run(const std::string& only) {
-  return runParts(only,
-                  {{"resample", testResample},
-                   {"pixelNorm", testPixelNorm},
-                   {"epilogue", testEpilogue},
-                   {"fourier", testFourier},
-                   {"modulation", testModulation},
-                   {"filtered", testFiltered}},
-                  {kNumber});
+  const int ofFloats = runParts(
+      only,
+      {{"resample", testResample}, {"pixelNorm", testPixelNorm}, {"epilogue", testEpilogue}, {"fourier", testFourier}},
+      {kNumber});
+  const int ofBoth =
+      runParts(only, {{"modulation", testModulation}, {"filtered", testFiltered}}, {Number::fp32, Number::fp16});
+  return ofFloats || ofBoth;
 }
 
 }  // namespace
