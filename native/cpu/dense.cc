@@ -10,7 +10,7 @@ namespace {
 using Tag = Memory::format_tag;
 const auto kF32 = Memory::data_type::f32;
 
-/** y = x W^T + b. In inference by our own kernel: with oneDNN's a sample's bits depend on how many are beside it. */
+/** y = x W^T + b. */
 class LinearStep : public Step {
  public:
   LinearStep(Context& context, int layer)
@@ -22,11 +22,11 @@ class LinearStep : public Step {
         out_(layerAt(layer).out) {
     weight_ = indexOf(context.graph.parameters, layer, 0);
     if (layerAt(layer).bias) bias_ = indexOf(context.graph.parameters, layer, 1);
-    if (!context.graph.training) return;
     const Memory::desc x({n_, c_}, kF32, Tag::ab), w({c_, out_}, kF32, Tag::ba), y({n_, out_}, kF32, Tag::ab);
     const Memory::desc b = bias_ >= 0 ? Memory::desc({1, out_}, kF32, Tag::ab) : Memory::desc();
     forward_ = make(x, w, b, y, false);
     forwardPrimitive_ = dnnl::matmul(forward_);
+    if (!context.graph.training) return;
     data_ = make(y, {{out_, c_}, kF32, Tag::ab}, {}, x, true);
     weights_ = make({{out_, n_}, kF32, Tag::ba}, x, {}, {{out_, c_}, kF32, Tag::ab}, false);
     dataPrimitive_ = dnnl::matmul(data_), weightPrimitive_ = dnnl::matmul(weights_);
@@ -35,11 +35,6 @@ class LinearStep : public Step {
   void planForward(int) override {}
   void bind() override {
     float* w = context.values.data() + context.parameters[weight_].offset;
-    if (!context.graph.training) {
-      const float* b = bias_ >= 0 ? context.values.data() + context.parameters[bias_].offset : nullptr;
-      inference_ = {n_, c_, out_, rows(in_), w, b, rows(layer_)};
-      return;
-    }
     forwardArgs_ = args(forward_, rows(in_), w, rows(layer_));
     if (bias_ >= 0) {
       float* b = context.values.data() + context.parameters[bias_].offset;
@@ -50,10 +45,7 @@ class LinearStep : public Step {
     weightArgs_ = args(weights_, gradientRows(layer_), rows(in_), dw);
     if (tensor(in_).wanted) dataArgs_ = args(data_, gradientRows(layer_), w, gradientRows(in_));
   }
-  void forward() override {
-    if (!context.graph.training) return context.kernels.linear(inference_);
-    forwardPrimitive_.execute(context.stream, forwardArgs_);
-  }
+  void forward() override { forwardPrimitive_.execute(context.stream, forwardArgs_); }
   void backward() override {
     weightPrimitive_.execute(context.stream, weightArgs_);
     if (!dataArgs_.empty()) dataPrimitive_.execute(context.stream, dataArgs_);
@@ -91,7 +83,6 @@ class LinearStep : public Step {
   dnnl::matmul::primitive_desc forward_, data_, weights_;
   dnnl::matmul forwardPrimitive_, dataPrimitive_, weightPrimitive_;
   Args forwardArgs_, dataArgs_, weightArgs_;
-  LinearArgs inference_{};
 };
 
 /** The ops that are one loop each. */

@@ -226,48 +226,6 @@ void averageBackward(const float* dy, Extent e, int channels, void* dx) {
   }
 }
 
-/** R rows by C outputs, each summed along the row in the same order, whatever R and C. */
-template <int R, int C>
-inline void dotTile(const LinearArgs& a, int row, int column) {
-  const float *x = a.x + static_cast<size_t>(row) * a.in, *w = a.w + static_cast<size_t>(column) * a.in;
-  Vec sum[R][C] = {};
-  int i = 0;
-  for (; i + B <= a.in; i += B) {
-    Vec v[C];
-    for (int c = 0; c < C; ++c) v[c] = load(w + static_cast<size_t>(c) * a.in + i);
-    for (int r = 0; r < R; ++r) {
-      const Vec u = load(x + static_cast<size_t>(r) * a.in + i);
-      for (int c = 0; c < C; ++c) sum[r][c] += u * v[c];
-    }
-  }
-  for (int r = 0; r < R; ++r) {
-    for (int c = 0; c < C; ++c) {
-      float total = a.bias ? a.bias[column + c] : 0;
-      for (int j = 0; j < B; ++j) total += sum[r][c][j];
-      for (int k = i; k < a.in; ++k)
-        total += x[static_cast<size_t>(r) * a.in + k] * w[static_cast<size_t>(c) * a.in + k];
-      a.y[static_cast<size_t>(row + r) * a.out + column + c] = total;
-    }
-  }
-}
-
-/** Each output of a few by all rows, so that weights are read once. */
-void linear(const LinearArgs& a) {
-  constexpr int kTileSize = 4;
-  const int tiles = (a.out + kTileSize - 1) / kTileSize;
-#pragma omp parallel for schedule(static)
-  for (int t = 0; t < tiles; ++t) {
-    const int first = t * kTileSize, columns = std::min(kTileSize, a.out - first);
-    int row = 0;
-    for (; columns == kTileSize && row + kTileSize <= a.rows; row += kTileSize) {
-      dotTile<kTileSize, kTileSize>(a, row, first);
-    }
-    for (; row < a.rows; ++row) {
-      for (int c = 0; c < columns; ++c) dotTile<1, 1>(a, row, first + c);
-    }
-  }
-}
-
 void adam(const AdamArgs& a) {
   const float rate = a.learningRate / a.correction1, root = 1 / std::sqrt(a.correction2);
 #pragma omp parallel for simd schedule(static)
@@ -433,7 +391,6 @@ const Kernels table = {
     {addTensors<float>, addTensors<Bf16>},
     {averageForward<float>, averageForward<Bf16>},
     {averageBackward<float>, averageBackward<Bf16>},
-    linear,
     adam,
     infoNceForward,
     infoNceBackward,

@@ -52,12 +52,6 @@ struct NormBackward {
   bool relu;
 };
 
-struct LinearArgs {
-  int rows, in, out;
-  const float *x, *w, *bias;
-  float* y;
-};
-
 struct AdamArgs {
   float *value, *grad, *first, *second;
   size_t count;
@@ -88,8 +82,6 @@ struct Kernels {
   void (*add[2])(const void* a, const void* b, void* y, size_t count);              // y may be a or b
   void (*averageForward[2])(const void* x, Extent extent, int channels, float* y);  // y: N x channels
   void (*averageBackward[2])(const float* dy, Extent extent, int channels, void* dx);
-  /** y = x w' + bias (or null), w: out x in; a row of y depends on none but its row of x. */
-  void (*linear)(const LinearArgs&);
   void (*adam)(const AdamArgs&);
   double (*infoNceForward)(const InfoNceArgs&);
   void (*infoNceBackward)(const InfoNceArgs&);

@@ -387,9 +387,8 @@ class SampleProgram : public Program {
   std::unique_ptr<Arena> results_;
 };
 
-/** Has layers of a generator from images or to images. */
-bool makesImages(const Graph& graph) {
-  return std::ranges::any_of(graph.layers, [](const Layer& l) { return isGenerator(l.op) && l.op != Op::pixelNorm; });
+bool isOfGenerator(const Graph& graph) {
+  return std::ranges::any_of(graph.layers, [](const Layer& l) { return isGenerator(l.op); });
 }
 
 std::unique_ptr<Program> compile(const Graph& graph) {
@@ -399,7 +398,7 @@ std::unique_ptr<Program> compile(const Graph& graph) {
     throw Error(Code::invalidConfig, "bf16 needs a processor with AVX-512; use precision fp32 here.");
   }
   return translated([&]() -> std::unique_ptr<Program> {
-    if (makesImages(graph)) return std::make_unique<SampleProgram>(graph);
+    if (isOfGenerator(graph)) return std::make_unique<SampleProgram>(graph);
     return std::make_unique<CpuProgram>(graph);
   });
 }
