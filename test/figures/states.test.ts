@@ -1,15 +1,18 @@
 // F5: what every method of every object answers in every state. The tables below are the documentation's promise, cell by cell.
 // States that last come from the backend that fails on demand (test/native/faulty.cc).
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { beforeAll, expect } from 'vitest';
 import { ComFaceError } from '../../lib/errors.ts';
+import { type Generator, loadGenerator } from '../../lib/generate/generator.ts';
 import { Model } from '../../lib/model.ts';
 import type { LayerRecord } from '../../lib/models/layers.ts';
 import { type NativeEngine, type NativeSource, native } from '../../lib/native.ts';
 import { latestCheckpoint } from '../../lib/train/checkpoint.ts';
 import { train } from '../../lib/train/train.ts';
 import { plainAugment, planOf, sharedFolder, smallFaces, smallRun, writePicture } from '../faces.ts';
+import { stylegan1State, torchFile } from '../generators.ts';
 import { adamAt } from '../support.ts';
 import { figure } from './figure.ts';
 import { faultyLibrary } from './programs.ts';
@@ -345,10 +348,50 @@ async function checkModel(cells: Cells): Promise<void> {
   }
 }
 
+// ---- the generator ----
+
+async function checkGenerator(cells: Cells): Promise<void> {
+  const works = { open: 'works', making: 'works', disposed: 'works' };
+  const untilEnd = { ...works, disposed: 'DISPOSED' };
+  const table: Record<string, typeof works> = {
+    ...{ map: untilEnd, images: untilEnd, pictures: untilEnd, edited: untilEnd },
+    ...{ latent: works, truncate: works, choices: works, fields: works, dispose: works, asyncDispose: works }, // need no engine
+  };
+  const direction = { file: 'a.npy', attribute: 'age', generator: 'stylegan1', space: 'W', rows: 1, norm: 1, sha256: 'a' } as const;
+  const wsOf = ({ layers, w }: Generator) => new Float32Array(layers * w);
+  const of: Record<string, (generator: Generator) => unknown> = {
+    map: (generator) => generator.map(generator.latent(1)),
+    images: (generator) => generator.images(wsOf(generator)),
+    pictures: (generator) => generator.pictures(wsOf(generator)),
+    edited: (generator) => generator.edited(1, { ...direction, width: generator.w, values: new Float32Array(generator.w).fill(1) }, 1),
+    latent: (generator) => generator.latent(1),
+    truncate: (generator) => generator.truncate(new Float32Array(generator.w)),
+    choices: (generator) => generator.choices,
+    fields: ({ family, device, precision }) => expect([family, device, precision]).toEqual(['stylegan1', 'cpu', 'fp32']),
+    dispose: (generator) => generator.dispose(),
+    asyncDispose: (generator) => generator[Symbol.asyncDispose](),
+  };
+  const weights = join(shared, 'generator.pth');
+  writeFileSync(weights, torchFile(stylegan1State()));
+  for (const [method, row] of Object.entries(table)) {
+    for (const [state, promised] of Object.entries(row)) {
+      const generator = await loadGenerator(weights, { device: 'cpu', threads: 1 });
+      const making = state === 'making' ? answer(() => generator.images(wsOf(generator))) : undefined;
+      if (state === 'disposed') generator.dispose();
+      cells.check(`generator ${method} when ${state}`, promised, await answer(() => of[method]!(generator)));
+      const ends = method === 'dispose' || method === 'asyncDispose';
+      const left = await making;
+      if (left) cells.check(`generator: what is made when ${method} comes`, 'works', ends && left === 'DISPOSED' ? 'works' : left);
+      if (ends) cells.check(`generator images after ${method}`, 'DISPOSED', await answer(() => generator.images(wsOf(generator))));
+      generator.dispose();
+    }
+  }
+}
+
 figure('F5 every method answers in every state as promised', { ci: 1, long: 5, seconds: 120 }, async ({ count, say }) => {
   const cells = new Cells();
   for (let round = 0; round < count; round++) {
-    for (const check of [checkEngine, checkQueue, checkMaking, checkThrown, checkSource, checkModel]) await check(cells);
+    for (const check of [checkEngine, checkQueue, checkMaking, checkThrown, checkSource, checkModel, checkGenerator]) await check(cells);
   }
   say(`${cells.count - cells.wrong.length} of ${cells.count} cells answered as promised`);
   expect(cells.wrong).toEqual([]);
