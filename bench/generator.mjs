@@ -16,7 +16,7 @@ import { forgetPeak, peakRss } from './machine.mjs';
 const design = /** @type {Design} */ (JSON.parse(process.argv[2] ?? '{}'));
 const { which, size, most, batch, rounds, threads, device, precision } = design;
 const chosen = chooseDevice(device, precision);
-const gemm = await gemmRate(chosen.library, threads, size < 1024 ? 64 : undefined);
+const gemm = await gemmRate(chosen, threads, size < 1024 ? 64 : undefined);
 const { engine, picture } = await generatorEngine({ which, size, most }, batch, chosen, threads);
 const first = await picture();
 if (first.length !== batch * 3 * size * size || !first.every(Number.isFinite))

@@ -145,17 +145,22 @@ function resultOf(layer, { channels, height, width }) {
 
 const kGemm = { runs: 5, edge: 4096 };
 
-/** GFLOP/s of a product of two square matrices, the best of a few. @param {string} library @param {number} threads @param {number} [edge] */
-export async function gemmRate(library, threads, edge = kGemm.edge) {
+/**
+ * GFLOP/s of a product of two square matrices, the best of a few.
+ * @param {Pick<import('../dist/native.js').ChosenDevice, 'library' | 'precision'>} chosen @param {number} threads @param {number} [edge]
+ */
+export async function gemmRate({ library, precision }, threads, edge = kGemm.edge) {
+  // Vectors are fp32: in 16 bits the rows are an image's positions. Of the product a few numbers, so that reading them back costs nothing.
+  const isExact = precision === 'fp32';
   /** @type {LayerRecord[]} */
   const layers = [
-    { op: 'input', name: 'rows', channels: edge, height: 1, width: 1 },
+    { op: 'input', name: 'rows', channels: edge, height: isExact ? 1 : edge, width: 1 },
     { op: 'linear', name: 'product', input: 'rows', out: edge, bias: false },
-    // A few numbers of it, so that reading them back costs nothing.
-    { op: 'rows', name: 'end', input: 'product', from: 0, to: 1, of: edge },
+    isExact
+      ? { op: 'rows', name: 'end', input: 'product', from: 0, to: 1, of: edge }
+      : { op: 'token', name: 'end', input: 'product', position: 0 },
   ];
-  // For training, whose products are the libraries': in inference the CPU's go row by row, so that no sample hangs on another.
-  const engine = await native().module.createEngine(library, { layers, batch: edge, training: true, precision: 'fp32', threads });
+  const engine = await native().module.createEngine(library, { layers, batch: isExact ? edge : 1, training: false, precision, threads });
   await engine.write('parameter', 'product.weight', numbers(edge * edge, 1));
   const input = numbers(edge * edge, 2);
   let best = Number.POSITIVE_INFINITY;

@@ -63,6 +63,8 @@ class BatchSource final : public Source {
     }
   }
 
+  int threads() const override { return pool_.threads(); }
+
   void fill(const Plan& plan, Batch& batch) override {
     alone(plan, [&] {
       batch.images.resize(imageCount(plan) * viewCount());

@@ -2,6 +2,7 @@
 // while step n computes or, where its threads have all the cores, as soon as it is done.
 #include "engine.h"
 
+#include <sched.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -22,9 +23,15 @@ double secondsSince(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-/** A batch that takes longer than this share of a step, so often in a row, waits for a disk. */
-constexpr double kSlowLoad = 0.2;
-constexpr int kSlowLoads = 3;
+/** Loading between steps that takes more than this share of a step, so often in a row, is done beside so many steps. */
+constexpr double kMostBetween = 0.05;
+constexpr int kSlowLoads = 2, kStepsBeside = 100;
+
+/** Those that this process may use. */
+int coreCount() {
+  cpu_set_t cores;
+  return sched_getaffinity(0, sizeof cores, &cores) == 0 ? CPU_COUNT(&cores) : INT_MAX;
+}
 
 /** Jobs of all workers, waiting or running: between two of a queue it must not read 0. */
 std::atomic<int> jobsUnderway = 0;
@@ -195,10 +202,15 @@ void Engine::writePart(Slot slot, const std::string& name, std::span<const float
 
 void Engine::prefetch(const std::shared_ptr<Source>& source, const Plan& plan) {
   pendingPlan_ = plan, pendingSource_ = source;
-  filled_ = false;
+  filled_ = false, mayLoad_ = !waitsForStep_;
   loader_.post([this] {
     std::exception_ptr failure;
     try {
+      if (waitsForStep_) {
+        pendingSource_->expect(pendingPlan_);
+        std::unique_lock lock(mutex_);
+        loadBegins_.wait(lock, [this] { return mayLoad_; });
+      }
       load(*pendingSource_, pendingPlan_, 1 - current_);
     } catch (...) {
       failure = std::current_exception();
@@ -210,8 +222,16 @@ void Engine::prefetch(const std::shared_ptr<Source>& source, const Plan& plan) {
   pending_ = true;
 }
 
+/** A prefetch that waits for the step to end goes on. */
+void Engine::letPrefetchLoad() {
+  const std::lock_guard lock(mutex_);
+  mayLoad_ = true;
+  loadBegins_.notify_one();
+}
+
 /** Waits for the prefetch under way; returns what it threw. */
 std::exception_ptr Engine::awaitPrefetch() {
+  letPrefetchLoad();
   std::unique_lock lock(mutex_);
   fillDone_.wait(lock, [this] { return filled_; });
   pending_ = false;
@@ -255,35 +275,38 @@ void Engine::load(Source& source, const Plan& plan, int slot) {
   source.pictures(plan, batch);
 }
 
-void Engine::take(const std::shared_ptr<Source>& source, const Plan& plan) {
+bool Engine::take(const std::shared_ptr<Source>& source, const Plan& plan) {
   if (pending_ && pendingSource_ == source && pendingPlan_ == plan) {
     const std::exception_ptr failure = awaitPrefetch();
     current_ = 1 - current_;
     if (failure) std::rethrow_exception(failure);
-  } else {
-    discardPrefetch();
-    if (program_->pictureSteps()) current_ = 1 - current_;  // slots in turn: the device may still read this one
-    load(*source, plan, current_);
+    return true;
   }
+  discardPrefetch();
+  if (program_->pictureSteps()) current_ = 1 - current_;  // slots in turn: the device may still read this one
+  load(*source, plan, current_);
+  return false;
 }
 
 /** Beside threads that have all the cores and wait for each other, each millisecond of the loader costs a step one.
- * Between two steps it has all the cores itself. */
-bool Engine::loadsBetweenSteps() const {
-  const auto cores = static_cast<int>(std::thread::hardware_concurrency());
-  return !program_->pictureSteps() && graph_.threads >= cores && slowLoads_ < kSlowLoads;
+ * Between two steps it can have all the cores itself. What waits for a disk, or takes long anyway, is better beside. */
+bool Engine::loadsBetweenSteps(const Source& source) {
+  static const int cores = coreCount();
+  if (program_->pictureSteps() || graph_.threads < cores || source.threads() < cores) return false;
+  if (slowLoads_ == kSlowLoads) slowLoads_ = 0, stepsBeside_ = kStepsBeside;
+  return stepsBeside_ == 0 || --stepsBeside_ == 0;
 }
 
 StepResult Engine::step(const std::shared_ptr<Source>& source, const Plan& plan, const Plan* next, const Adam& adam) {
   StepResult result;
   PictureSteps* steps = program_->pictureSteps();
   const auto start = std::chrono::steady_clock::now();
-  take(source, plan);
+  const bool wasBetween = take(source, plan) && waitsForStep_;
   result.loadSeconds = secondsSince(start);
   result.broken = steps ? pictures_[current_].broken : batches_[current_].broken;
-  if (isBetween_) slowLoads_ = result.loadSeconds > kSlowLoad * computeSeconds_ ? slowLoads_ + 1 : 0;
-  isBetween_ = next && loadsBetweenSteps();
-  if (next) isBetween_ ? source->expect(*next) : prefetch(source, *next);
+  if (wasBetween) slowLoads_ = result.loadSeconds > kMostBetween * computeSeconds_ ? slowLoads_ + 1 : 0;
+  waitsForStep_ = next && loadsBetweenSteps(*source);
+  if (next) prefetch(source, *next);
   const auto loaded = std::chrono::steady_clock::now();
   if (steps) {
     enqueue(*steps, plan, adam, result);
@@ -291,7 +314,7 @@ StepResult Engine::step(const std::shared_ptr<Source>& source, const Plan& plan,
     compute(plan, adam, result);
   }
   result.computeSeconds = computeSeconds_ = secondsSince(loaded);
-  if (isBetween_) prefetch(source, *next);
+  if (waitsForStep_) letPrefetchLoad();
   return result;
 }
 

@@ -79,12 +79,14 @@ class Engine : public Counted<Engine> {
   const Graph& graph() const { return graph_; }
 
  private:
-  void take(const std::shared_ptr<Source>& source, const Plan& plan);
+  /** Whether the batch was prefetched. */
+  bool take(const std::shared_ptr<Source>& source, const Plan& plan);
   void load(Source& source, const Plan& plan, int slot);
   void compute(const Plan& plan, const Adam& adam, StepResult& result);
   void enqueue(PictureSteps& steps, const Plan& plan, const Adam& adam, StepResult& result);
+  bool loadsBetweenSteps(const Source& source);
   void prefetch(const std::shared_ptr<Source>& source, const Plan& plan);
-  bool loadsBetweenSteps() const;
+  void letPrefetchLoad();
   void discardPrefetch();
   std::exception_ptr awaitPrefetch();
   void checkStatistics(int64_t step);
@@ -106,16 +108,17 @@ class Engine : public Counted<Engine> {
   int64_t lastStep_ = 0;
   double computeSeconds_ = 0;     // of the last step
   int slowLoads_ = 0;             // between steps, one after the other
+  int stepsBeside_ = 0;           // before loading between steps is tried again
   std::vector<float> statistic_;  // one at a time, to look at
   // The prefetch: loads slot 1 - current_ from pendingSource_ for pendingPlan_. Not a std::promise: breaking one
   // needs memory, and without it ends the process.
   Plan pendingPlan_;
   std::shared_ptr<Source> pendingSource_;
-  bool pending_ = false, isBetween_ = false;  // begun after a step
-  std::mutex mutex_;                          // guards the next two
-  bool filled_ = false;
+  bool pending_ = false, waitsForStep_ = false;
+  std::mutex mutex_;  // guards the next three
+  bool mayLoad_ = false, filled_ = false;
   std::exception_ptr failure_;
-  std::condition_variable fillDone_;
+  std::condition_variable loadBegins_, fillDone_;
   Worker loader_;
 };
 

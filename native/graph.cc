@@ -205,7 +205,9 @@ void checkNumbers(const Layer& layer, const Shape& in) {
 /** Only a modulated convolution reads numbers of another type than those it makes. */
 void checkHalf(const Layer& layer, const Layer& in) {
   if (layer.half && !mayBeHalf(layer.op)) refuse(layer, "only modulatedConv and filteredRelu may be half");
-  if (in.half && !layer.half) refuse(layer, "expected half, as its input `" + in.name + "` is");
+  if (in.half && !layer.half) {
+    refuse(layer, "its input `" + in.name + "` is half, which only modulatedConv and filteredRelu in half read");
+  }
   if (layer.half && layer.op == Op::filteredRelu && !in.half) refuse(layer, "is half, but its input is not");
 }
 
@@ -288,6 +290,7 @@ void Graph::finish() {
                           std::to_string(chunks) + " chunks");
   }
   layers[0].inputs = {-1, -1};
+  if (layers[0].half) refuse(layers[0], "an input is not half");
   parameters.clear(), statistics.clear(), losses.clear();
   targetCount = 0;
   users.assign(layers.size(), {});

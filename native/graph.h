@@ -45,11 +45,11 @@ enum class Op : int32_t {
   // StyleGAN3 (Karras et al., 2021).
   fourierFeatures,  // vector N x 4 (rotation, translation) -> out, height, width; rate, bandwidth: native/reference/
   // Image x and vector style N x C: a convolution, stride 1, whose weights are scaled by channel for each sample; out,
-  // kernel, pad, flag demodulate, eps.
+  // kernel, pad, flags demodulate and half, eps.
   modulatedConv,
   // Bias, up by `up`, leaky relu times gain, clamp to +-clamp, down by `down`; upTaps and downTaps of the filters (0:
-  // none), padLow left and top, padHigh right and bottom, both at the upsampled rate and negative to crop; flag radial:
-  // the filter of the way down is two-dimensional.
+  // none), padLow left and top, padHigh right and bottom, both at the upsampled rate and negative to crop; flags half,
+  // as its input, and radial: the filter of the way down is two-dimensional.
   filteredRelu,
 };
 inline constexpr int kOpCount = 29;

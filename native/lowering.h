@@ -16,7 +16,8 @@ struct NormGroup {
 };
 
 struct Lowered {
-  // By layer. An image is N x C x H x W in the program's precision and layout, a vector is fp32, rows x width.
+  // By layer. An image is N x C x H x W in the program's precision (but see Layer::half) and layout, a vector is fp32,
+  // rows x width.
   std::vector<bool> image;
   std::vector<bool> wanted;       // some parameter (or a test) needs its gradient
   std::vector<NormGroup> groups;  // of the layer that ends one; norm is -1 elsewhere

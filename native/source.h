@@ -79,8 +79,11 @@ class Source : public Counted<Source> {
   /** Decodes only: batch.views of batch.pictures are the images that fill() would make, with the same targets, broken
    * pictures and errors. The pictures lie in any order. Call again with more memory when they did not fit. */
   virtual void pictures(const Plan& plan, PictureBatch& batch) = 0;
-  /** Tells what a plan will read, so that disks begin. Whoever makes its batch is told what is wrong with it. */
+  /** Tells the system what a plan will read, where it can be told, so that disks begin. What is wrong with the plan is
+   * said by fill() and pictures(). */
   virtual void expect(const Plan& plan) = 0;
+  /** That decode and make views. */
+  virtual int threads() const = 0;
   /** Edge of the images in pixels. */
   virtual int size() const = 0;
   virtual uint32_t sampleCount() const = 0;

@@ -8,7 +8,7 @@
 
 namespace comface {
 
-/** One layer's result. Images have the backend's layout and number type; vectors are fp32 rows x width. */
+/** One layer's result. Images have the backend's layout and number types; vectors are fp32 rows x width. */
 struct StepTensor {
   Shape shape;
   bool image = false;

@@ -1,5 +1,6 @@
 // The native surface: what every method answers in every state, hostile arguments, worker threads that are terminated, processes that exit mid-step.
 import { spawnSync } from 'node:child_process';
+import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
@@ -126,6 +127,33 @@ describe('states', () => {
     await engine.initialize(1n);
     expect((await engine.forward(images, targets)).every(Number.isFinite)).toBe(true);
     expect(engine.state).toBe('ready');
+  });
+
+  // An engine and a loader with all the cores: batches are loaded between steps, until that is found to take long; with fewer, beside them.
+  const cores = availableParallelism();
+  test.each([
+    ['between steps', cores, cores],
+    ['beside steps', cores, 1],
+  ])('a step takes the batch that was loaded %s, and goes on after one that failed', async (_, threads, loaders) => {
+    const first = await engineFor({ layers, batch, threads });
+    const second = await engineFor({ layers, batch, threads });
+    const source = module.openFiles(files, size, loaders, 0);
+    onTestFinished(() => source.dispose());
+    for (const engine of [first, second]) await engine.initialize(1n);
+    const planAt = (step: number) => ({ ...plan, step });
+    for (let step = 1; step <= 110; step++) {
+      const { losses, broken } = await first.step(source, planAt(step), planAt(step + 1), plainAugment, adamAt(step));
+      expect(broken).toEqual([]);
+      expect(losses).toEqual((await second.step(source, planAt(step), null, plainAugment, adamAt(step))).losses);
+    }
+    const weights = await first.read('parameter', 'conv.weight');
+    expect(weights).toEqual(await second.read('parameter', 'conv.weight'));
+    await first.write('parameter', 'conv.weight', new Float32Array(weights.length).fill(Number.NaN));
+    const failing = first.step(source, planAt(111), planAt(112), plainAugment, adamAt(111));
+    await expect(failing).rejects.toMatchObject({ code: 'NOT_FINITE' });
+    await first.initialize(1n);
+    await first.step(source, planAt(112), planAt(113), plainAugment, adamAt(111));
+    await first.step(source, planAt(1), planAt(2), plainAugment, adamAt(112)); // another than was prefetched
   });
 
   test('a loss that is not finite rejects with NOT_FINITE and leaves the weights as they were', async () => {

@@ -210,7 +210,12 @@ describe('a set of a generator', () => {
     ['files in place of shards', { format: 'files' }, /`format`/],
     ['a domain', { domain: 1 }, /`domain`/],
     ['a psi out of range', { psi: 1.5 }, /`psi`/],
-    ['16 bits for a StyleGAN', { precision: 'fp16' }, /fp32 for a stylegan1, which has no layers in 16 bits, for `precision`/],
+    [
+      '16 bits without CUDA',
+      { source: 'stylegan3', weights: weights3, attributes: ['Bald'], precision: 'fp16' },
+      /fp32 on the plain loops for `precision`/,
+    ],
+    ['16 bits for a StyleGAN', { precision: 'fp16' }, /fp32 for this stylegan1, which has no layers in 16 bits, for `precision`/],
     ['a size above the resolution', { size: 64 }, /`size`/],
     ['psi of drawn faces', { source: 'procedural' }, /nothing with source procedural for `weights`/],
   ])('is refused with %s', async (_, more, message) => {

@@ -228,11 +228,12 @@ describe('layers of generators are refused by name, with what they expect', () =
       [input(4, 5), { op: 'blur', name: 'b', input: 'x', half: true } as LayerRecord],
       /`b`: only modulatedConv and filteredRelu may be half/,
     ],
+    ['an input in half', [{ ...input(4, 5), half: true } as LayerRecord], /`x`: an input is not half/],
     ['a filter in half of an image that is not', filtered({ half: true }), /`f`: is half, but its input is not/],
     [
       'what reads half and is not',
       [...styled(4, { ...conv, half: true }), { ...relu, input: 'c', slope: 0.2, gain: 1, clamp: 1 }],
-      /`f`: expected half, as its input `c` is/,
+      /`f`: its input `c` is half, which only modulatedConv and filteredRelu in half read/,
     ],
     [
       'a part of the samples',

@@ -170,7 +170,7 @@ async function opened({
 /** Everything that decides the pictures. The device does, too: two of them differ in the last bits. */
 function headerOf(set: LatentSet, file: GeneratorFile, directions: readonly ChosenDirection[]): SetPlan['header'] {
   const { size, quality, attributes, alphas, seed, cast, shardBytes, source, psi, batch } = set;
-  const { device, precision } = chooseFor(file.family, set.device, set.precision);
+  const { device, precision } = chooseFor(file, set.device, set.precision);
   const { firstSubject, subjects, composition } = cast;
   const moves = directions.map(({ attribute, space, from, to, sha256 }) => `${attribute} ${space} ${from}-${to - 1} ${sha256}`);
   return {

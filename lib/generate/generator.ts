@@ -11,8 +11,8 @@ import { latentOf, mixed, shifted, truncated } from './latents.js';
 
 export const generatorPrecisions = ['auto', 'fp32', 'fp16'] as const;
 /**
- * Number type of a generator. `auto`: as its makers run it, fp32, but on CUDA fp16 in the layers of StyleGAN3 at the four highest sampling rates (of 1024
- * pixels the sixth and on). `fp16`: the same, or an error where that cannot be. `fp32`: everything.
+ * Number type of a generator. `auto`: as its makers run it, fp32, but on CUDA fp16 in those layers of StyleGAN3 of which its file says so (as released, the
+ * four highest sampling rates: of 1024 pixels the sixth and on). `fp16`: the same, or an error where that cannot be. `fp32`: everything.
  */
 export type GeneratorPrecision = (typeof generatorPrecisions)[number];
 
@@ -84,12 +84,19 @@ function checkedOptions(options: GeneratorOptions): Checked {
 export const batchOn = (device: ChosenDevice['device'], asked: number | undefined): number => asked ?? (device === 'cuda' ? 8 : 1);
 
 /** The device of a generator, and its number type there. */
-export function chooseFor(family: GeneratorFamily, device: Device, precision: GeneratorPrecision): ChosenDevice {
-  if (precision === 'fp16' && family === 'stylegan1')
-    throw invalid('precision', `fp32 for a ${family}, which has no layers in 16 bits,`, precision, 'Leave it out.');
-  const chosen = chooseDevice(device, precision === 'auto' ? 'fp32' : precision);
-  const isHalf = precision === 'auto' && chosen.device === 'cuda' && family !== 'stylegan1';
-  return isHalf ? { ...chosen, precision: 'fp16' } : chosen;
+export function chooseFor({ family, synthesis }: GeneratorFile, device: Device, precision: GeneratorPrecision): ChosenDevice {
+  const mayBeHalf = synthesis.layers.some((layer) => 'half' in layer && layer.half);
+  if (precision === 'fp16' && !mayBeHalf)
+    throw invalid('precision', `fp32 for this ${family}, which has no layers in 16 bits,`, precision, 'Leave it out.');
+  const chosen = chooseDevice(device, 'fp32');
+  if (precision === 'fp16' && chosen.device !== 'cuda')
+    throw invalid(
+      'precision',
+      `fp32 on ${chosen.device === 'cpu' ? 'the CPU' : 'the plain loops'}`,
+      precision,
+      'Leave it out, or run it on CUDA.',
+    );
+  return mayBeHalf && precision !== 'fp32' && chosen.device === 'cuda' ? { ...chosen, precision: 'fp16' } : chosen;
 }
 
 /** {@link loadGenerator} of a file that was read. @param choices Of an earlier generator of the same file and options. */
@@ -179,7 +186,7 @@ export class Generator {
   }
 
   static async #make(file: GeneratorFile, { device: wanted, precision, threads, batch: asked }: Checked, choices = ''): Promise<Generator> {
-    const chosen = chooseFor(file.family, wanted, precision);
+    const chosen = chooseFor(file, wanted, precision);
     const exact: ChosenDevice = { ...chosen, precision: 'fp32' };
     const batch = batchOn(chosen.device, asked);
     const made: NativeEngine[] = [];

@@ -123,10 +123,11 @@ class CudaProgram : public Program {
   std::string choices() const override { return textOf(planner_.choices()); }
 
   std::string describe() const override {
-    const char* const names[] = {"fp32", "bf16", "fp64", "fp16"};
+    const char* const names[] = {"fp32", "bf16", "fp16"};
+    Number number = network_.context().number;
+    for (const Tensor& t : network_.context().tensors) number = t.image ? std::max(number, t.number) : number;
     return handles_.target.name() + ", cuBLASLt " + std::to_string(libraries().cublasLtGetVersion()) + ", " +
-           names[static_cast<int>(graph_.precision)] +
-           (training_ && !training_->isCapturing() ? ", steps not captured" : "");
+           names[static_cast<int>(number)] + (training_ && !training_->isCapturing() ? ", steps not captured" : "");
   }
 
  private:

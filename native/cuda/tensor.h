@@ -74,6 +74,7 @@ struct Context {
   int channels(const Shape& s) const { return paddedChannels(s.c); }
   size_t pixels(const Shape& s) const { return static_cast<size_t>(s.n) * s.h * s.w; }
   size_t imageCount(const Shape& s) const { return pixels(s) * channels(s); }
+  /** Of a tensor in Context::number, which those of layers in half are not. */
   size_t imageBytes(const Shape& s) const { return imageCount(s) * sizeOf(number); }
   size_t imageBytes(const Tensor& t) const { return imageCount(t.shape) * sizeOf(t.number); }
 

@@ -20,7 +20,11 @@ void checkShapes(const Graph& graph) {
     for (const int input : layer.inputs)
       require(input >= -1 && input < static_cast<int>(i), "inputs are earlier layers");
     require(i == 0 || layer.inputs[0] >= 0, "every layer but the first reads one");
-    for (const int user : graph.users[i]) require(user > static_cast<int>(i), "users come later");
+    for (const int user : graph.users[i]) {
+      require(user > static_cast<int>(i), "users come later");
+      require(!layer.half || graph.layers[user].half, "half is read by half");
+    }
+    require(!layer.half || mayBeHalf(layer.op), "half is what may be");
   }
   for (const auto* list : {&graph.parameters, &graph.statistics}) {
     for (const Parameter& p : *list) {
@@ -71,7 +75,7 @@ void crossBorder(Bytes& bytes) {
                                                  "i", "j", "k", "l", "m", "n", "o", "a"};
   ComfaceLayer layers[kMaxLayers];
   int count = 0;
-  const int32_t training = bytes.byte() % 2, precision = bytes.byte() % 2 == 0 ? bytes.byte() % 3 : bytes.integer();
+  const int32_t training = bytes.byte() % 2, precision = bytes.byte() % 2 == 0 ? bytes.byte() % 4 : bytes.integer();
   for (; !bytes.empty() && count < kMaxLayers; ++count) {
     ComfaceLayer& l = layers[count];
     const bool isFirst = count == 0;
