@@ -190,15 +190,15 @@ export class Generator {
     const exact: ChosenDevice = { ...chosen, precision: 'fp32' };
     const batch = batchOn(chosen.device, asked);
     const made: NativeEngine[] = [];
-    const engine = async (graph: GraphWeights, on: ChosenDevice, count: number, kept = ''): Promise<NativeEngine> => {
-      made.push(await engineOf(graph, on, { batch: count, threads, choices: kept }));
+    const engine = async (graph: GraphWeights, on: ChosenDevice, options: Parameters<typeof engineOf>[2]): Promise<NativeEngine> => {
+      made.push(await engineOf(graph, on, options));
       return made.at(-1)!;
     };
     try {
-      // One z at a time: w must not depend on which others are mapped with it.
-      const mapping = new Graph(await engine(file.mapping, exact, 1), file.mapping.layers);
-      const synthesis = new Graph(await engine(file.synthesis, chosen, batch, choices), file.synthesis.layers);
-      const average = file.average ?? (await averageOf(file, exact, threads));
+      // One z at a time: w must not depend on which others are mapped with it. It has little to do for more than one thread.
+      const mapping = new Graph(await engine(file.mapping, exact, { batch: 1, threads: 1 }), file.mapping.layers);
+      const synthesis = new Graph(await engine(file.synthesis, chosen, { batch, threads, choices }), file.synthesis.layers);
+      const average = file.average ?? (await averageOf(file, exact));
       return new Generator(file, { chosen, batch, average, graphs: [mapping, synthesis] });
     } catch (error) {
       for (const one of made) one.dispose();
@@ -351,8 +351,8 @@ function columnsOf(ws: Float32Array, layers: number, width: number, into: Float3
 }
 
 /** The mean of w over subjects of a seed of its own. */
-async function averageOf(file: GeneratorFile, chosen: ChosenDevice, threads: number): Promise<Float32Array> {
-  const graph = new Graph(await engineOf(file.mapping, chosen, { batch: kAveragedAtOnce, threads }), file.mapping.layers);
+async function averageOf(file: GeneratorFile, chosen: ChosenDevice): Promise<Float32Array> {
+  const graph = new Graph(await engineOf(file.mapping, chosen, { batch: kAveragedAtOnce, threads: 1 }), file.mapping.layers);
   const sums = new Float64Array(file.w);
   try {
     for (let first = 0; first < kAveraged; first += kAveragedAtOnce) {

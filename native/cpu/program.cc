@@ -37,17 +37,15 @@ auto translated(const F& body) {
  */
 class Turn {
  public:
-  enum class Next { mine, anyones };
-
-  /** next: whose call is likely to come after this one. */
-  explicit Turn(int threads, Next next = Next::mine) : isShared_(threads == 1), next_(next) {
+  /** givesTeamBack: after this call those of others are likely to come. */
+  explicit Turn(int threads, bool givesTeamBack = false) : isShared_(threads == 1), givesTeamBack_(givesTeamBack) {
     omp_set_num_threads(threads);
     isShared_ ? cores().lock_shared() : cores().lock();
   }
   ~Turn() {
     // Threads of an idle team count, too: with more of them than cores libgomp lets barriers sleep where they would
-    // spin, which made the steps of a ResNet-18 5 % longer while a second engine was there. A new team takes 0.1 ms.
-    if (!isShared_ && next_ == Next::anyones && teams() > 1) omp_pause_resource_all(omp_pause_soft);
+    // spin, which made the steps of a ResNet-18 5 % longer while a second engine was there. A new team takes 3 ms.
+    if (!isShared_ && givesTeamBack_ && teams() > 1) omp_pause_resource_all(omp_pause_soft);
     isShared_ ? cores().unlock_shared() : cores().unlock();
   }
   Turn(const Turn&) = delete;
@@ -64,7 +62,7 @@ class Turn {
     return mutex;
   }
   bool isShared_;
-  Next next_;
+  bool givesTeamBack_;
 };
 
 /** Counts a program among those that have a team. */
@@ -157,7 +155,7 @@ class CpuProgram : public Program {
 
   void forward(std::span<const float> input, std::span<const float> targets, std::span<double> losses) override {
     checkInput(graph_, input, targets, losses);
-    const Turn turn(graph_.threads, graph_.training ? Turn::Next::mine : Turn::Next::anyones);
+    const Turn turn(graph_.threads, !graph_.training);
     context_.input = input.data(), context_.targets = targets.data();
     translated([&] {
       for (auto& step : steps_) step->forward();
@@ -180,7 +178,7 @@ class CpuProgram : public Program {
   }
 
   void update(const Adam& a) override {
-    const Turn turn(graph_.threads, Turn::Next::anyones);
+    const Turn turn(graph_.threads);
     const double t = static_cast<double>(a.step);
     context_.kernels.adam({context_.values.data(), context_.gradients.data(), context_.firstMoments.data(),
                            context_.secondMoments.data(), context_.values.size(), static_cast<float>(a.learningRate),
