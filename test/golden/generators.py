@@ -6,7 +6,7 @@ For whoever changes a generator; neither users nor `npm test` need Python. refer
     python test/golden/generators.py --stylegan3 FOLDER --interfacegan FOLDER --lernapparat FOLDER && npx biome check --write test/golden/generators
     ... --whole FOLDER  # instead: layers, files and pictures at full size. COMFACE_GENERATORS=FOLDER npx vitest run test/generatorlayers.test.ts
 
-Everything is computed in double, but layers at full size in float32. Inputs are keyed (keyed.py) or tiled (generatorfiles.py) and not stored.
+Everything is computed in double, but what is of full size in float32. Inputs are keyed (keyed.py) or tiled (generatorfiles.py) and not stored.
 """
 
 import argparse
@@ -347,7 +347,7 @@ def whole_stylegan1(genforce):
 
 
 def write_pictures(refs, target):
-    """Files as large as the released ones, and one picture of each in double."""
+    """Files as large as the released ones, and one picture of each."""
     tensors = {}
 
     def add(name, data, results):
@@ -357,19 +357,14 @@ def write_pictures(refs, target):
         print(f"{name}: {len(data):,} bytes, rms {results['picture'].square().mean().sqrt().item():.3g}", flush=True)
         save_file(tensors, target / "pictures.safetensors")
 
-    z = latents()[:1]
+    z = latents()[:1].float()
     net = files.stylegan1(refs.genforce, 1024, refs.genforce._RESOLUTIONS_TO_CHANNELS[1024])
-    data = files.genforce_file(net)
-    net.double()
     w = net.mapping(z)
-    add("stylegan1-1024.pth", data, {"w": w, "picture": net.synthesis(net.truncation(w))})
+    add("stylegan1-1024.pth", files.genforce_file(net), {"w": w, "picture": net.synthesis(net.truncation(w))})
     for config in "tr":
         net = files.stylegan3(refs.stylegan3, config, 1024, 512, 32768)
-        data = files.nvidia_file(refs.stylegan3, net, net)
-        with references.in_double(refs.stylegan3):
-            references.double(net)
-            w = net.mapping(z, None)[:, 0]
-            add(f"stylegan3-{config}-1024.pkl", data, {"w": w, "picture": net.synthesis(net.mapping(z, None, truncation_psi=0.7))})
+        w, picture = net.mapping(z, None)[:, 0], net.synthesis(net.mapping(z, None, truncation_psi=0.7))
+        add(f"stylegan3-{config}-1024.pkl", files.nvidia_file(refs.stylegan3, net, net), {"w": w, "picture": picture})
 
 
 def write_whole(refs, target):
