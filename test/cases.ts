@@ -163,6 +163,7 @@ export const opCases: OpCase[] = [
   conv(2, 64, 8, 32, 1, 2, 0),
   conv(2, 5, 6, 7, 3, 2, 1, true),
   conv(1, 1, 3, 1, 1, 1, 0),
+  conv(2, 32, 2, 32, 4, 3, 2), // a strided window that stands once
   ...[true, false].flatMap((relu) => (['plain', 'tensor', 'normalized'] as const).map((kind) => norm(3, 16, 6, kind, relu))),
   norm(4, 37, 5, 'plain', true),
   norm(5, 20, 3, 'normalized', true),

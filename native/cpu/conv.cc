@@ -2,6 +2,7 @@
 // weights live in the layout that backward-weights writes, so Adam needs no reorder; forward and backward-data read
 // copies that are refreshed when the weights change. Trap: for a layout that oneDNN has no kernel for it takes its
 // reference loops, a thousand times slower; there the tensors are copied to plain N C H W, for which it always has one.
+#include <algorithm>
 #include <string_view>
 
 #include "cpu/passes.h"
@@ -94,6 +95,10 @@ class ConvStep : public Step {
     if (weightWinograd_) {
       weightWinograd_.run(context, data(in_), at(grad_), context.gradients.data() + context.parameters[weight_].offset);
     } else {
+      if (readsStaleScratch()) {
+        char* const scratch = context.buffers.at<char>(context.scratch);
+        std::fill_n(scratch, weights_.scratchpad_desc().get_size(), char{});
+      }
       weightPass_.run(context.stream);
     }
     if (inGrad_ < 0) return;
@@ -106,6 +111,14 @@ class ConvStep : public Step {
   using BackwardData = dnnl::convolution_backward_data;
   using BackwardWeights = dnnl::convolution_backward_weights;
   using Algorithm = dnnl::algorithm;
+
+  /**
+   * oneDNN 2.6.3: where a strided window stands once in a row, the bf16 gradient of the weights multiplies what is left
+   * in the scratch memory by zeros, which does no harm unless that is infinite or no number.
+   */
+  bool readsStaleScratch() const {
+    return context.type() == 1 && layerAt(layer_).stride > 1 && layerAt(layer_).shape.w == 1;
+  }
 
   /**
    * oneDNN 2.6.3: where a strided window stands once in a row and reaches beyond the right edge, and the channels fill
