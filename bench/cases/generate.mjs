@@ -19,7 +19,7 @@ const kQuick = { size: 128, most: 16 };
 const kWhole = { size: 1024, most: 512 };
 
 /** Of a picture's numbers, from those of the plain loops. */
-const limits = { fp32: 1e-4, fp16: 1e-2 };
+const limits = { fp32: 1e-4, fp16: 3e-3 };
 
 /**
  * A narrow network of the kind against the plain loops.

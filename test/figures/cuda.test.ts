@@ -60,7 +60,7 @@ for (const precision of ['fp32', 'bf16', 'fp16'] as const) {
 }
 
 const isHalfOp = ({ op }: LayerRecord): boolean => op === 'modulatedConv' || op === 'filteredRelu';
-/** A graph with its modulated convolutions and what filters them in half; a filter alone gets a convolution that leaves images as they are. */
+/** A graph with its modulated convolutions and what filters them in half; a filter alone gets a convolution before it, which makes half. */
 function halved(c: OpCase): OpCase {
   const layers = c.layers.map((layer) => (isHalfOp(layer) ? ({ ...layer, half: true } as LayerRecord) : layer));
   const at = layers.findIndex((layer) => layer.op === 'filteredRelu');
